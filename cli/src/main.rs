@@ -1,0 +1,2 @@
+//! The `annulet` program.
+fn main() {}
