@@ -82,8 +82,5 @@ echo "rocksdb.sh: building RocksDB $version into $directory (about ten minutes, 
 )
 cp "$work"/target/release/build/librocksdb-sys-*/out/librocksdb.a "$work/lib/"
 # The rename is atomic: a half-written archive is never found under the final name.
-if ! mv -T "$work/lib" "$directory" 2>/dev/null && [[ ! -f $directory/librocksdb.a ]]; then
-    echo "rocksdb.sh: could not move the archive to $directory" >&2
-    exit 1
-fi
+[[ -d $directory ]] || mv "$work/lib" "$directory"
 echo "$directory"
