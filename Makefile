@@ -1,0 +1,109 @@
+# The commands of the project; `.ci/run` calls the same ones. `make help` lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+# Stages take turns: they share cargo's locks, and each one's seconds are recorded.
+.NOTPARALLEL:
+
+# RocksDB is linked from an archive that `make rocksdb` builds once per machine. A cargo call
+# without these two variables would compile it again, inside target/.
+export ROCKSDB_LIB_DIR := $(shell scripts/rocksdb.sh --print-dir)
+export ROCKSDB_STATIC := 1
+
+STAGE := scripts/stage.sh
+# Everything tested or linted shares one profile, so that it is compiled once.
+PROFILE := checked
+PURE := -p annulet-protocol -p annulet-ring -p annulet-replica
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+
+##@ Use
+
+.PHONY: demo
+demo: rocksdb ## Start a small cluster on this machine and show what it does
+	cargo build --release -p annulet-cli
+	examples/demo.sh
+
+.PHONY: bench
+bench: rocksdb ## Measure; ARGS are passed on
+	cargo build --release --workspace
+	scripts/bench.sh $(ARGS)
+
+.PHONY: bench-setup
+bench-setup: ## Install the stores the benchmark compares with
+	scripts/setup.sh --bench
+
+##@ Test
+
+.PHONY: test
+test: test-default test-faults test-cluster test-doc ## All tests; SEEDS=n simulates n seeds
+
+ifeq ($(NEXTEST),yes)
+TEST := cargo nextest run --cargo-profile $(PROFILE)
+.PHONY: test-default test-faults test-cluster
+test-default: rocksdb ## Unit tests, tidy tests, simulator
+	$(STAGE) $@ $(TEST) --workspace
+test-faults: rocksdb ## Deliberate faults, each of which a test must notice
+	$(STAGE) $@ $(TEST) -p annulet-tests --features faults \
+	    -E 'binary(/^faults/) or test(/faults/)'
+test-cluster: rocksdb ## Real server processes
+	$(STAGE) $@ $(TEST) -p annulet-tests --features cluster -E 'binary(/^cluster/)'
+else
+TEST := cargo test --profile $(PROFILE)
+.PHONY: test-default test-faults test-cluster
+test-default: rocksdb
+	$(STAGE) $@ $(TEST) --workspace --lib --bins --tests
+test-faults: rocksdb
+	$(STAGE) $@ $(TEST) -p annulet-tests --features faults -- faults
+test-cluster: rocksdb
+	$(STAGE) $@ $(TEST) -p annulet-tests --features cluster --test 'cluster*' -- --test-threads 1
+endif
+
+.PHONY: test-doc
+test-doc: rocksdb ## Examples in the documentation of the crates
+	$(STAGE) $@ cargo test --profile $(PROFILE) --workspace --doc
+
+.PHONY: tidy
+tidy: rocksdb ## Only the rules about the tree itself: sizes, leftovers, pure crates
+	cargo test --profile $(PROFILE) -p annulet-tests --test tidy
+
+##@ Lint
+
+.PHONY: lint
+lint: lint-format lint-clippy lint-features lint-deny lint-doc ## Formatting, lints, dependencies
+
+.PHONY: lint-format lint-clippy lint-features lint-deny lint-doc
+lint-format: setup-lint
+	$(STAGE) $@ cargo fmt --all --check
+lint-clippy: setup-lint rocksdb
+	$(STAGE) $@ cargo clippy --profile $(PROFILE) --workspace --all-targets -- -D warnings
+# What only the features of the tests turn on is code too.
+lint-features: setup-lint rocksdb
+	$(STAGE) $@ cargo clippy --profile $(PROFILE) -p annulet-tests --all-targets --all-features \
+	    -- -D warnings
+lint-deny: setup-lint
+	$(STAGE) $@ cargo deny --all-features check bans licenses sources
+lint-doc: rocksdb
+	RUSTDOCFLAGS="-D warnings" $(STAGE) $@ cargo doc --profile $(PROFILE) --no-deps \
+	    $(PURE) -p annulet
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+##@ Build
+
+.PHONY: rocksdb
+rocksdb: setup ## Build RocksDB's archive, once per machine
+	@$(STAGE) $@ scripts/rocksdb.sh
+
+.PHONY: setup setup-lint
+setup: ## Install missing system packages; needs root, or says what to install
+	@$(STAGE) $@ scripts/setup.sh
+setup-lint:
+	@$(STAGE) $@ scripts/setup.sh --lint
+
+.PHONY: help
+help: ## List the commands
+	@awk 'BEGIN { FS = ":.*## " } \
+	    /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	    /^[a-z-]+:.*## / { if (!seen[$$1]++) printf "  make %-14s %s\n", $$1, $$2 }' Makefile
