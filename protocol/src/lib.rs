@@ -1,1 +1,29 @@
-//! annulet-protocol
+//! The language that Annulet's servers and clients share: keys and their hashes, versions, records,
+//! buckets, the ring view, and the messages with their codecs and limits.
+//!
+//! Everything here is plain data and synchronous code: no clock, no socket, no randomness. Time
+//! comes in as an argument, in milliseconds since the Unix epoch.
+//!
+//! # Layout
+//! - [`limits`]: every bound on what may come over the wire
+//! - [`ids`]: clusters, nodes, clients, operations
+//! - [`hash`]: where a key lies on the ring
+//! - [`clock`]: hybrid logical time
+//! - [`record`]: what is stored under a key, its version, expiry and checksums
+//! - [`bucket`]: namespaces and their policy; [`level`]: how many replicas must agree
+//! - [`view`]: the members, the partition table and the buckets of one epoch
+//! - [`message`]: requests and replies; [`codec`]: their bytes
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod bucket;
+pub mod clock;
+pub mod codec;
+pub mod hash;
+pub mod ids;
+pub mod level;
+pub mod limits;
+pub mod message;
+mod names;
+pub mod record;
+pub mod view;

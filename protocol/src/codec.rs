@@ -1,0 +1,110 @@
+//! Bytes of messages: MessagePack maps, decoded with limits.
+
+use crate::limits::{
+    DEPTH_MAX, KEY_BYTES_MAX, OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES, VIEW_BYTES_MAX,
+};
+use crate::message::{Failure, Hello, Reply, Request};
+use crate::view::View;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Media type of every message.
+pub const CONTENT_TYPE: &str = "application/vnd.msgpack";
+
+/// Why bytes are not a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not MessagePack, not such a message, or a field of the wrong kind.
+    #[error("not a well-formed message: {0}")]
+    Malformed(String),
+    /// Well-formed, but over a limit.
+    #[error("message over a limit: {0}")]
+    Limit(String),
+}
+
+/// The bytes of a message.
+pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(256);
+    rmp_serde::encode::write_named(&mut bytes, message)
+        .expect("a message of plain data into memory cannot fail");
+    bytes
+}
+
+/// Reads a request of at most `value_bytes_max` bytes of values, plus the overhead allowed.
+///
+/// # Errors
+/// If it is malformed, too long, or has too many operations. Keys and single values are checked
+/// per operation by the replica, so that one bad key does not refuse its neighbours.
+pub fn decode_request(bytes: &[u8], value_bytes_max: usize) -> Result<Request, DecodeError> {
+    limit("bytes", bytes.len(), request_bytes_max(value_bytes_max))?;
+    let request: Request = decode(bytes)?;
+    limit("operations", request.operations.len(), OPERATIONS_MAX)?;
+    Ok(request)
+}
+
+/// Longest request in bytes where values may have `value_bytes_max`.
+pub fn request_bytes_max(value_bytes_max: usize) -> usize {
+    value_bytes_max + REQUEST_OVERHEAD_BYTES + KEY_BYTES_MAX
+}
+
+/// Reads a reply.
+///
+/// # Errors
+/// If it is malformed or has too many results.
+pub fn decode_reply(bytes: &[u8]) -> Result<Reply, DecodeError> {
+    let reply: Reply = decode(bytes)?;
+    limit("results", reply.results.len(), OPERATIONS_MAX)?;
+    Ok(reply)
+}
+
+/// Reads a failure.
+///
+/// # Errors
+/// If it is malformed.
+pub fn decode_failure(bytes: &[u8]) -> Result<Failure, DecodeError> {
+    limit("bytes", bytes.len(), REQUEST_OVERHEAD_BYTES)?;
+    decode(bytes)
+}
+
+/// Reads a peer's greeting.
+///
+/// # Errors
+/// If it is malformed.
+pub fn decode_hello(bytes: &[u8]) -> Result<Hello, DecodeError> {
+    limit("bytes", bytes.len(), REQUEST_OVERHEAD_BYTES)?;
+    decode(bytes)
+}
+
+/// Reads a view, and checks that it is a sound one.
+///
+/// # Errors
+/// If it is malformed, too long, or breaks a rule of [`View::validate`].
+pub fn decode_view(bytes: &[u8]) -> Result<View, DecodeError> {
+    limit("bytes", bytes.len(), VIEW_BYTES_MAX)?;
+    let view: View = decode(bytes)?;
+    view.validate().map_err(DecodeError::Limit)?;
+    Ok(view)
+}
+
+fn limit(what: &str, is: usize, most: usize) -> Result<(), DecodeError> {
+    if is > most {
+        return Err(DecodeError::Limit(format!("{is} {what}, at most {most}")));
+    }
+    Ok(())
+}
+
+/// Reads one message and nothing after it.
+fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, DecodeError> {
+    let mut rest = bytes;
+    let mut decoder = rmp_serde::Deserializer::new(&mut rest);
+    decoder.set_max_depth(DEPTH_MAX);
+    let message =
+        M::deserialize(&mut decoder).map_err(|e| DecodeError::Malformed(e.to_string()))?;
+    if !rest.is_empty() {
+        return Err(DecodeError::Malformed(format!(
+            "{} bytes after its end",
+            rest.len()
+        )));
+    }
+    Ok(message)
+}

@@ -1,0 +1,116 @@
+//! Names of clusters, nodes, clients and operations.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
+
+/// Declares a 128-bit identifier: 16 bytes on the wire, 32 hexadecimal digits in text.
+macro_rules! wide_id {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+        pub struct $name(pub [u8; 16]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", u128::from_be_bytes(self.0))
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+        impl FromStr for $name {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                if text.len() != 32 || !text.is_ascii() {
+                    return Err(format!("`{text}` is not an id of 32 hexadecimal digits"));
+                }
+                u128::from_str_radix(text, 16)
+                    .map(|n| Self(n.to_be_bytes()))
+                    .map_err(|_| format!("`{text}` is not an id of 32 hexadecimal digits"))
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                if s.is_human_readable() { s.collect_str(self) } else { s.serialize_bytes(&self.0) }
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                use serde::de::Error;
+                if d.is_human_readable() {
+                    return String::deserialize(d)?.parse().map_err(D::Error::custom);
+                }
+                Ok(Self(serde_bytes::ByteArray::<16>::deserialize(d)?.into_array()))
+            }
+        }
+    };
+}
+
+wide_id!(
+    /// A cluster, random at its birth. It is in every message; a foreign one is refused.
+    ClusterId
+);
+wide_id!(
+    /// One life of a client core: 128 random bits, drawn anew at every start and after a fork.
+    Incarnation
+);
+
+/// A server's store. Minted once with the store; a server that lost its disk gets a new one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct NodeId(pub u64);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+impl FromStr for NodeId {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match u64::from_str_radix(text, 16) {
+            Ok(n) if text.len() == 16 => Ok(Self(n)),
+            _ => Err(format!(
+                "`{text}` is not a node id of 16 hexadecimal digits"
+            )),
+        }
+    }
+}
+impl Serialize for NodeId {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        if s.is_human_readable() {
+            s.collect_str(self)
+        } else {
+            s.serialize_u64(self.0)
+        }
+    }
+}
+impl<'de> Deserialize<'de> for NodeId {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        if d.is_human_readable() {
+            return String::deserialize(d)?.parse().map_err(D::Error::custom);
+        }
+        u64::deserialize(d).map(Self)
+    }
+}
+
+/// One operation, for life: every attempt and every replica sees the same.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+pub struct OpId {
+    /// The client core that began it.
+    pub client: Incarnation,
+    /// Its number there, from 1.
+    pub sequence: u64,
+    /// When it was first sent, in milliseconds since the Unix epoch by the client's clock.
+    pub first_sent_ms: u64,
+}

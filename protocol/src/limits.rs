@@ -1,0 +1,35 @@
+//! Bounds on everything that may come over the wire. A message that exceeds one is refused before
+//! anything of it is acted upon.
+
+/// Longest key in bytes; the shortest is 1.
+pub const KEY_BYTES_MAX: usize = 4096;
+/// Longest bucket name in bytes; the shortest is 1.
+pub const BUCKET_NAME_BYTES_MAX: usize = 64;
+/// Longest value in bytes unless the cluster says otherwise (16 MiB).
+pub const VALUE_BYTES_DEFAULT: usize = 16 << 20;
+/// Longest value in bytes that a cluster may be set to take (64 MiB).
+pub const VALUE_BYTES_MAX: usize = 64 << 20;
+/// Most replicas a bucket may have in a region, and longest owner list.
+pub const REPLICAS_MAX: usize = 7;
+/// Most operations in one request.
+pub const OPERATIONS_MAX: usize = 1024;
+/// What a request may need beyond its values: names, keys, versions.
+pub const REQUEST_OVERHEAD_BYTES: usize = 1 << 20;
+/// Most partitions of a ring.
+pub const PARTITIONS_MAX: u32 = 1 << 20;
+/// Most members of a ring.
+pub const MEMBERS_MAX: usize = 100_000;
+/// Most buckets of a cluster.
+pub const BUCKETS_MAX: usize = 10_000;
+/// Most regions of a cluster.
+pub const REGIONS_MAX: usize = 64;
+/// Longest member address, zone or region name in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Longest encoded view in bytes, before compression.
+pub const VIEW_BYTES_MAX: usize = 64 << 20;
+/// Deepest nesting of a message.
+pub const DEPTH_MAX: usize = 16;
+/// Furthest that a first-hand stamp may lie ahead of a server's clock, unless configured.
+pub const SKEW_MS_MAX: u64 = 1_000;
+/// Longest time that an operation may be given, in milliseconds (10 minutes).
+pub const BUDGET_MS_MAX: u32 = 600_000;

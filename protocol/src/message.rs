@@ -1,0 +1,235 @@
+//! What clients ask of servers, and what servers answer.
+//!
+//! Messages are MessagePack maps with names as keys. A field that is not known is ignored, an
+//! operation that is not known is refused by itself, so old and new versions serve together.
+
+use crate::ids::{ClusterId, NodeId};
+use crate::names::{named, tagged};
+use crate::record::{Head, Record, Version};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// One request: operations on any keys, answered in one reply in the same order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// The cluster that the sender means; a server of another one refuses.
+    pub cluster: ClusterId,
+    /// The epoch that the sender chose the owners by.
+    pub epoch: u64,
+    /// How long the sender still waits, in milliseconds from arrival. What is older is dropped.
+    pub budget_ms: u32,
+    /// At most [`crate::limits::OPERATIONS_MAX`].
+    pub operations: Vec<Operation>,
+}
+
+tagged! {
+    /// One question about one key.
+    pub enum Operation {
+        /// What is stored.
+        Read(Read) = "read",
+        /// Merge this record into what is stored.
+        Write(Write) = "write",
+    }
+}
+
+/// Asks what is stored under a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Read {
+    /// Number of the bucket.
+    pub bucket: u32,
+    /// The key.
+    pub key: Bytes,
+    /// Answer with the head only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub head_only: bool,
+}
+
+/// Merges a record into what is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Write {
+    /// Number of the bucket.
+    pub bucket: u32,
+    /// The key.
+    pub key: Bytes,
+    /// First hand, or brought again.
+    pub source: Source,
+    /// The record.
+    pub record: Record,
+}
+
+named! {
+    /// Where a write comes from; only first-hand stamps are checked against the server's clock.
+    pub enum Source {
+        /// From the client that made the record.
+        FirstHand = "first_hand",
+        /// Brought by a reader that saw it elsewhere.
+        Repair = "repair",
+    }
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The server that answers.
+    pub node: NodeId,
+    /// The server's epoch; a sender with an older one should fetch the view.
+    pub epoch: u64,
+    /// The server's clock, in milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// How busy the server is.
+    pub load: Load,
+    /// One for each operation, in order.
+    pub results: Vec<Answer>,
+}
+
+/// How busy a server is, for the choice of replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Operations that it is working on or has queued.
+    pub in_flight: u32,
+    /// Its recent mean time from arrival to answer, in microseconds.
+    pub service_us: u32,
+}
+
+tagged! {
+    /// The answer to one operation.
+    pub enum Answer {
+        /// This is stored: a value, or a tombstone.
+        Found(Record) = "found",
+        /// This is stored; the value was not asked for.
+        FoundHead(Head) = "found_head",
+        /// Nothing is stored.
+        Absent(Absent) = "absent",
+        /// The record is stored, or something newer is.
+        Written(Written) = "written",
+        /// Nothing was done.
+        Refused(Refusal) = "refused",
+    }
+}
+
+/// Nothing is stored under the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absent {
+    /// What was at or below this stamp may have been deleted and forgotten.
+    #[serde(default)]
+    pub floor: crate::clock::Stamp,
+}
+
+/// The record is merged, and durable as the bucket asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The newer version that was stored already, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<Version>,
+}
+
+/// Why nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What the sender should do about it.
+    pub kind: RefusalKind,
+    /// For people.
+    pub message: String,
+    /// When to come back, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u32>,
+}
+
+impl Refusal {
+    /// A refusal without a time to come back.
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            retry_after_ms: None,
+        }
+    }
+}
+
+named! {
+    /// Kinds of refusal. What a newer server says and this version does not know is `Other`.
+    pub enum RefusalKind {
+        /// The key's owners changed after the request's epoch: fetch the view, start again.
+        StaleEpoch = "stale_epoch",
+        /// The server has not yet learned of the request's epoch: ask another, or again.
+        Behind = "behind",
+        /// The server does not own the key: fetch the view.
+        NotOwner = "not_owner",
+        /// The view has no such bucket.
+        UnknownBucket = "unknown_bucket",
+        /// The bucket's mode does not take such an operation.
+        WrongMode = "wrong_mode",
+        /// The stamp is too far ahead of the server's clock, or that clock is off.
+        SkewedClock = "skewed_clock",
+        /// The key is empty or too long, or the value too long.
+        TooLarge = "too_large",
+        /// The record does not match its checksum.
+        BadChecksum = "bad_checksum",
+        /// What is stored under the key is damaged; ask another owner.
+        Damaged = "damaged",
+        /// Too much to do: come back after the time given.
+        Overloaded = "overloaded",
+        /// The sender had stopped waiting before the work began.
+        TooLate = "too_late",
+        /// The server stops.
+        Stopping = "stopping",
+        /// The server does not know such an operation: it is older.
+        Unsupported = "unsupported",
+        /// A reason that this version does not know.
+        Other = "other",
+    }
+    else Other
+}
+
+named! {
+    /// Kinds of error that answer a whole request, in the body of an HTTP status other than 200.
+    pub enum FailureKind {
+        /// The request is malformed (400) or over a limit (413).
+        InvalidInput = "InvalidInput",
+        /// No certificate (401), or one whose role does not allow it (403).
+        Unauthorized = "Unauthorized",
+        /// Too much to do (503).
+        Overloaded = "Overloaded",
+        /// Another cluster is meant (421).
+        WrongCluster = "WrongCluster",
+        /// No such path (404) or method (405).
+        NotFound = "NotFound",
+        /// The server's own fault (500).
+        Internal = "Internal",
+    }
+    else Internal
+}
+
+/// The body of an answer that refuses a whole request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What the sender should do about it.
+    pub kind: FailureKind,
+    /// For people: what was wrong and what to do.
+    pub message: String,
+    /// When to come back, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u32>,
+}
+
+/// What one server tells another when they meet, and at times after: both ask and answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Who speaks.
+    pub node: NodeId,
+    /// Its epoch.
+    pub epoch: u64,
+    /// xxh3 of its encoded view: two servers with one epoch and two digests were given different
+    /// cluster files.
+    pub view_digest: u64,
+    /// Its clock, in milliseconds since the Unix epoch.
+    pub time_ms: u64,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
