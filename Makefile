@@ -46,7 +46,8 @@ test-faults: rocksdb ## Deliberate faults, each of which a test must notice
 	$(STAGE) $@ $(TEST) -p annulet-tests --features faults \
 	    -E 'binary(/^faults/) or test(/faults/)'
 test-cluster: rocksdb ## Real server processes
-	$(STAGE) $@ $(TEST) -p annulet-tests --features cluster -E 'binary(/^cluster/)'
+	$(STAGE) $@ $(TEST) --profile cluster -p annulet-tests --features cluster \
+	    -E 'binary(/^cluster/)'
 else
 TEST := cargo test --profile $(PROFILE)
 .PHONY: test-default test-faults test-cluster
