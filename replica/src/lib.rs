@@ -1,1 +1,19 @@
-//! annulet-replica
+//! What a server decides: the rules of a replica over a [`store::Store`], and when an answer may be
+//! given.
+//!
+//! Everything here is plain data and synchronous code: no clock, no socket, no randomness. The
+//! server runs it over RocksDB, the simulator over [`memory::MemoryStore`].
+//!
+//! # Layout
+//! - [`store`]: what a replica needs of its storage; [`memory`]: the in-memory twin
+//! - [`layout`]: keys and values as the store holds them
+//! - [`rules`]: what is answered to each operation
+//! - [`gate`]: answers wait until what they rest on is durable
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod gate;
+pub mod layout;
+pub mod memory;
+pub mod rules;
+pub mod store;

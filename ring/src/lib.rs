@@ -1,1 +1,17 @@
-//! annulet-ring
+//! Who owns what, and how many of them must agree.
+//!
+//! Everything here is plain data and synchronous code: no clock, no socket, no randomness but
+//! seeded.
+//!
+//! # Layout
+//! - [`owners`]: the owner lists of a key, read off the view's table
+//! - [`quorum`]: from each of these owner lists, at least so many
+//! - [`planner`]: the table for given members
+//! - [`cluster`]: a first view from a list of members and buckets
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod cluster;
+pub mod owners;
+pub mod planner;
+pub mod quorum;
