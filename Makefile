@@ -83,9 +83,10 @@ lint-features: setup-lint rocksdb
 	    -- -D warnings
 lint-deny: setup-lint
 	$(STAGE) $@ cargo deny --all-features check bans licenses sources
+# With private items, so that a link from a module's text to its internals is checked as well.
 lint-doc: rocksdb
 	RUSTDOCFLAGS="-D warnings" $(STAGE) $@ cargo doc --profile $(PROFILE) --no-deps \
-	    $(PURE) -p annulet
+	    --document-private-items $(PURE) -p annulet
 
 .PHONY: fmt
 fmt: ## Format the code
