@@ -98,6 +98,10 @@ fmt: ## Format the code
 rocksdb: setup ## Build RocksDB's archive, once per machine
 	@$(STAGE) $@ scripts/rocksdb.sh
 
+.PHONY: fetch
+fetch: ## Download the dependencies; fails when Cargo.lock does not fit the manifests
+	$(STAGE) $@ cargo fetch --locked
+
 .PHONY: setup setup-lint
 setup: ## Install missing system packages; needs root, or says what to install
 	@$(STAGE) $@ scripts/setup.sh
