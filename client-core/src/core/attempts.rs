@@ -1,0 +1,307 @@
+//! Which owners were asked, and how that went.
+
+use super::policy::retry::{RetryBudget, backoff_ms};
+use super::{Attempt, SendFailure};
+use crate::error::{Error, ErrorKind};
+use annulet_protocol::ids::{NodeId, OpId};
+use annulet_protocol::message::{Refusal, RefusalKind};
+use smallvec::SmallVec;
+
+/// Where one owner stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnerState {
+    /// Not asked yet.
+    Idle,
+    /// Asked; no answer yet.
+    InFlight {
+        /// The message.
+        attempt: Attempt,
+        /// When it was sent.
+        since_ms: u64,
+        /// It took too long, and another owner was asked instead; an answer still counts.
+        slow: bool,
+    },
+    /// To be asked again at this time.
+    Waiting {
+        /// Monotonic milliseconds.
+        until_ms: u64,
+    },
+    /// Did what was asked.
+    Done,
+    /// Will not do it, whatever the number of attempts.
+    Lost,
+}
+
+/// One owner of the key.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// Who.
+    pub node: NodeId,
+    /// Where it stands.
+    pub state: OwnerState,
+    /// Messages sent to it.
+    pub tries: u32,
+}
+
+/// The owners of one operation under one view.
+#[derive(Clone, Debug, Default)]
+pub struct Owners {
+    list: SmallVec<[Owner; 3]>,
+    round: u16,
+    messages: u32,
+}
+
+/// Messages that one owner gets at most for one operation under one view. With the waits between
+/// them they span about a third of a second: an owner that cannot be reached for so long is given
+/// up, and the caller told, rather than held until the deadline.
+const TRIES_MAX: u32 = 7;
+
+impl Owners {
+    /// None asked yet, in the order given.
+    pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        let idle = |node| Owner {
+            node,
+            state: OwnerState::Idle,
+            tries: 0,
+        };
+        Self {
+            list: nodes.into_iter().map(idle).collect(),
+            round: 0,
+            messages: 0,
+        }
+    }
+
+    /// Starts over with these owners; answers to earlier messages are no longer expected.
+    pub fn restart(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        let (round, messages) = (self.round, self.messages);
+        *self = Self {
+            round: round.wrapping_add(1),
+            messages,
+            ..Self::new(nodes)
+        };
+    }
+
+    /// Notes that a message goes to this owner, and names it.
+    pub fn sent(&mut self, node: NodeId, now_ms: u64) -> Attempt {
+        self.messages += 1;
+        let attempt = Attempt {
+            round: self.round,
+            number: self.messages,
+        };
+        if let Some(owner) = self.get_mut(node) {
+            owner.tries += 1;
+            owner.state = OwnerState::InFlight {
+                attempt,
+                since_ms: now_ms,
+                slow: false,
+            };
+        }
+        attempt
+    }
+
+    /// Sets where an owner stands.
+    pub fn set(&mut self, node: NodeId, state: OwnerState) {
+        if let Some(owner) = self.get_mut(node) {
+            owner.state = state;
+        }
+    }
+
+    /// Notes that an owner did not do what was asked: it is asked again later if the verdict, the
+    /// number of tries and the retry budget allow it.
+    pub fn failed(
+        &mut self,
+        node: NodeId,
+        verdict: Verdict,
+        op: &OpId,
+        now_ms: u64,
+        retries: &mut RetryBudget,
+    ) {
+        let Some(owner) = self.get_mut(node) else {
+            return;
+        };
+        let after = match verdict {
+            Verdict::Lost => None,
+            Verdict::Again(after) => Some(after),
+            Verdict::Refresh => Some(None),
+        };
+        owner.state = match after {
+            Some(after) if owner.tries < TRIES_MAX && retries.spend() => OwnerState::Waiting {
+                until_ms: now_ms + backoff_ms(op, owner.tries, after),
+            },
+            Some(_) | None => OwnerState::Lost,
+        };
+    }
+
+    /// All, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Owner> {
+        self.list.iter()
+    }
+
+    /// One.
+    pub fn get_mut(&mut self, node: NodeId) -> Option<&mut Owner> {
+        self.list.iter_mut().find(|owner| owner.node == node)
+    }
+
+    /// Whether this owner's state is one for which `is` holds.
+    pub fn is(&self, node: NodeId, is: impl Fn(OwnerState) -> bool) -> bool {
+        self.list
+            .iter()
+            .any(|owner| owner.node == node && is(owner.state))
+    }
+
+    /// Whether this owner is waiting for an answer to this very message.
+    pub fn expects(&self, node: NodeId, attempt: Attempt) -> bool {
+        self.is(
+            node,
+            |state| matches!(state, OwnerState::InFlight { attempt: a, .. } if a == attempt),
+        )
+    }
+
+    /// Whether an answer is outstanding.
+    pub fn any_in_flight(&self) -> bool {
+        self.list
+            .iter()
+            .any(|owner| matches!(owner.state, OwnerState::InFlight { .. }))
+    }
+
+    /// Whether an owner is to be asked again later.
+    pub fn any_waiting(&self) -> bool {
+        self.list
+            .iter()
+            .any(|owner| matches!(owner.state, OwnerState::Waiting { .. }))
+    }
+
+    /// The earliest time at which an owner is to be asked again.
+    pub fn next_wake_ms(&self) -> Option<u64> {
+        let until = |owner: &Owner| match owner.state {
+            OwnerState::Waiting { until_ms } => Some(until_ms),
+            OwnerState::Idle
+            | OwnerState::InFlight { .. }
+            | OwnerState::Done
+            | OwnerState::Lost => None,
+        };
+        self.list.iter().filter_map(until).min()
+    }
+
+    /// Marks the owners slow that have not answered for `after_ms`, and says which are newly so.
+    pub fn mark_slow(&mut self, now_ms: u64, after_ms: u64) -> SmallVec<[NodeId; 3]> {
+        let mut newly = SmallVec::new();
+        for owner in &mut self.list {
+            if let OwnerState::InFlight { since_ms, slow, .. } = &mut owner.state
+                && !*slow
+                && *since_ms + after_ms <= now_ms
+            {
+                *slow = true;
+                newly.push(owner.node);
+            }
+        }
+        newly
+    }
+
+    /// The earliest time at which an owner is to be marked slow.
+    pub fn next_slow_ms(&self, after_ms: u64) -> Option<u64> {
+        let at = |owner: &Owner| match owner.state {
+            OwnerState::InFlight {
+                since_ms,
+                slow: false,
+                ..
+            } => Some(since_ms + after_ms),
+            OwnerState::InFlight { slow: true, .. }
+            | OwnerState::Idle
+            | OwnerState::Waiting { .. }
+            | OwnerState::Done
+            | OwnerState::Lost => None,
+        };
+        self.list.iter().filter_map(at).min()
+    }
+
+    /// Owners whose waiting is over.
+    pub fn due(&self, now_ms: u64) -> SmallVec<[NodeId; 3]> {
+        let due = |owner: &&Owner| matches!(owner.state, OwnerState::Waiting { until_ms } if until_ms <= now_ms);
+        self.list
+            .iter()
+            .filter(due)
+            .map(|owner| owner.node)
+            .collect()
+    }
+}
+
+/// What to do about an owner that did not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Ask it again, not before so many milliseconds if it named a time.
+    Again(Option<u32>),
+    /// Get a newer view, then start over.
+    Refresh,
+    /// Leave it.
+    Lost,
+}
+
+/// Sorts a refusal.
+#[deny(clippy::wildcard_enum_match_arm)]
+pub fn judge_refusal(refusal: &Refusal) -> Verdict {
+    match refusal.kind {
+        RefusalKind::StaleEpoch | RefusalKind::NotOwner | RefusalKind::UnknownBucket => {
+            Verdict::Refresh
+        }
+        // The server will catch up, drain or restart.
+        RefusalKind::Behind | RefusalKind::Overloaded | RefusalKind::Stopping => {
+            Verdict::Again(refusal.retry_after_ms)
+        }
+        // It waited too long in a queue; there is a little time left, or the deadline ends it.
+        RefusalKind::TooLate => Verdict::Again(None),
+        // An operation has one stamp for life: refused once, another attempt cannot succeed.
+        RefusalKind::SkewedClock
+        | RefusalKind::WrongMode
+        | RefusalKind::TooLarge
+        | RefusalKind::BadChecksum
+        | RefusalKind::Damaged
+        | RefusalKind::Unsupported
+        | RefusalKind::Other => Verdict::Lost,
+    }
+}
+
+/// Sorts a failure to get any answer.
+pub fn judge_failure(failure: &SendFailure) -> Verdict {
+    match failure {
+        SendFailure::NotSent(_) | SendFailure::Unanswered(_) => Verdict::Again(None),
+        SendFailure::Rejected(error, after) if error.is_retryable() => Verdict::Again(*after),
+        SendFailure::Rejected(..) => Verdict::Lost,
+    }
+}
+
+/// The public error that a refusal becomes when it decides an operation.
+pub fn refusal_error(node: NodeId, refusal: &Refusal) -> Error {
+    let kind = match refusal.kind {
+        RefusalKind::UnknownBucket | RefusalKind::WrongMode | RefusalKind::TooLarge => {
+            ErrorKind::InvalidInput
+        }
+        RefusalKind::Overloaded => ErrorKind::Overloaded,
+        RefusalKind::TooLate => ErrorKind::Timeout,
+        RefusalKind::StaleEpoch
+        | RefusalKind::Behind
+        | RefusalKind::NotOwner
+        | RefusalKind::SkewedClock
+        | RefusalKind::Damaged
+        | RefusalKind::Stopping => ErrorKind::Unavailable,
+        RefusalKind::BadChecksum | RefusalKind::Unsupported | RefusalKind::Other => {
+            ErrorKind::Internal
+        }
+    };
+    Error::new(kind, format!("server {node}: {}", refusal.message))
+}
+
+/// The public error that a failure becomes when it decides an operation.
+pub fn failure_error(node: NodeId, failure: &SendFailure) -> Error {
+    match failure {
+        SendFailure::NotSent(why) => Error::new(
+            ErrorKind::Unavailable,
+            format!("server {node} cannot be reached: {why}"),
+        ),
+        SendFailure::Unanswered(why) => Error::new(
+            ErrorKind::Unavailable,
+            format!("server {node} did not answer: {why}"),
+        ),
+        SendFailure::Rejected(error, _) => error.clone(),
+    }
+}

@@ -1,0 +1,126 @@
+//! The client's clock: the machine's, set right by what the servers say, and made to rise.
+
+use annulet_protocol::clock::{HybridClock, Stamp};
+use annulet_protocol::hash::KeyHash;
+use annulet_protocol::ids::NodeId;
+use annulet_protocol::limits::SKEW_MS_MAX;
+use std::collections::{BTreeMap, HashMap};
+
+/// Stamps of single keys that lie too far ahead for the clock itself.
+const AHEAD_KEYS_MAX: usize = 1_024;
+/// How far ahead a stamp may lie and still move the clock: half of what servers take, so that what
+/// is minted next is taken by a server whose clock is behind by the other half.
+const AHEAD_MS_MAX: u64 = SKEW_MS_MAX / 2;
+
+/// Mints the stamps of one client.
+#[derive(Clone, Debug, Default)]
+pub struct ClientClock {
+    hybrid: HybridClock,
+    /// What to add to the machine's clock.
+    correction_ms: i64,
+    /// Latest difference to each server's clock.
+    differences: HashMap<NodeId, i64>,
+    /// Keys that hold a stamp from far ahead: what is written there must come after it, and what
+    /// is written elsewhere must not.
+    ahead: BTreeMap<KeyHash, Stamp>,
+}
+
+impl ClientClock {
+    /// Notes a server's time, as of when its reply came in.
+    pub fn note_server(&mut self, node: NodeId, server_ms: u64, wall_ms: u64) {
+        let difference = server_ms as i64 - wall_ms as i64;
+        if self.differences.insert(node, difference) == Some(difference) {
+            return;
+        }
+        let mut all: Vec<_> = self.differences.values().copied().collect();
+        all.sort_unstable();
+        // The lower of the two in the middle: of one or two servers neither can be outvoted.
+        self.correction_ms = all[(all.len() - 1) / 2];
+    }
+
+    /// Forgets servers that are no longer members.
+    pub fn retain(&mut self, is_member: impl Fn(NodeId) -> bool) {
+        self.differences.retain(|node, _| is_member(*node));
+    }
+
+    /// The corrected time, in milliseconds since the Unix epoch.
+    pub fn corrected_ms(&self, wall_ms: u64) -> u64 {
+        wall_ms.saturating_add_signed(self.correction_ms)
+    }
+
+    /// The time by which expiry is judged: never below a stamp that was seen or minted.
+    pub fn reached_ms(&self, wall_ms: u64) -> u64 {
+        self.hybrid.reached_ms(self.corrected_ms(wall_ms))
+    }
+
+    /// A stamp for a write of this key.
+    pub fn mint(&mut self, key: KeyHash, wall_ms: u64) -> Stamp {
+        let now_ms = self.corrected_ms(wall_ms);
+        let stamp = self.hybrid.tick(now_ms);
+        match self.ahead.get_mut(&key) {
+            Some(ahead) if *ahead >= stamp => {
+                *ahead = ahead.next();
+                *ahead
+            }
+            Some(_) => {
+                self.ahead.remove(&key);
+                stamp
+            }
+            None => stamp,
+        }
+    }
+
+    /// Moves past a stamp that a record of this key carries.
+    pub fn observe(&mut self, key: KeyHash, seen: Stamp, wall_ms: u64) {
+        if self
+            .hybrid
+            .observe(seen, self.corrected_ms(wall_ms), AHEAD_MS_MAX)
+        {
+            return;
+        }
+        if self.ahead.len() >= AHEAD_KEYS_MAX && !self.ahead.contains_key(&key) {
+            // What is evicted is found again by the reply that says `superseded`.
+            self.ahead.pop_first();
+        }
+        let ahead = self.ahead.entry(key).or_default();
+        *ahead = seen.max(*ahead);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: KeyHash = KeyHash(1);
+
+    #[test]
+    fn the_clock_follows_the_median_of_the_servers() {
+        let mut clock = ClientClock::default();
+        for (node, server_ms) in [(1, 5_000), (2, 5_010), (3, 999_999)] {
+            clock.note_server(NodeId(node), server_ms, 1_000);
+        }
+        assert_eq!(clock.corrected_ms(2_000), 6_010);
+        clock.retain(|node| node.0 == 1);
+        clock.note_server(NodeId(1), 5_001, 1_000);
+        assert_eq!(clock.corrected_ms(2_000), 6_001);
+    }
+
+    #[test]
+    fn a_far_stamp_moves_its_own_key_only() {
+        let mut clock = ClientClock::default();
+        let far = Stamp::at(90_000);
+        clock.observe(KEY, far, 1_000);
+        assert!(clock.mint(KEY, 1_000) > far);
+        assert!(clock.mint(KEY, 1_000) > far.next());
+        assert_eq!(clock.mint(KeyHash(2), 1_000).millis(), 1_000);
+        assert_eq!(clock.mint(KEY, 95_000), Stamp::at(95_000));
+    }
+
+    #[test]
+    fn a_near_stamp_moves_the_clock() {
+        let mut clock = ClientClock::default();
+        clock.observe(KEY, Stamp::at(1_400), 1_000);
+        assert!(clock.mint(KeyHash(2), 1_000) > Stamp::at(1_400));
+        assert_eq!(clock.reached_ms(1_000), 1_400);
+    }
+}

@@ -1,0 +1,4 @@
+//! Decisions that stand alone: each is a small piece of data and a function over it.
+
+pub mod replicas;
+pub mod retry;

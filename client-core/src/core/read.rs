@@ -1,0 +1,549 @@
+//! Get and exists in a last-write-wins bucket, with repair.
+//!
+//! A read asks as many of the best replicas as its level needs, and another one for each that
+//! fails or is slow. The newest answer wins. If answers differ, the newest record is written back
+//! until every later read at the same level must see it, and only then the read returns: that is
+//! what makes quorum reads monotonic (hazard: read repair is not an optimisation). A read at level
+//! `one` returns at once; a sample of them looks at the other owners afterwards.
+//!
+//! | phase | what is outstanding |
+//! |---|---|
+//! | ask | reads at the owners |
+//! | fetch | a full read at an owner that showed the newest head |
+//! | repair | the newest record, at owners that have not shown it |
+
+use super::attempts::{
+    OwnerState, Owners, Verdict, failure_error, judge_failure, judge_refusal, refusal_error,
+};
+use super::client::{Core, Now, Start};
+use super::{Attempt, Coordinator, Effect, Effects, Response, Send};
+use crate::error::{Error, ErrorKind, Result};
+use annulet_protocol::ids::NodeId;
+use annulet_protocol::level::Level;
+use annulet_protocol::message::{Answer, Operation, Read, Source, Write};
+use annulet_protocol::record::{Head, Record};
+use annulet_protocol::view::View;
+use annulet_ring::owners::Nodes;
+use annulet_ring::quorum::{Quorum, Side};
+use bytes::Bytes;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// An owner that has not answered for so long is left to answer late, and another one asked.
+pub const SLOW_MS: u64 = 100;
+
+/// What a read that is done says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadDone {
+    /// The newest head seen: a value's or a tombstone's, expired or not.
+    pub head: Option<Head>,
+    /// The value, if there is one that is not expired and it was asked for.
+    pub value: Option<Bytes>,
+    /// Whether the key has a value that is not expired.
+    pub live: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Ask,
+    Fetch,
+    Repair,
+    Over,
+}
+
+/// One get or exists.
+#[derive(Debug)]
+pub struct ReadOperation {
+    start: Start,
+    head_only: bool,
+    phase: Phase,
+    /// Owners in the order to ask them.
+    order: Nodes,
+    quorum: Quorum,
+    /// The owners, as they stand in the present phase.
+    owners: Owners,
+    /// What each owner showed; `None`: nothing stored.
+    seen: Vec<(NodeId, Option<Head>)>,
+    /// The record of the newest head, once an owner sent it.
+    newest: Option<Record>,
+    /// Owners that hold the newest record.
+    holders: Nodes,
+    /// How many must hold it before the read is over.
+    hold: Quorum,
+    error: Option<Error>,
+    wanted_epoch: u64,
+    completed: bool,
+}
+
+impl ReadOperation {
+    /// A get, or an exists if `head_only`.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the level asks for more owners than there are; nothing was sent.
+    pub fn new(start: Start, head_only: bool) -> Result<Self> {
+        let owners = start.owners();
+        let quorum = start.quorum(Side::Read, &owners)?;
+        Ok(Self {
+            hold: quorum.blocking(),
+            order: owners.all().collect(),
+            owners: Owners::new(owners.all()),
+            quorum,
+            start,
+            head_only,
+            phase: Phase::Ask,
+            seen: Vec::new(),
+            newest: None,
+            holders: Nodes::new(),
+            error: None,
+            wanted_epoch: 0,
+            completed: false,
+        })
+    }
+
+    /// When the caller stops waiting, in monotonic milliseconds.
+    pub fn deadline_ms(&self) -> u64 {
+        self.start.deadline_ms
+    }
+
+    /// Takes an answer that is not a refusal.
+    fn take(&mut self, node: NodeId, answer: Answer) {
+        let bucket = self.start.bucket.number;
+        let (head, record) = match (self.phase, answer) {
+            (Phase::Repair, Answer::Written(_)) => {
+                self.holders.push(node);
+                self.owners.set(node, OwnerState::Done);
+                return;
+            }
+            (Phase::Ask | Phase::Fetch, Answer::Found(record)) => {
+                if let Err(damage) = record.verify(bucket, &self.start.key) {
+                    let why = format!("server {node} sent a damaged record: {damage}");
+                    return self.lose(node, why);
+                }
+                (Some(record.head), Some(record))
+            }
+            (Phase::Ask, Answer::FoundHead(head)) => {
+                if let Err(damage) = head.verify_expiry(bucket, &self.start.key) {
+                    let why = format!("server {node} sent a damaged head: {damage}");
+                    return self.lose(node, why);
+                }
+                (Some(head), None)
+            }
+            (Phase::Ask, Answer::Absent(_)) => (None, None),
+            (_, other) => {
+                return self.lose(
+                    node,
+                    format!("server {node} answered a read with {other:?}"),
+                );
+            }
+        };
+        self.owners.set(node, OwnerState::Done);
+        self.seen.retain(|(seen, _)| *seen != node);
+        self.seen.push((node, head));
+        let Some(record) = record else { return };
+        let newer = self
+            .newest
+            .as_ref()
+            .is_none_or(|newest| record.head.freshness(&newest.head) == Ordering::Greater);
+        if newer {
+            self.newest = Some(record);
+        }
+    }
+
+    fn lose(&mut self, node: NodeId, why: String) {
+        self.error = Some(Error::new(ErrorKind::Unavailable, why));
+        self.owners.set(node, OwnerState::Lost);
+    }
+
+    /// Moves through the phases as far as the answers allow, and sends what the phase needs.
+    fn advance(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
+        loop {
+            match self.phase {
+                Phase::Ask if self.quorum.is_met(|node| self.has_shown(node)) => {
+                    self.judge(core, now, effects);
+                }
+                Phase::Fetch if self.newest_head().is_some_and(|h| self.has_record(&h)) => {
+                    self.begin_repair();
+                }
+                Phase::Repair if self.hold.is_met(|node| self.holders.contains(&node)) => {
+                    self.complete(core, now, effects);
+                    self.phase = Phase::Over;
+                }
+                Phase::Ask | Phase::Fetch | Phase::Repair => {
+                    self.send_more(now, effects);
+                    break;
+                }
+                Phase::Over => return,
+            }
+        }
+        if self.is_stuck() {
+            let error = self.error.take();
+            let error =
+                error.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no owner answered"));
+            let what = match self.phase {
+                Phase::Ask => "too few owners answered the read",
+                Phase::Fetch => "no owner sent the newest value",
+                Phase::Repair | Phase::Over => "too few owners took the newest value",
+            };
+            self.fail(
+                Error::new(error.kind(), format!("{what}: {}", error.message())),
+                effects,
+            );
+        }
+    }
+
+    /// Enough owners have answered: what do they say?
+    fn judge(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
+        let newest = self.newest_head();
+        let is_newest = |head: &Option<Head>| same(head.as_ref(), newest.as_ref());
+        self.holders = self
+            .seen
+            .iter()
+            .filter(|(_, head)| is_newest(head))
+            .map(|(node, _)| *node)
+            .collect();
+        let agree = self.holders.len() == self.seen.len();
+        match newest {
+            Some(head) if !agree && core.repairs() => {
+                if self.has_record(&head) {
+                    self.begin_repair();
+                } else {
+                    self.phase = Phase::Fetch;
+                    self.owners.restart(self.holders.iter().copied());
+                }
+            }
+            Some(_) | None => {
+                let sampled = !self.completed
+                    && self.start.level == Level::One
+                    && core.samples(&self.start.op)
+                    && core.repairs();
+                self.complete(core, now, effects);
+                match sampled {
+                    true => self.begin_check(),
+                    false => self.phase = Phase::Over,
+                }
+            }
+        }
+    }
+
+    /// A read at level `one` has returned; now look whether the other owners agree.
+    fn begin_check(&mut self) {
+        let owners = self.start.owners();
+        let all = Quorum::of(Level::All, Side::Read, &owners, None);
+        let (Ok(all), true) = (all, owners.count() > 1) else {
+            self.phase = Phase::Over;
+            return;
+        };
+        self.quorum = all.clone();
+        self.hold = all;
+        self.head_only = true;
+        let asked: Nodes = self.seen.iter().map(|(node, _)| *node).collect();
+        self.owners.restart(owners.all());
+        for node in asked {
+            self.owners.set(node, OwnerState::Done);
+        }
+        self.phase = Phase::Ask;
+    }
+
+    fn begin_repair(&mut self) {
+        self.phase = Phase::Repair;
+        let newest = self.newest_head();
+        let showed = self
+            .seen
+            .iter()
+            .filter(|(_, head)| same(head.as_ref(), newest.as_ref()));
+        self.holders = showed.map(|(node, _)| *node).collect();
+        let held = |node: &NodeId| self.holders.contains(node);
+        let stale = self
+            .seen
+            .iter()
+            .map(|(node, _)| *node)
+            .filter(|node| !held(node));
+        let unseen = self
+            .order
+            .iter()
+            .copied()
+            .filter(|node| !self.has_shown(*node));
+        self.order = stale.chain(unseen).collect();
+        self.owners.restart(self.order.iter().copied());
+    }
+
+    /// Sends as many messages as the phase still needs, each to an owner not asked before.
+    fn send_more(&mut self, now: Now, effects: &mut Effects<ReadDone>) {
+        let mut idle: Nodes = self.order.clone();
+        if self.phase == Phase::Fetch {
+            idle.retain(|node| self.holders.contains(node));
+        }
+        for node in idle {
+            let counted = |node| {
+                self.owners.is(node, |state| match state {
+                    OwnerState::Done => true,
+                    OwnerState::InFlight { slow, .. } => !slow,
+                    OwnerState::Idle | OwnerState::Waiting { .. } | OwnerState::Lost => false,
+                })
+            };
+            let wanted = match self.phase {
+                Phase::Ask => self.quorum.wants(node, counted),
+                Phase::Fetch => !self.holders.iter().any(|node| counted(*node)),
+                Phase::Repair => self
+                    .hold
+                    .wants(node, |node| self.holders.contains(&node) || counted(node)),
+                Phase::Over => false,
+            };
+            if wanted && self.owners.is(node, |state| state == OwnerState::Idle) {
+                self.send(node, now, effects);
+            }
+        }
+    }
+
+    fn send(&mut self, node: NodeId, now: Now, effects: &mut Effects<ReadDone>) {
+        let (bucket, key) = (self.start.bucket.number, self.start.key.clone());
+        let operation = match (self.phase, &self.newest) {
+            (Phase::Repair, Some(record)) => {
+                let (source, record) = (Source::Repair, record.clone());
+                Operation::Write(Write {
+                    bucket,
+                    key,
+                    source,
+                    record,
+                })
+            }
+            (Phase::Fetch, _) => Operation::Read(Read {
+                bucket,
+                key,
+                head_only: false,
+            }),
+            _ => Operation::Read(Read {
+                bucket,
+                key,
+                head_only: self.head_only,
+            }),
+        };
+        effects.push(Effect::Send(Send {
+            node,
+            attempt: self.owners.sent(node, now.mono_ms),
+            epoch: self.start.view.epoch,
+            budget_ms: self.start.budget_ms(now.mono_ms),
+            operation,
+        }));
+    }
+
+    /// Asks for a newer view if the server has one; if it has not, it will not change its mind.
+    fn refresh(&mut self, epoch: u64, effects: &mut Effects<ReadDone>) -> Verdict {
+        if epoch <= self.start.view.epoch {
+            return Verdict::Lost;
+        }
+        if epoch > self.wanted_epoch {
+            self.wanted_epoch = epoch;
+            effects.push(Effect::NeedView(epoch));
+        }
+        Verdict::Refresh
+    }
+
+    fn complete(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
+        if self.completed {
+            return;
+        }
+        self.completed = true;
+        let head = self.newest_head();
+        if let Some(head) = &head {
+            core.clock
+                .observe(self.start.hash, head.version.stamp, now.wall_ms);
+        }
+        let at_ms = if core.heeds_expiry() {
+            core.clock.reached_ms(now.wall_ms)
+        } else {
+            0
+        };
+        let live = head.is_some_and(|head| head.is_live(at_ms));
+        let record = self.newest.as_ref().filter(|_| live && !self.head_only);
+        let value = record.map(|record| record.value.clone());
+        effects.push(Effect::Complete(Ok(ReadDone { head, value, live })));
+    }
+
+    fn expire(&mut self, effects: &mut Effects<ReadDone>) {
+        let pending = self.owners.any_in_flight();
+        let error = match self.error.take() {
+            Some(error) if !pending => {
+                let why = format!("too few owners answered the read: {}", error.message());
+                Error::new(error.kind(), why)
+            }
+            Some(_) | None => Error::new(
+                ErrorKind::Timeout,
+                "too few owners answered the read before its deadline",
+            ),
+        };
+        self.fail(error, effects);
+    }
+
+    fn fail(&mut self, error: Error, effects: &mut Effects<ReadDone>) {
+        self.phase = Phase::Over;
+        if !self.completed {
+            self.completed = true;
+            effects.push(Effect::Complete(Err(error)));
+        }
+    }
+
+    /// Whether the phase can no longer reach its end: nothing is outstanding and nobody is left.
+    fn is_stuck(&self) -> bool {
+        self.phase != Phase::Over && !self.owners.any_in_flight() && !self.owners.any_waiting()
+    }
+
+    fn has_shown(&self, node: NodeId) -> bool {
+        self.seen.iter().any(|(seen, _)| *seen == node)
+    }
+
+    fn has_record(&self, head: &Head) -> bool {
+        self.newest
+            .as_ref()
+            .is_some_and(|record| same(Some(&record.head), Some(head)))
+    }
+
+    /// The freshest head that an owner showed.
+    fn newest_head(&self) -> Option<Head> {
+        let heads = self.seen.iter().filter_map(|(_, head)| *head);
+        heads.max_by(Head::freshness)
+    }
+}
+
+impl Coordinator for ReadOperation {
+    type Done = ReadDone;
+
+    fn next_wake_ms(&self) -> Option<u64> {
+        if self.is_finished() {
+            return None;
+        }
+        // Once nobody is left to be asked instead, slowness changes nothing.
+        let idle = self
+            .owners
+            .iter()
+            .any(|owner| owner.state == OwnerState::Idle);
+        let slow = if idle {
+            self.owners.next_slow_ms(SLOW_MS)
+        } else {
+            None
+        };
+        let soonest = [slow, self.owners.next_wake_ms()]
+            .into_iter()
+            .flatten()
+            .min();
+        Some(soonest.unwrap_or(u64::MAX).min(self.start.deadline_ms))
+    }
+
+    fn is_finished(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    fn start(&mut self, core: &mut Core, now: Now) -> Effects<ReadDone> {
+        self.order = core.ranked(&self.start, &self.start.owners(), now);
+        let mut effects = Effects::new();
+        self.send_more(now, &mut effects);
+        effects
+    }
+
+    fn handle_response(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        (node, attempt): (NodeId, Attempt),
+        epoch: Option<u64>,
+        response: Response,
+    ) -> Effects<ReadDone> {
+        let mut effects = Effects::new();
+        if !self.owners.expects(node, attempt) {
+            return effects;
+        }
+        match response {
+            Ok(Answer::Refused(refusal)) => {
+                let mut verdict = judge_refusal(&refusal);
+                if verdict == Verdict::Refresh {
+                    verdict = self.refresh(epoch.unwrap_or(0), &mut effects);
+                }
+                self.error = Some(refusal_error(node, &refusal));
+                self.owners.failed(
+                    node,
+                    verdict,
+                    &self.start.op,
+                    now.mono_ms,
+                    &mut core.retries,
+                );
+            }
+            Ok(answer) => self.take(node, answer),
+            Err(failure) => {
+                self.error = Some(failure_error(node, &failure));
+                let verdict = judge_failure(&failure);
+                self.owners.failed(
+                    node,
+                    verdict,
+                    &self.start.op,
+                    now.mono_ms,
+                    &mut core.retries,
+                );
+            }
+        }
+        self.advance(core, now, &mut effects);
+        effects
+    }
+
+    fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<ReadDone> {
+        let mut effects = Effects::new();
+        if view.epoch <= self.start.view.epoch || self.is_finished() {
+            return effects;
+        }
+        if self.completed {
+            // Checking in the background is not worth a second start.
+            self.phase = Phase::Over;
+            return effects;
+        }
+        if !self.start.move_to(view, core.home()) {
+            let why = format!("bucket `{}` was deleted", self.start.bucket.name);
+            self.fail(Error::new(ErrorKind::InvalidInput, why), &mut effects);
+            return effects;
+        }
+        let owners = self.start.owners();
+        match self.start.quorum(Side::Read, &owners) {
+            Ok(quorum) => self.quorum = quorum,
+            Err(error) => {
+                self.fail(error, &mut effects);
+                return effects;
+            }
+        }
+        self.hold = self.quorum.blocking();
+        self.phase = Phase::Ask;
+        self.seen.clear();
+        self.holders.clear();
+        self.newest = None;
+        self.owners.restart(owners.all());
+        effects.extend(self.start(core, now));
+        effects
+    }
+
+    fn handle_timer(&mut self, core: &mut Core, now: Now) -> Effects<ReadDone> {
+        let mut effects = Effects::new();
+        if now.mono_ms >= self.start.deadline_ms {
+            self.expire(&mut effects);
+            return effects;
+        }
+        for node in self.owners.mark_slow(now.mono_ms, SLOW_MS) {
+            core.note_failure(node, now);
+        }
+        for node in self.owners.due(now.mono_ms) {
+            // Idle again: it is asked if it is still wanted.
+            self.owners.set(node, OwnerState::Idle);
+        }
+        self.advance(core, now, &mut effects);
+        effects
+    }
+
+    fn cancel(&mut self) {
+        self.completed = true;
+        self.phase = Phase::Over;
+    }
+}
+
+fn same(a: Option<&Head>, b: Option<&Head>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.freshness(b) == Ordering::Equal,
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}

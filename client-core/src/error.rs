@@ -1,0 +1,136 @@
+//! The one public error.
+
+use std::fmt;
+
+/// What a caller can do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request itself cannot be: a key or value over a limit, an unknown bucket, a level that
+    /// needs more replicas than there are. Change the request.
+    InvalidInput,
+    /// The condition of a conditional write did not hold. Read again, then decide anew.
+    Conflict,
+    /// Too few replicas could be reached, or they refused. Try again later, or at a lower level.
+    Unavailable,
+    /// The deadline passed. Try again, or give it more time; a write may have been applied.
+    Timeout,
+    /// The servers have too much to do. Try again later and slower.
+    Overloaded,
+    /// The servers do not accept this client's certificate or role. Change the profile.
+    Unauthorized,
+    /// The client was shut down. Connect a new one.
+    Closed,
+    /// A fault of Annulet's own. Report it.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The name, the same in every language.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "InvalidInput",
+            Self::Conflict => "Conflict",
+            Self::Unavailable => "Unavailable",
+            Self::Timeout => "Timeout",
+            Self::Overloaded => "Overloaded",
+            Self::Unauthorized => "Unauthorized",
+            Self::Closed => "Closed",
+            Self::Internal => "Internal",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What became of a write that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It was not applied anywhere and never will be.
+    NotApplied,
+    /// It may have been applied, or be applied later.
+    Unknown,
+}
+
+impl Outcome {
+    /// The name, the same in every language.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotApplied => "not_applied",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why an operation failed. The kind says what to do; the message is for people and may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    outcome: Option<Outcome>,
+}
+
+/// The result of everything that can fail here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of this kind.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            outcome: None,
+        }
+    }
+
+    /// The same error, of a write with this outcome.
+    #[must_use]
+    pub fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = Some(outcome);
+        self
+    }
+
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What happened, for people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What became of the write; `None` for anything but writes.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    /// Whether the same call may succeed later. A last-write-wins write of unknown outcome may be
+    /// repeated: at worst it is written twice.
+    pub fn is_retryable(&self) -> bool {
+        match self.kind {
+            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Overloaded => true,
+            ErrorKind::InvalidInput
+            | ErrorKind::Conflict
+            | ErrorKind::Unauthorized
+            | ErrorKind::Closed
+            | ErrorKind::Internal => false,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)?;
+        match self.outcome {
+            Some(outcome) => write!(f, " (outcome {})", outcome.as_str()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
