@@ -83,9 +83,9 @@ lint-features: setup-lint rocksdb
 	    -- -D warnings
 lint-deny: setup-lint
 	$(STAGE) $@ cargo deny --all-features check bans licenses sources
-# With private items, so that a link from a module's text to its internals is checked as well.
+# With private items: a module's text may name its internals, and those links are checked as well.
 lint-doc: rocksdb
-	RUSTDOCFLAGS="-D warnings" $(STAGE) $@ cargo doc --profile $(PROFILE) --no-deps \
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(STAGE) $@ cargo doc --profile $(PROFILE) --no-deps \
 	    --document-private-items $(PURE) -p annulet
 
 .PHONY: fmt
