@@ -50,6 +50,8 @@ if command -v flock >/dev/null; then
         echo "$directory"
         exit 0
     fi
+    # What a killed run left behind; nobody else builds while the lock is held.
+    rm -rf "$cache"/rocksdb-build.*
 fi
 
 work=$(mktemp -d "$cache/rocksdb-build.XXXXXX")
