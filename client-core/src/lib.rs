@@ -1,5 +1,43 @@
-//! Client of Annulet.
+//! The client of Annulet, a distributed key-value store whose consistency is chosen per bucket and
+//! per request.
+//!
+//! ```no_run
+//! # async fn example() -> annulet::Result<()> {
+//! let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+//! let carts = client.bucket("default");
+//! carts.put("user:1", "three apples").await?;
+//! let entry = carts.get("user:1").await?;
+//! assert_eq!(entry.map(|entry| entry.value), Some("three apples".into()));
+//! client.close().await;
+//! # Ok(()) }
+//! ```
+//!
+//! # Layout
+//! - [`core`]: everything that decides, as plain synchronous code: coordinators and policies
+//! - `net`: connections, batching, views; `run` and `shared`: coordinators over them
+//! - [`Client`], [`Bucket`], [`Profile`], [`Config`], [`Error`]: what users hold
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+
+mod bucket;
+mod client;
+mod config;
 pub mod core;
-pub mod error;
+mod error;
+mod net;
+mod options;
+mod profile;
+mod run;
+mod shared;
+mod statistics;
+mod system;
+
+pub use annulet_protocol::level::Level;
+pub use annulet_protocol::view::View;
+pub use bucket::Bucket;
+pub use client::{Client, MemberStatus};
+pub use config::Config;
+pub use error::{Error, ErrorKind, Outcome, Result};
+pub use options::{Entry, ReadOptions, Ttl, WriteOptions, Written};
+pub use profile::{PROFILE_VARIABLE, Profile};
+pub use statistics::Statistics;

@@ -1,0 +1,282 @@
+//! Operations on the keys of one bucket.
+
+use crate::client::Client;
+use crate::core::client::Call;
+use crate::core::read::{ReadDone, ReadOperation};
+use crate::core::write::{WriteDone, WriteOperation};
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::options::{Entry, ReadOptions, Ttl, WriteOptions, Written};
+use crate::run::run;
+use crate::statistics::add;
+use annulet_protocol::level::Level;
+use annulet_protocol::record::Origin;
+use annulet_ring::quorum::Side;
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use std::time::Duration;
+use tracing::Instrument;
+
+/// Keys of one multi-call that are worked on at a time.
+const AT_ONCE: usize = 1_024;
+
+/// A bucket of a cluster. Cheap to clone; making one asks no server.
+///
+/// Keys are 1 to 4,096 bytes, values up to 16 MiB unless the cluster says otherwise.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    client: Client,
+    name: String,
+}
+
+impl Bucket {
+    pub(crate) fn new(client: Client, name: String) -> Self {
+        Self { client, name }
+    }
+
+    /// The bucket's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The value under a key; `None` if there is none or it has expired.
+    ///
+    /// ```no_run
+    /// # async fn example(carts: annulet::Bucket) -> annulet::Result<()> {
+    /// if let Some(entry) = carts.get("user:1").await? {
+    ///     println!("{} bytes", entry.value.len());
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput`, or `Unavailable`, `Timeout` or `Overloaded` if too few replicas answered.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Entry>> {
+        self.get_with(key, &ReadOptions::default()).await
+    }
+
+    /// [`Bucket::get`] with options.
+    ///
+    /// # Errors
+    /// As `get`.
+    pub async fn get_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: &ReadOptions,
+    ) -> Result<Option<Entry>> {
+        self.get_bytes(Bytes::copy_from_slice(key.as_ref()), options)
+            .await
+    }
+
+    /// Whether a key has a value that has not expired. The value itself is not sent.
+    ///
+    /// # Errors
+    /// As [`Bucket::get`].
+    pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.exists_with(key, &ReadOptions::default()).await
+    }
+
+    /// [`Bucket::exists`] with options.
+    ///
+    /// # Errors
+    /// As [`Bucket::get`].
+    pub async fn exists_with(&self, key: impl AsRef<[u8]>, options: &ReadOptions) -> Result<bool> {
+        let key = Bytes::copy_from_slice(key.as_ref());
+        Ok(self.read(key, options, true).await?.live)
+    }
+
+    /// Stores a value under a key, in place of what was there.
+    ///
+    /// ```no_run
+    /// # async fn example(carts: annulet::Bucket) -> annulet::Result<()> {
+    /// carts.put("user:1", "three apples").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput`, or `Unavailable`, `Timeout` or `Overloaded` if too few replicas took it;
+    /// [`Error::outcome`] says whether it may have been applied all the same.
+    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Result<Written> {
+        self.put_with(key, value, &WriteOptions::default()).await
+    }
+
+    /// [`Bucket::put`] with options.
+    ///
+    /// # Errors
+    /// As `put`.
+    pub async fn put_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl Into<Bytes>,
+        options: &WriteOptions,
+    ) -> Result<Written> {
+        let key = Bytes::copy_from_slice(key.as_ref());
+        self.write(key, Some(value.into()), options).await
+    }
+
+    /// Removes what is under a key. Removing what is not there is not an error.
+    ///
+    /// # Errors
+    /// As [`Bucket::put`].
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Written> {
+        self.delete_with(key, &WriteOptions::default()).await
+    }
+
+    /// [`Bucket::delete`] with options; a time to live means nothing here.
+    ///
+    /// # Errors
+    /// As [`Bucket::put`].
+    pub async fn delete_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: &WriteOptions,
+    ) -> Result<Written> {
+        self.write(Bytes::copy_from_slice(key.as_ref()), None, options)
+            .await
+    }
+
+    /// Gets many keys, each with a result of its own, in order. There is no limit to their number;
+    /// each has its timeout from when its turn comes.
+    pub async fn multi_get(
+        &self,
+        keys: impl IntoIterator<Item = Bytes>,
+    ) -> Vec<Result<Option<Entry>>> {
+        self.multi_get_with(keys, &ReadOptions::default()).await
+    }
+
+    /// [`Bucket::multi_get`] with options.
+    pub async fn multi_get_with(
+        &self,
+        keys: impl IntoIterator<Item = Bytes>,
+        options: &ReadOptions,
+    ) -> Vec<Result<Option<Entry>>> {
+        let each = keys.into_iter().map(|key| self.get_bytes(key, options));
+        stream::iter(each).buffered(AT_ONCE).collect().await
+    }
+
+    /// Puts many values, each with a result of its own, in order. Two values for one key end as
+    /// the later of the two.
+    pub async fn multi_put(
+        &self,
+        entries: impl IntoIterator<Item = (Bytes, Bytes)>,
+    ) -> Vec<Result<Written>> {
+        self.multi_put_with(entries, &WriteOptions::default()).await
+    }
+
+    /// [`Bucket::multi_put`] with options.
+    pub async fn multi_put_with(
+        &self,
+        entries: impl IntoIterator<Item = (Bytes, Bytes)>,
+        options: &WriteOptions,
+    ) -> Vec<Result<Written>> {
+        let each = entries
+            .into_iter()
+            .map(|(key, value)| self.write(key, Some(value), options));
+        stream::iter(each).buffered(AT_ONCE).collect().await
+    }
+
+    /// Deletes many keys, each with a result of its own, in order.
+    pub async fn multi_delete(
+        &self,
+        keys: impl IntoIterator<Item = Bytes>,
+    ) -> Vec<Result<Written>> {
+        self.multi_delete_with(keys, &WriteOptions::default()).await
+    }
+
+    /// [`Bucket::multi_delete`] with options.
+    pub async fn multi_delete_with(
+        &self,
+        keys: impl IntoIterator<Item = Bytes>,
+        options: &WriteOptions,
+    ) -> Vec<Result<Written>> {
+        let each = keys.into_iter().map(|key| self.write(key, None, options));
+        stream::iter(each).buffered(AT_ONCE).collect().await
+    }
+
+    async fn get_bytes(&self, key: Bytes, options: &ReadOptions) -> Result<Option<Entry>> {
+        let ReadDone { head, value, .. } = self.read(key, options, false).await?;
+        Ok(head.zip(value).map(|(head, value)| Entry {
+            value,
+            version: head.version.to_string(),
+            expires_at_ms: head.expiry.map(|e| e.at_ms).filter(|at_ms| *at_ms != 0),
+        }))
+    }
+
+    fn call(&self, key: Bytes, level: Option<Level>, timeout: Option<Duration>) -> Call {
+        let config = &self.client.shared().config;
+        let timeout = timeout.unwrap_or(config.timeout);
+        Call {
+            bucket: self.name.clone(),
+            key,
+            level: level.or(config.level),
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    async fn read(&self, key: Bytes, options: &ReadOptions, head_only: bool) -> Result<ReadDone> {
+        let shared = self.client.shared();
+        shared.check_open()?;
+        add(&shared.counters.reads, 1);
+        let call = self.call(key, options.level, options.timeout);
+        let start = shared.core().begin(shared.clock.now(), Side::Read, call)?;
+        let deadline_ms = start.deadline_ms;
+        let span = tracing::debug_span!("annulet.read", bucket = %self.name, level = %start.level);
+        let operation = ReadOperation::new(start, head_only)?;
+        run(shared, operation, deadline_ms).instrument(span).await
+    }
+
+    async fn write(
+        &self,
+        key: Bytes,
+        value: Option<Bytes>,
+        options: &WriteOptions,
+    ) -> Result<Written> {
+        let shared = self.client.shared();
+        let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
+        shared.check_open().map_err(refused)?;
+        add(&shared.counters.writes, 1);
+        let call = self.call(key, options.level, options.timeout);
+        let now = shared.clock.now();
+        let (start, stamp, now_ms) = {
+            let mut core = shared.core();
+            let start = core.begin(now, Side::Write, call).map_err(refused)?;
+            let stamp = core.mint(start.hash, now);
+            let now_ms = core.clock.corrected_ms(now.wall_ms);
+            (start, stamp, now_ms)
+        };
+        let ttl_ms = ttl_ms(options.ttl, start.bucket.ttl_ms).map_err(refused)?;
+        let expires_at_ms = ttl_ms
+            .filter(|_| value.is_some())
+            .map(|ttl_ms| now_ms.saturating_add(ttl_ms));
+        let deadline_ms = start.deadline_ms;
+        let span = tracing::debug_span!("annulet.write", bucket = %self.name, level = %start.level);
+        let origin = Origin {
+            stamp,
+            op: start.op,
+        };
+        let operation = WriteOperation::new(start, origin, value, expires_at_ms)?;
+        let WriteDone {
+            version,
+            superseded,
+        } = run(shared, operation, deadline_ms).instrument(span).await?;
+        Ok(Written {
+            version: version.to_string(),
+            superseded: superseded.is_some(),
+        })
+    }
+}
+
+/// How long the value lives, in milliseconds.
+fn ttl_ms(ttl: Ttl, of_bucket: Option<u64>) -> Result<Option<u64>> {
+    let after = match ttl {
+        Ttl::Bucket => return Ok(of_bucket),
+        Ttl::Never => return Ok(None),
+        Ttl::After(after) => u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+    };
+    match after {
+        0 => Err(Error::new(
+            ErrorKind::InvalidInput,
+            "a time to live of zero: use at least 1 ms",
+        )),
+        after => Ok(Some(after)),
+    }
+}

@@ -1,0 +1,208 @@
+//! The client itself.
+
+use crate::bucket::Bucket;
+use crate::config::Config;
+use crate::core::SendFailure;
+use crate::core::client::{Core, Home};
+use crate::error::Result;
+use crate::net::connection::Connection;
+use crate::net::{tls, views};
+use crate::profile::Profile;
+use crate::shared::{Parts, Shared};
+use crate::statistics::Statistics;
+use crate::system;
+use annulet_protocol::ids::NodeId;
+use annulet_protocol::view::View;
+use futures_util::stream::{self, StreamExt};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest time that connecting takes.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Longest time that a server has to say how it is.
+const PROBE_MAX: Duration = Duration::from_secs(2);
+/// Servers that are asked at a time how they are.
+const PROBES_AT_ONCE: usize = 32;
+
+/// A client of one cluster. Cheap to clone; all clones share one set of connections. Connect once
+/// in a program and keep it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+/// A server and how it is.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct MemberStatus {
+    /// The id of its store.
+    pub id: NodeId,
+    /// Its `host:port`.
+    pub address: String,
+    /// `up`, `stopping` or `down`.
+    pub state: &'static str,
+    /// Its share of the data, relative to the others'.
+    pub capacity: u32,
+    /// Its zone.
+    pub zone: String,
+    /// Its region.
+    pub region: String,
+    /// The part of its region's data that it holds, 0 to 1.
+    pub share: f64,
+    /// Why it is not up.
+    pub error: Option<String>,
+}
+
+impl Client {
+    /// Connects to the cluster of a profile: fetches the view from the first of its servers that
+    /// answers. Call it inside a tokio runtime; the client works on that one.
+    ///
+    /// ```no_run
+    /// # async fn example() -> annulet::Result<()> {
+    /// let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// let carts = client.bucket("default");
+    /// carts.put("user:1", "three apples").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput` if the profile's files cannot be used, `Unauthorized` if the servers do not
+    /// accept its certificate, `Unavailable` if none answers within 5 s.
+    pub async fn connect(profile: Profile) -> Result<Self> {
+        let config = Config::of(&profile);
+        Self::connect_with(profile, config).await
+    }
+
+    /// [`Client::connect`] with settings.
+    ///
+    /// # Errors
+    /// As `connect`.
+    pub async fn connect_with(profile: Profile, config: Config) -> Result<Self> {
+        let tls = tls::config(&profile)?;
+        let clock = system::Clock::start();
+        let cached = profile.view_cache.as_deref().and_then(views::load);
+        let mut addresses = profile.seeds.clone();
+        let seeds = addresses.len().max(1);
+        addresses.rotate_left((system::seed()? % seeds as u64) as usize);
+        if let Some(view) = &cached {
+            addresses.extend(view.members.iter().map(|member| member.address.clone()));
+        }
+        let view = views::fetch(addresses, &tls, CONNECT_MAX, |_| true).await?;
+        let incarnation = system::incarnation()?;
+        let home = Home {
+            zone: profile.zone.clone().unwrap_or_default(),
+            region: profile.region.clone().unwrap_or_default(),
+        };
+        let mut core = Core::new(incarnation, Arc::new(view), home);
+        core.check_one_in = config.check_one_in;
+        let (seeds, view_cache) = (profile.seeds, profile.view_cache);
+        let parts = Parts {
+            config,
+            clock,
+            tls,
+            core,
+            seeds,
+            view_cache,
+            incarnation,
+        };
+        Ok(Self {
+            shared: Shared::new(parts),
+        })
+    }
+
+    /// A bucket of the cluster. Asks no server: a bucket that does not exist is found out by the
+    /// first operation on it.
+    pub fn bucket(&self, name: impl Into<String>) -> Bucket {
+        Bucket::new(self.clone(), name.into())
+    }
+
+    /// The view of the cluster that this client works with.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view()
+    }
+
+    /// What this client has done so far.
+    pub fn statistics(&self) -> Statistics {
+        self.shared.counters.read()
+    }
+
+    /// Asks every server how it is, for people to look at.
+    pub async fn members(&self) -> Vec<MemberStatus> {
+        let view = self.view();
+        let shares = shares(&view);
+        let each = view.members.iter().zip(shares).map(|(member, share)| {
+            let member = member.clone();
+            async move {
+                let (state, error) = self.probe(&member.address).await;
+                MemberStatus {
+                    id: member.id,
+                    address: member.address,
+                    state,
+                    capacity: member.capacity,
+                    zone: member.zone,
+                    region: member.region,
+                    share,
+                    error,
+                }
+            }
+        });
+        stream::iter(each).buffered(PROBES_AT_ONCE).collect().await
+    }
+
+    /// Ends the client: later calls fail with `Closed`, calls under way go on to their end, idle
+    /// connections are closed.
+    pub async fn close(&self) {
+        self.shared.close();
+        for lane in self.shared.pool.lanes() {
+            lane.close_if_idle();
+        }
+        tokio::task::yield_now().await;
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    async fn probe(&self, address: &str) -> (&'static str, Option<String>) {
+        let tls = Arc::clone(&self.shared.tls);
+        let ask = async {
+            let mut connection = Connection::open(address, tls, PROBE_MAX).await?;
+            match connection.get("/readyz").await {
+                Ok(_) => Ok(("up", None)),
+                // It answers, but not yet or no longer as an owner.
+                Err(SendFailure::Rejected(error, _)) => {
+                    Ok(("stopping", Some(error.message().to_owned())))
+                }
+                Err(SendFailure::NotSent(why) | SendFailure::Unanswered(why)) => Err(why),
+            }
+        };
+        match tokio::time::timeout(PROBE_MAX, ask).await {
+            Ok(Ok(status)) => status,
+            Ok(Err(why)) => ("down", Some(why)),
+            Err(_) => (
+                "down",
+                Some(format!("no answer within {} ms", PROBE_MAX.as_millis())),
+            ),
+        }
+    }
+}
+
+/// The part of its region's data that each member holds.
+fn shares(view: &View) -> Vec<f64> {
+    let mut held = vec![0u64; view.members.len()];
+    let mut shares = vec![0.0; view.members.len()];
+    for table in &view.table.regions {
+        for partition in 0..view.table.partitions {
+            for index in table.list(partition) {
+                held[index] += 1;
+            }
+        }
+        let all = f64::from(view.table.partitions) * f64::from(table.length);
+        for (index, member) in view.members.iter().enumerate() {
+            if member.region == table.region {
+                shares[index] = held[index] as f64 / all;
+            }
+        }
+    }
+    shares
+}

@@ -1,0 +1,50 @@
+//! Settings of a client.
+
+use crate::profile::Profile;
+use annulet_protocol::level::Level;
+use annulet_protocol::limits::BUDGET_MS_MAX;
+use std::time::Duration;
+
+/// Settings of a client. The defaults suit nearly everyone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How long an operation may take that names no timeout; 1 ms to 10 minutes.
+    pub timeout: Duration,
+    /// The level of operations that name none; `None`: the bucket's.
+    pub level: Option<Level>,
+    /// Connections kept open at most, at least 1. A client uses up to three to a server; what is
+    /// over is closed, the least recently used first.
+    pub connections_max: usize,
+    /// How long a connection stays open without use, at least 1 s.
+    pub idle_after: Duration,
+    /// One read at level `one` in this many looks in the background whether the other owners
+    /// agree, and repairs those that do not; 0: none does.
+    pub check_one_in: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(2),
+            level: None,
+            connections_max: 512,
+            idle_after: Duration::from_secs(60),
+            check_one_in: 10,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, with what the profile says.
+    pub fn of(profile: &Profile) -> Self {
+        let default = Self::default();
+        let timeout = profile
+            .timeout_ms
+            .map(|ms| ms.min(u64::from(BUDGET_MS_MAX)));
+        Self {
+            timeout: timeout.map_or(default.timeout, Duration::from_millis),
+            level: profile.level,
+            ..default
+        }
+    }
+}

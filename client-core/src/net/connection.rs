@@ -1,0 +1,198 @@
+//! One HTTP/2 connection to one server.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the client's socket module"
+)]
+
+use crate::core::SendFailure;
+use crate::error::{Error, ErrorKind};
+use annulet_protocol::codec;
+use annulet_protocol::limits::{REQUEST_OVERHEAD_BYTES, VALUE_BYTES_MAX};
+use annulet_protocol::message::FailureKind;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::{ClientConfig, HandshakeKind};
+use rustls_pki_types::ServerName;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Window of one stream: a value of a megabyte arrives without a pause.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// Window of a connection: what its streams may have on the way together.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// How often a connection in use is checked, and how long the other side has to answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Longest answer: what a server may put in one reply.
+const REPLY_BYTES_MAX: usize = VALUE_BYTES_MAX + 16 * REQUEST_OVERHEAD_BYTES;
+
+/// An open connection. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    authority: Arc<str>,
+    /// Whether TLS resumed an earlier session.
+    pub(crate) resumed: bool,
+}
+
+impl Connection {
+    /// Connects to `address`, `host:port`, within `limit`.
+    pub(crate) async fn open(
+        address: &str,
+        tls: Arc<ClientConfig>,
+        limit: Duration,
+    ) -> Result<Self, String> {
+        let open = Self::open_unlimited(address, tls);
+        match tokio::time::timeout(limit, open).await {
+            Ok(result) => result,
+            Err(_) => Err(format!(
+                "no connection to {address} within {} ms",
+                limit.as_millis()
+            )),
+        }
+    }
+
+    async fn open_unlimited(address: &str, tls: Arc<ClientConfig>) -> Result<Self, String> {
+        let at = |what: &str, why: &dyn std::fmt::Display| format!("{what} {address}: {why}");
+        let name = server_name(address)?;
+        let tcp = TcpStream::connect(address)
+            .await
+            .map_err(|e| at("connecting to", &e))?;
+        tcp.set_nodelay(true).map_err(|e| at("connecting to", &e))?;
+        let stream = TlsConnector::from(tls).connect(name, tcp).await;
+        let stream = stream.map_err(|e| at("TLS with", &e))?;
+        let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| at("HTTP/2 with", &e))?;
+        tokio::spawn(async move {
+            // How a connection ends is told by the requests on it.
+            let _ = connection.await;
+        });
+        Ok(Self {
+            sender,
+            authority: address.into(),
+            resumed,
+        })
+    }
+
+    /// Whether it can take no more requests.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Posts a message and gives the answer's body.
+    pub(crate) async fn post(&mut self, path: &str, body: Bytes) -> Result<Bytes, SendFailure> {
+        self.exchange(Method::POST, path, body).await
+    }
+
+    /// Gets a document.
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Bytes, SendFailure> {
+        self.exchange(Method::GET, path, Bytes::new()).await
+    }
+
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes, SendFailure> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://{}{path}", self.authority))
+            .header(http::header::CONTENT_TYPE, codec::CONTENT_TYPE)
+            .header(http::header::ACCEPT_ENCODING, "zstd")
+            .body(Full::new(body))
+            .map_err(|e| SendFailure::NotSent(format!("a malformed request: {e}")))?;
+        if let Err(error) = self.sender.ready().await {
+            return Err(SendFailure::NotSent(error.to_string()));
+        }
+        let response = self
+            .sender
+            .try_send_request(request)
+            .await
+            .map_err(|mut error| {
+                // A request that is handed back was never put on the wire.
+                let unsent = error.take_message().is_some();
+                let why = describe(error.error());
+                if unsent {
+                    SendFailure::NotSent(why)
+                } else {
+                    SendFailure::Unanswered(why)
+                }
+            })?;
+        let status = response.status();
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, REPLY_BYTES_MAX).collect().await;
+        let body = body
+            .map_err(|e| SendFailure::Unanswered(e.to_string()))?
+            .to_bytes();
+        if status != StatusCode::OK {
+            return Err(rejection(status, &body));
+        }
+        match head.headers.get(http::header::CONTENT_ENCODING) {
+            Some(encoding) if encoding == "zstd" => unpack(&body).map_err(SendFailure::Unanswered),
+            Some(_) | None => Ok(body),
+        }
+    }
+}
+
+/// The whole chain of causes of a transport error.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// What a status other than 200 means.
+fn rejection(status: StatusCode, body: &[u8]) -> SendFailure {
+    let Ok(failure) = codec::decode_failure(body) else {
+        let why = format!("the server answered {status} without saying why");
+        return SendFailure::Rejected(Error::new(ErrorKind::Internal, why), None);
+    };
+    let kind = match failure.kind {
+        FailureKind::InvalidInput => ErrorKind::InvalidInput,
+        FailureKind::Unauthorized => ErrorKind::Unauthorized,
+        FailureKind::Overloaded => ErrorKind::Overloaded,
+        FailureKind::WrongCluster => ErrorKind::Unavailable,
+        FailureKind::NotFound | FailureKind::Internal => ErrorKind::Internal,
+    };
+    SendFailure::Rejected(Error::new(kind, failure.message), failure.retry_after_ms)
+}
+
+/// Undoes the compression of an answer, within the limit.
+fn unpack(body: &[u8]) -> Result<Bytes, String> {
+    use std::io::Read;
+    let decoder = zstd::Decoder::new(body).map_err(|e| e.to_string())?;
+    let mut bytes = Vec::new();
+    let most = annulet_protocol::limits::VIEW_BYTES_MAX as u64;
+    decoder
+        .take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| e.to_string())?;
+    if bytes.len() as u64 > most {
+        return Err(format!("an answer of over {most} bytes"));
+    }
+    Ok(bytes.into())
+}
+
+/// The name that the server's certificate must have.
+fn server_name(address: &str) -> Result<ServerName<'static>, String> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(host.to_owned()).map_err(|_| format!("`{address}` is not host:port"))
+}

@@ -1,0 +1,368 @@
+//! Messages of one class to one server, batched as they wait.
+//!
+//! A lane has a few requests on the way at once. What comes while they are out waits, and goes
+//! together as soon as one of them returns: an idle lane adds no delay, a busy one makes big
+//! batches by itself. Long values have a lane of their own, one to a request, so that nothing
+//! short waits behind them.
+
+use super::connection::Connection;
+use crate::core::{Response, Send, SendFailure};
+use crate::error::{Error, ErrorKind};
+use crate::run::Target;
+use crate::shared::Shared;
+use crate::statistics::add;
+use annulet_protocol::codec;
+use annulet_protocol::ids::NodeId;
+use annulet_protocol::message::{Answer, Operation, Reply, Request, Source};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Messages with a longer value go alone.
+pub(crate) const ALONE_BYTES: usize = 64 << 10;
+/// Most messages in one request.
+const BATCH_MAX: usize = 128;
+/// Most bytes of values in one request, and aimed at in one reply.
+const BATCH_BYTES_MAX: usize = 256 << 10;
+/// Bytes aimed at in one reply to a batch of reads.
+const REPLY_BYTES_AIM: u64 = 1 << 20;
+/// Most messages that wait in one lane.
+const QUEUE_MAX: usize = 16_384;
+/// Longest time to open a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// Longest time for which a server that could not be reached is not tried again.
+const AWAY_MS_MAX: u64 = 1_000;
+
+/// What travels together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Reads.
+    Read,
+    /// Writes of short values.
+    Write,
+    /// Writes of long values, one to a request.
+    Large,
+}
+
+impl Class {
+    pub(crate) const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Large];
+
+    /// Where a message belongs.
+    pub(crate) fn of(operation: &Operation) -> Self {
+        match operation {
+            Operation::Write(write) if write.record.value.len() > ALONE_BYTES => Self::Large,
+            Operation::Write(_) => Self::Write,
+            Operation::Read(_) | Operation::Unknown => Self::Read,
+        }
+    }
+
+    /// Requests on the way at once.
+    fn requests_max(self) -> usize {
+        match self {
+            Self::Read | Self::Write => 2,
+            Self::Large => 8,
+        }
+    }
+}
+
+/// A message that waits for its turn, and who wants the answer.
+pub(crate) struct Pending {
+    pub(crate) send: Send,
+    pub(crate) target: Arc<dyn Target>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Pending>,
+    /// Tasks that are sending from this lane.
+    workers: usize,
+}
+
+/// See the module.
+pub(crate) struct Lane {
+    node: NodeId,
+    address: String,
+    class: Class,
+    queue: Mutex<Queue>,
+    connection: tokio::sync::Mutex<Link>,
+    open: AtomicBool,
+    used_ms: AtomicU64,
+    /// Recent mean of a reply's bytes for each message in it.
+    reply_bytes: AtomicU64,
+}
+
+/// The connection, or why there is none.
+#[derive(Debug, Default)]
+struct Link {
+    connection: Option<Connection>,
+    failures: u32,
+    away_until_ms: u64,
+    why: String,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Lane({} {} {:?})", self.node, self.address, self.class)
+    }
+}
+
+impl Lane {
+    pub(crate) fn new(node: NodeId, address: String, class: Class) -> Self {
+        Self {
+            node,
+            address,
+            class,
+            queue: Mutex::default(),
+            connection: tokio::sync::Mutex::default(),
+            open: AtomicBool::new(false),
+            used_ms: AtomicU64::new(0),
+            reply_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Queues a message. A full lane answers at once that it is.
+    pub(crate) fn push(self: &Arc<Self>, shared: &Arc<Shared>, pending: Pending) {
+        let mut queue = self.lock();
+        if queue.waiting.len() >= QUEUE_MAX {
+            drop(queue);
+            let why = format!("{QUEUE_MAX} messages wait for server {}", self.node);
+            let full = SendFailure::Rejected(Error::new(ErrorKind::Overloaded, why), None);
+            // Not from here: the caller may hold the operation's lock.
+            let shared = Arc::clone(shared);
+            let runtime = shared.runtime.clone();
+            runtime.spawn(async move { shared.deliver(vec![(pending, None, Err(full))]) });
+            return;
+        }
+        queue.waiting.push_back(pending);
+        if queue.workers < self.class.requests_max() {
+            queue.workers += 1;
+            drop(queue);
+            shared
+                .runtime
+                .spawn(Arc::clone(self).work(Arc::clone(shared)));
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn used_ms(&self) -> u64 {
+        self.used_ms.load(Ordering::Relaxed)
+    }
+
+    /// Closes the connection unless something is being sent.
+    pub(crate) fn close_if_idle(&self) -> bool {
+        let queue = self.lock();
+        if queue.workers > 0 {
+            return false;
+        }
+        let Ok(mut link) = self.connection.try_lock() else {
+            return false;
+        };
+        self.open.store(false, Ordering::Relaxed);
+        link.connection.take().is_some()
+    }
+
+    /// No worker leaves the queue torn, so a poisoned lock is still good.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends until nothing waits.
+    async fn work(self: Arc<Self>, shared: Arc<Shared>) {
+        loop {
+            let batch = self.take(&shared);
+            if batch.is_empty() {
+                // `take` has signed this worker off.
+                return;
+            }
+            self.used_ms
+                .store(shared.clock.now().mono_ms, Ordering::Relaxed);
+            self.send(&shared, batch).await;
+        }
+    }
+
+    /// The next messages that may go together. If there are none, the worker is signed off in the
+    /// same step, so that a message queued after it starts a new one.
+    fn take(&self, shared: &Shared) -> Vec<Pending> {
+        let most = match self.class {
+            Class::Large => 1,
+            Class::Read | Class::Write => {
+                let mean = self.reply_bytes.load(Ordering::Relaxed).max(1);
+                usize::try_from(REPLY_BYTES_AIM / mean)
+                    .unwrap_or(BATCH_MAX)
+                    .clamp(1, BATCH_MAX)
+            }
+        };
+        let now_ms = shared.clock.now().mono_ms;
+        let mut queue = self.lock();
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < most {
+            let Some(next) = queue.waiting.front() else {
+                break;
+            };
+            if !next.target.is_waiting(now_ms) {
+                queue.waiting.pop_front();
+                continue;
+            }
+            bytes += size(&next.send.operation);
+            let other = batch.first().is_some_and(|first: &Pending| {
+                first.send.epoch != next.send.epoch || bytes > BATCH_BYTES_MAX
+            });
+            if other {
+                break;
+            }
+            batch.extend(queue.waiting.pop_front());
+        }
+        if batch.is_empty() {
+            queue.workers -= 1;
+        }
+        batch
+    }
+
+    /// Sends one request and hands out what became of its messages.
+    async fn send(&self, shared: &Arc<Shared>, batch: Vec<Pending>) {
+        let (mut pending, mut operations) = (Vec::new(), Vec::new());
+        let (mut epoch, mut budget_ms, mut repairs) = (0, 1, 0);
+        for Pending { mut send, target } in batch {
+            let operation = std::mem::replace(&mut send.operation, Operation::Unknown);
+            repairs += usize::from(
+                matches!(&operation, Operation::Write(w) if w.source == Source::Repair),
+            );
+            operations.push(operation);
+            (epoch, budget_ms) = (send.epoch, budget_ms.max(send.budget_ms));
+            pending.push(Pending { send, target });
+        }
+        add(&shared.counters.messages, pending.len());
+        add(&shared.counters.repairs, repairs);
+        add(&shared.counters.requests, 1);
+        let request = Request {
+            cluster: shared.cluster,
+            epoch,
+            budget_ms,
+            operations,
+        };
+        let limit = Duration::from_millis(u64::from(budget_ms));
+        let sent_us = shared.clock.mono_us();
+        let exchange = self.exchange(shared, Bytes::from(codec::encode(&request)), limit);
+        drop(request);
+        let reply = match tokio::time::timeout(limit, exchange).await {
+            Ok(reply) => reply.and_then(|reply| self.check(shared, reply, pending.len())),
+            Err(_) => Err(SendFailure::Unanswered("no answer in time".into())),
+        };
+        match reply {
+            Ok(reply) => {
+                let took_us = shared.clock.mono_us() - sent_us;
+                shared.note_reply(self.node, &reply, took_us);
+                let epoch = Some(reply.epoch);
+                let answers = reply.results.into_iter();
+                let each = |(pending, answer): (Pending, Answer)| (pending, epoch, Ok(answer));
+                shared.deliver(pending.into_iter().zip(answers).map(each).collect());
+            }
+            Err(failure) => {
+                if matches!(
+                    failure,
+                    SendFailure::NotSent(_) | SendFailure::Unanswered(_)
+                ) {
+                    add(&shared.counters.unanswered, pending.len());
+                    shared.note_failure(self.node);
+                }
+                let each = |pending| (pending, None, Response::Err(failure.clone()));
+                shared.deliver(pending.into_iter().map(each).collect());
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        shared: &Shared,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Bytes, SendFailure> {
+        let mut connection = self
+            .connect(shared, limit)
+            .await
+            .map_err(SendFailure::NotSent)?;
+        connection.post("/v1/ops", body).await
+    }
+
+    /// The open connection, or a new one.
+    async fn connect(&self, shared: &Shared, limit: Duration) -> Result<Connection, String> {
+        let mut link = self.connection.lock().await;
+        if let Some(connection) = link.connection.as_ref().filter(|open| !open.is_closed()) {
+            return Ok(connection.clone());
+        }
+        link.connection = None;
+        self.open.store(false, Ordering::Relaxed);
+        let now_ms = shared.clock.now().mono_ms;
+        if now_ms < link.away_until_ms {
+            return Err(link.why.clone());
+        }
+        let tls = Arc::clone(&shared.tls);
+        match Connection::open(&self.address, tls, limit.min(CONNECT_MAX)).await {
+            Ok(connection) => {
+                add(&shared.counters.connections, 1);
+                add(
+                    &shared.counters.connections_resumed,
+                    usize::from(connection.resumed),
+                );
+                *link = Link {
+                    connection: Some(connection.clone()),
+                    ..Link::default()
+                };
+                self.open.store(true, Ordering::Relaxed);
+                Ok(connection)
+            }
+            Err(why) => {
+                tracing::debug!(node = %self.node, %why, "no connection");
+                link.failures = link.failures.saturating_add(1);
+                // From 20 ms, doubling, each client at its own point of the upper half.
+                let whole = (10u64 << link.failures.min(7)).min(AWAY_MS_MAX);
+                let wait = whole / 2 + shared.jitter(self.node) % (whole / 2 + 1);
+                link.away_until_ms = shared.clock.now().mono_ms + wait;
+                link.why.clone_from(&why);
+                Err(why)
+            }
+        }
+    }
+
+    /// Reads a reply and checks that it is one to this request.
+    fn check(&self, shared: &Shared, body: Bytes, count: usize) -> Result<Reply, SendFailure> {
+        let reply = codec::decode_reply(&body)
+            .map_err(|e| SendFailure::Unanswered(format!("an unreadable reply: {e}")))?;
+        if reply.cluster != shared.cluster || reply.node != self.node {
+            let why = format!(
+                "server {} answers at the address of {}",
+                reply.node, self.node
+            );
+            return Err(SendFailure::Unanswered(why));
+        }
+        if reply.results.len() != count {
+            let why = format!("{} answers to {count} operations", reply.results.len());
+            return Err(SendFailure::Unanswered(why));
+        }
+        let mean = self.reply_bytes.load(Ordering::Relaxed);
+        let each = (body.len() / count.max(1)) as u64;
+        // Quick to grow, slow to shrink: a reply too big costs more than one too small.
+        let mean = if each > mean {
+            each
+        } else {
+            (mean * 7 + each) / 8
+        };
+        self.reply_bytes.store(mean, Ordering::Relaxed);
+        Ok(reply)
+    }
+}
+
+/// Bytes of a message, roughly.
+fn size(operation: &Operation) -> usize {
+    match operation {
+        Operation::Read(read) => read.key.len(),
+        Operation::Write(write) => write.key.len() + write.record.value.len(),
+        Operation::Unknown => 0,
+    }
+}

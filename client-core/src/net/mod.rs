@@ -1,0 +1,13 @@
+//! Connections to servers, and what travels over them.
+//!
+//! # Layout
+//! - [`tls`]: the client's certificates; [`connection`]: one HTTP/2 connection to one server
+//! - [`lane`]: messages of one class to one server, batched as they wait
+//! - [`pool`]: all servers' lanes, with a cap on open connections
+//! - [`views`]: where views come from
+
+pub(crate) mod connection;
+pub(crate) mod lane;
+pub(crate) mod pool;
+pub(crate) mod tls;
+pub(crate) mod views;

@@ -1,0 +1,110 @@
+//! Where views come from: any server, and the file that remembers the last one.
+
+use super::connection::Connection;
+use crate::core::SendFailure;
+use crate::error::{Error, ErrorKind, Result};
+use annulet_protocol::codec;
+use annulet_protocol::view::View;
+use rustls::ClientConfig;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// One server is given so long before the next is asked as well.
+const NEXT_AFTER: Duration = Duration::from_millis(300);
+/// Most servers that are asked for one view.
+const ASKED_MAX: usize = 16;
+
+/// The view of the first server that has one which `wanted` accepts. Servers are asked in order,
+/// the next as soon as one fails or is slow.
+///
+/// # Errors
+/// `Unauthorized` if a server says so; `Unavailable` if none answers within `limit`.
+pub(crate) async fn fetch(
+    addresses: Vec<String>,
+    tls: &Arc<ClientConfig>,
+    limit: Duration,
+    wanted: impl Fn(&View) -> bool,
+) -> Result<View> {
+    let mut left = addresses.into_iter().take(ASKED_MAX);
+    let mut asked = JoinSet::new();
+    let mut last = Error::new(ErrorKind::Unavailable, "no server is known");
+    let deadline = tokio::time::sleep(limit);
+    tokio::pin!(deadline);
+    loop {
+        let more = left.next();
+        let waits = more.is_some();
+        if let Some(address) = more {
+            let tls = Arc::clone(tls);
+            asked.spawn(async move { ask(&address, tls, limit).await });
+        } else if asked.is_empty() {
+            return Err(last);
+        }
+        tokio::select! {
+            answer = asked.join_next() => match answer {
+                Some(Ok(Ok(view))) if wanted(&view) => return Ok(view),
+                Some(Ok(Ok(view))) => {
+                    let why = format!("a server is still at epoch {}", view.epoch);
+                    last = Error::new(ErrorKind::Unavailable, why);
+                }
+                Some(Ok(Err(error))) if error.kind() == ErrorKind::Unauthorized => {
+                    return Err(error);
+                }
+                Some(Ok(Err(error))) => last = error,
+                Some(Err(panic)) => last = Error::new(ErrorKind::Internal, panic.to_string()),
+                None => {}
+            },
+            () = tokio::time::sleep(NEXT_AFTER), if waits => {}
+            () = &mut deadline => {
+                let why = format!("no view within {} ms: {}", limit.as_millis(), last.message());
+                return Err(Error::new(ErrorKind::Unavailable, why));
+            }
+        }
+    }
+}
+
+async fn ask(address: &str, tls: Arc<ClientConfig>, limit: Duration) -> Result<View> {
+    let unavailable = |why: String| Error::new(ErrorKind::Unavailable, why);
+    let mut connection = Connection::open(address, tls, limit)
+        .await
+        .map_err(unavailable)?;
+    let body = connection
+        .get("/v1/view")
+        .await
+        .map_err(|failure| match failure {
+            SendFailure::NotSent(why) | SendFailure::Unanswered(why) => {
+                unavailable(rejected_certificate(address, &why))
+            }
+            SendFailure::Rejected(error, _) => error,
+        })?;
+    codec::decode_view(&body)
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("the view of {address}: {e}")))
+}
+
+/// With TLS 1.3 a server refuses a client's certificate only after the client thinks that it is
+/// connected.
+fn rejected_certificate(address: &str, why: &str) -> String {
+    match why.contains("alert") {
+        true => format!("{address} does not accept this client's certificate: {why}"),
+        false => format!("{address}: {why}"),
+    }
+}
+
+/// The view that an earlier run left. What cannot be read is as good as nothing.
+pub(crate) fn load(path: &Path) -> Option<View> {
+    let bytes = std::fs::read(path).ok()?;
+    codec::decode_view(&bytes)
+        .inspect_err(|why| tracing::debug!(%why, "view cache"))
+        .ok()
+}
+
+/// Leaves the view for the next run. It is only a help, so failing is not an error.
+pub(crate) fn save(path: &Path, view: &View) {
+    let fresh = path.with_extension(format!("{}.new", std::process::id()));
+    let written =
+        std::fs::write(&fresh, codec::encode(view)).and_then(|()| std::fs::rename(&fresh, path));
+    if let Err(why) = written {
+        tracing::debug!(%why, path = %path.display(), "view cache not written");
+    }
+}

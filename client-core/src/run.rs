@@ -1,0 +1,228 @@
+//! Runs coordinators: each operation is a cell that answers, timers and views come to, and that
+//! says what it wants done.
+
+use crate::core::client::{Core, Now};
+use crate::core::{Attempt, Coordinator, Effect, Effects, Response};
+use crate::error::{Error, ErrorKind, Result};
+use crate::net::lane::Pending;
+use crate::shared::Shared;
+use crate::statistics::add;
+use annulet_protocol::ids::NodeId;
+use annulet_protocol::view::View;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// What an operation wants done.
+pub(crate) enum Out {
+    /// Send this.
+    Send(Pending),
+    /// Get a view of this epoch and tell the operation.
+    NeedView(u64, Arc<dyn Target>),
+    /// Wake the operation at this monotonic millisecond.
+    Wake(u64, Arc<dyn Target>),
+}
+
+/// An operation, whatever its kind.
+pub(crate) trait Target: std::marker::Send + Sync {
+    fn respond(
+        self: Arc<Self>,
+        core: &mut Core,
+        now: Now,
+        from: (NodeId, Attempt),
+        epoch: Option<u64>,
+        response: Response,
+        out: &mut Vec<Out>,
+    );
+    fn view(self: Arc<Self>, core: &mut Core, now: Now, view: &Arc<View>, out: &mut Vec<Out>);
+    fn wake(self: Arc<Self>, core: &mut Core, now: Now, out: &mut Vec<Out>);
+    /// Whether a message of it that has not been sent yet should be.
+    fn is_waiting(&self, now_ms: u64) -> bool;
+}
+
+struct Cell<C: Coordinator> {
+    state: Mutex<State<C>>,
+    deadline_ms: u64,
+}
+
+struct State<C: Coordinator> {
+    machine: C,
+    done: Option<oneshot::Sender<Result<C::Done>>>,
+    /// The earliest wake-up that is under way.
+    armed_ms: u64,
+    cancelled: bool,
+}
+
+impl<C> Cell<C>
+where
+    C: Coordinator + std::marker::Send + 'static,
+    C::Done: std::marker::Send,
+{
+    /// A coordinator that panicked is not called again, so a poisoned lock is still good.
+    fn lock(&self) -> MutexGuard<'_, State<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what a call of the coordinator gave back.
+    fn settle(
+        self: &Arc<Self>,
+        state: &mut State<C>,
+        effects: Effects<C::Done>,
+        out: &mut Vec<Out>,
+    ) {
+        for effect in effects {
+            match effect {
+                Effect::Send(send) => {
+                    let target = Arc::clone(self) as Arc<dyn Target>;
+                    out.push(Out::Send(Pending { send, target }));
+                }
+                Effect::NeedView(epoch) => {
+                    out.push(Out::NeedView(epoch, Arc::clone(self) as Arc<dyn Target>));
+                }
+                Effect::Complete(result) => {
+                    if let Some(done) = state.done.take() {
+                        // Nobody waits any more: the result is nobody's business.
+                        let _ = done.send(result);
+                    }
+                }
+            }
+        }
+        if let Some(wake_ms) = state.machine.next_wake_ms()
+            && wake_ms < state.armed_ms
+        {
+            state.armed_ms = wake_ms;
+            out.push(Out::Wake(wake_ms, Arc::clone(self) as Arc<dyn Target>));
+        }
+    }
+}
+
+impl<C> Target for Cell<C>
+where
+    C: Coordinator + std::marker::Send + 'static,
+    C::Done: std::marker::Send,
+{
+    fn respond(
+        self: Arc<Self>,
+        core: &mut Core,
+        now: Now,
+        from: (NodeId, Attempt),
+        epoch: Option<u64>,
+        response: Response,
+        out: &mut Vec<Out>,
+    ) {
+        let mut state = self.lock();
+        let effects = state
+            .machine
+            .handle_response(core, now, from, epoch, response);
+        self.settle(&mut state, effects, out);
+    }
+
+    fn view(self: Arc<Self>, core: &mut Core, now: Now, view: &Arc<View>, out: &mut Vec<Out>) {
+        let mut state = self.lock();
+        let effects = state.machine.handle_view(core, now, view);
+        self.settle(&mut state, effects, out);
+    }
+
+    fn wake(self: Arc<Self>, core: &mut Core, now: Now, out: &mut Vec<Out>) {
+        let mut state = self.lock();
+        state.armed_ms = u64::MAX;
+        let effects = state.machine.handle_timer(core, now);
+        self.settle(&mut state, effects, out);
+    }
+
+    fn is_waiting(&self, now_ms: u64) -> bool {
+        now_ms < self.deadline_ms && !self.lock().cancelled
+    }
+}
+
+/// Runs an operation to its result. What it has left to do then goes on in the background. If the
+/// returned future is dropped, the operation is cancelled: what was sent was sent.
+pub(crate) async fn run<C>(shared: &Arc<Shared>, machine: C, deadline_ms: u64) -> Result<C::Done>
+where
+    C: Coordinator + std::marker::Send + 'static,
+    C::Done: std::marker::Send,
+{
+    let (done, mut result) = oneshot::channel();
+    let state = State {
+        machine,
+        done: Some(done),
+        armed_ms: 0,
+        cancelled: false,
+    };
+    let mut attended = Attended {
+        cell: Arc::new(Cell {
+            state: Mutex::new(state),
+            deadline_ms,
+        }),
+        shared: Arc::clone(shared),
+        over: false,
+    };
+    let mut out = Vec::new();
+    {
+        let now = shared.clock.now();
+        let mut core = shared.core();
+        let mut state = attended.cell.lock();
+        let effects = state.machine.start(&mut core, now);
+        attended.cell.settle(&mut state, effects, &mut out);
+    }
+    shared.carry_out(out);
+    loop {
+        let wake_ms = attended.arm();
+        tokio::select! {
+            biased;
+            done = &mut result => {
+                attended.over = true;
+                let lost = |_| Err(Error::new(ErrorKind::Internal, "an operation was lost"));
+                return done.unwrap_or_else(lost).inspect_err(|_| add(&shared.counters.errors, 1));
+            }
+            () = tokio::time::sleep_until(shared.clock.instant(wake_ms)) => {
+                shared.wake(Arc::clone(&attended.cell) as Arc<dyn Target>);
+            }
+        }
+    }
+}
+
+/// An operation whose caller waits.
+struct Attended<C: Coordinator + std::marker::Send + 'static>
+where
+    C::Done: std::marker::Send,
+{
+    cell: Arc<Cell<C>>,
+    shared: Arc<Shared>,
+    over: bool,
+}
+
+impl<C: Coordinator + std::marker::Send + 'static> Attended<C>
+where
+    C::Done: std::marker::Send,
+{
+    /// The caller's own timer serves as the operation's: no task is needed for it.
+    fn arm(&self) -> u64 {
+        let mut state = self.cell.lock();
+        let wake_ms = state
+            .machine
+            .next_wake_ms()
+            .unwrap_or(self.cell.deadline_ms);
+        state.armed_ms = wake_ms;
+        wake_ms
+    }
+}
+
+impl<C: Coordinator + std::marker::Send + 'static> Drop for Attended<C>
+where
+    C::Done: std::marker::Send,
+{
+    fn drop(&mut self) {
+        let mut out = Vec::new();
+        let mut state = self.cell.lock();
+        if self.over {
+            // From here on nobody's timer serves the operation but its own.
+            state.armed_ms = u64::MAX;
+            self.cell.settle(&mut state, Effects::new(), &mut out);
+        } else {
+            state.cancelled = true;
+            state.machine.cancel();
+        }
+        drop(state);
+        self.shared.carry_out(out);
+    }
+}

@@ -1,0 +1,244 @@
+//! What all parts of one client share.
+
+use crate::config::Config;
+use crate::core::Response;
+use crate::core::client::Core;
+use crate::core::policy::retry::mix;
+use crate::error::{Error, ErrorKind, Result};
+use crate::net::lane::{Class, Pending};
+use crate::net::pool::Pool;
+use crate::net::views;
+use crate::run::{Out, Target};
+use crate::statistics::{Counters, add};
+use crate::system::Clock;
+use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
+use annulet_protocol::message::Reply;
+use annulet_protocol::view::View;
+use arc_swap::ArcSwap;
+use rustls::ClientConfig;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// Longest time that looking for a newer view takes.
+const REFRESH_MAX: Duration = Duration::from_secs(2);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) cluster: ClusterId,
+    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) runtime: Handle,
+    pub(crate) counters: Counters,
+    pub(crate) pool: Pool,
+    pub(crate) core: Mutex<Core>,
+    view: ArcSwap<View>,
+    /// Held while a view is fetched, so that one fetch serves all who need it.
+    refreshing: tokio::sync::Mutex<()>,
+    view_cache: Option<PathBuf>,
+    seeds: Vec<String>,
+    jitter: OpId,
+    drawn: AtomicU64,
+    closed: AtomicBool,
+}
+
+/// What a client is made from.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) core: Core,
+    pub(crate) seeds: Vec<String>,
+    pub(crate) view_cache: Option<PathBuf>,
+    pub(crate) incarnation: Incarnation,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let view = Arc::clone(parts.core.view());
+        let shared = Arc::new(Self {
+            config: parts.config,
+            clock: parts.clock,
+            cluster: view.cluster,
+            tls: parts.tls,
+            runtime: Handle::current(),
+            counters: Counters::default(),
+            pool: Pool::default(),
+            core: Mutex::new(parts.core),
+            view: ArcSwap::new(view),
+            refreshing: tokio::sync::Mutex::default(),
+            view_cache: parts.view_cache,
+            seeds: parts.seeds,
+            jitter: OpId {
+                client: parts.incarnation,
+                ..OpId::default()
+            },
+            drawn: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+        });
+        shared.save_view();
+        Pool::keep_swept(&shared);
+        shared
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// A coordinator never leaves the core torn, so a poisoned lock is still good.
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// # Errors
+    /// `Closed` once the client was closed.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        match self.is_closed() {
+            true => Err(Error::new(
+                ErrorKind::Closed,
+                "this client was closed: connect a new one",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// A number that differs from client to client and from call to call.
+    pub(crate) fn jitter(&self, node: NodeId) -> u64 {
+        let draw = self.drawn.fetch_add(1, Ordering::Relaxed);
+        mix(
+            &OpId {
+                sequence: node.0 ^ draw,
+                ..self.jitter
+            },
+            2,
+        )
+    }
+
+    pub(crate) fn note_reply(self: &Arc<Self>, node: NodeId, reply: &Reply, took_us: u64) {
+        let now = self.clock.now();
+        self.core()
+            .note_reply(node, now, took_us, reply.time_ms, reply.load);
+        if reply.epoch > self.view().epoch {
+            self.refresh_for(reply.epoch, None);
+        }
+    }
+
+    pub(crate) fn note_failure(&self, node: NodeId) {
+        let now = self.clock.now();
+        self.core().note_failure(node, now);
+    }
+
+    /// Hands answers to the operations that wait for them, and does what they say next.
+    pub(crate) fn deliver(self: &Arc<Self>, answers: Vec<(Pending, Option<u64>, Response)>) {
+        let now = self.clock.now();
+        let mut out = Vec::new();
+        let mut core = self.core();
+        for (Pending { send, target }, epoch, response) in answers {
+            let from = (send.node, send.attempt);
+            target.respond(&mut core, now, from, epoch, response, &mut out);
+        }
+        drop(core);
+        self.carry_out(out);
+    }
+
+    /// Tells an operation that its time has come.
+    pub(crate) fn wake(self: &Arc<Self>, target: Arc<dyn Target>) {
+        let mut out = Vec::new();
+        let now = self.clock.now();
+        target.wake(&mut self.core(), now, &mut out);
+        self.carry_out(out);
+    }
+
+    /// Does what operations want done. Call it without holding a lock.
+    pub(crate) fn carry_out(self: &Arc<Self>, out: Vec<Out>) {
+        for out in out {
+            match out {
+                Out::Send(pending) => {
+                    let class = Class::of(&pending.send.operation);
+                    match self.pool.lane(self, pending.send.node, class) {
+                        Some(lane) => lane.push(self, pending),
+                        // The node left the view a moment ago: the newer view comes to the
+                        // operation by the refusal of another owner, or its deadline ends it.
+                        None => tracing::debug!(node = %pending.send.node, "not a member"),
+                    }
+                }
+                Out::NeedView(epoch, target) => self.refresh_for(epoch, Some(target)),
+                Out::Wake(at_ms, target) => {
+                    let at = self.clock.instant(at_ms);
+                    let shared = Arc::clone(self);
+                    self.runtime.spawn(async move {
+                        tokio::time::sleep_until(at).await;
+                        shared.wake(target);
+                    });
+                }
+            }
+        }
+    }
+
+    /// Fetches a newer view in the background, and tells the operation that needs it.
+    fn refresh_for(self: &Arc<Self>, epoch: u64, target: Option<Arc<dyn Target>>) {
+        if target.is_none() && self.refreshing.try_lock().is_err() {
+            // Someone is at it already.
+            return;
+        }
+        let shared = Arc::clone(self);
+        self.runtime.spawn(async move {
+            if let Err(why) = shared.refresh(epoch).await {
+                tracing::warn!(%why, epoch, "no newer view");
+            }
+            if let Some(target) = target {
+                let mut out = Vec::new();
+                let (now, view) = (shared.clock.now(), shared.view());
+                target.view(&mut shared.core(), now, &view, &mut out);
+                shared.carry_out(out);
+            }
+        });
+    }
+
+    /// Makes sure that the view is of at least this epoch.
+    ///
+    /// # Errors
+    /// If no server has one.
+    pub(crate) async fn refresh(&self, epoch: u64) -> Result<()> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        let view = self.view();
+        if view.epoch >= epoch {
+            return Ok(());
+        }
+        let mut addresses: Vec<_> = view.members.iter().map(|m| m.address.clone()).collect();
+        let turn = (self.jitter(NodeId(epoch)) % addresses.len().max(1) as u64) as usize;
+        addresses.rotate_left(turn);
+        addresses.extend(self.seeds.iter().cloned());
+        let wanted = |found: &View| found.cluster == self.cluster && found.epoch >= epoch;
+        let found = views::fetch(addresses, &self.tls, REFRESH_MAX, wanted).await?;
+        add(&self.counters.views, 1);
+        let found = Arc::new(found);
+        if self.core().install(Arc::clone(&found)) {
+            tracing::info!(epoch = found.epoch, "new view");
+            self.view.store(found);
+            self.pool.keep_members(self);
+            self.save_view();
+        }
+        Ok(())
+    }
+
+    fn save_view(&self) {
+        if let Some(path) = self.view_cache.clone() {
+            let view = self.view();
+            self.runtime
+                .spawn_blocking(move || views::save(&path, &view));
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Counters of one client.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Declares the counters once, as atomics inside and as plain numbers outside.
+macro_rules! counters {
+    ($( $(#[$meta:meta])* $name:ident ),+ $(,)?) => {
+        /// What a client has done since it connected.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+        #[non_exhaustive]
+        pub struct Statistics { $( $(#[$meta])* pub $name: u64 ),+ }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $( pub(crate) $name: AtomicU64 ),+ }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> Statistics {
+                Statistics { $( $name: self.$name.load(Ordering::Relaxed) ),+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Gets and exists begun.
+    reads,
+    /// Puts and deletes begun.
+    writes,
+    /// Operations that ended in an error.
+    errors,
+    /// Messages sent to servers, one for each operation and replica.
+    messages,
+    /// Messages that brought a newer record to a replica.
+    repairs,
+    /// Requests that the messages went in.
+    requests,
+    /// Messages that had no answer.
+    unanswered,
+    /// Connections opened.
+    connections,
+    /// Connections opened by resuming an earlier TLS session.
+    connections_resumed,
+    /// Connections closed because they were idle or too many.
+    connections_closed,
+    /// Views fetched.
+    views,
+}
+
+pub(crate) fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Ordering::Relaxed);
+}
