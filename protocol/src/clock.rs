@@ -86,7 +86,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn stamps_rise_whatever_the_wall_clock_does(times in prop::collection::vec(0u64..1 << 47, 1..200)) {
+        fn stamps_rise_whatever_the_wall_clock_does(
+            times in prop::collection::vec(0u64..1 << 47, 1..200)
+        ) {
             let mut clock = HybridClock::default();
             let mut last = Stamp::default();
             for now in times {

@@ -51,7 +51,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn short_and_long_keys_hash_by_the_same_rule(key in prop::collection::vec(any::<u8>(), 0..600), bucket: u32, seed: u64) {
+        fn short_and_long_keys_hash_by_the_same_rule(
+            key in prop::collection::vec(any::<u8>(), 0..600), bucket: u32, seed: u64
+        ) {
             let mut joined = bucket.to_be_bytes().to_vec();
             joined.extend_from_slice(&key);
             prop_assert_eq!(KeyHash::of(seed, bucket, &key).0, xxh3_64_with_seed(&joined, seed));

@@ -64,7 +64,9 @@ macro_rules! named {
 macro_rules! tagged {
     (
         $(#[$meta:meta])*
-        pub enum $name:ident { $( $(#[$vmeta:meta])* $variant:ident($body:ty) = $text:literal ),+ $(,)? }
+        pub enum $name:ident {
+            $( $(#[$vmeta:meta])* $variant:ident($body:ty) = $text:literal ),+ $(,)?
+        }
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
@@ -88,15 +90,24 @@ macro_rules! tagged {
             fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
                 enum Tag { $( $variant, )+ Unknown }
                 impl<'de> serde::Deserialize<'de> for Tag {
-                    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                    fn deserialize<D>(d: D) -> Result<Self, D::Error>
+                    where
+                        D: serde::Deserializer<'de>,
+                    {
                         struct TagVisitor;
                         impl serde::de::Visitor<'_> for TagVisitor {
                             type Value = Tag;
-                            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                            fn expecting(
+                                &self,
+                                f: &mut std::fmt::Formatter<'_>,
+                            ) -> std::fmt::Result {
                                 f.write_str("a name")
                             }
                             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Tag, E> {
-                                Ok(match text { $( $text => Tag::$variant, )+ _ => Tag::Unknown })
+                                Ok(match text {
+                                    $( $text => Tag::$variant, )+
+                                    _ => Tag::Unknown,
+                                })
                             }
                         }
                         d.deserialize_str(TagVisitor)
@@ -108,12 +119,19 @@ macro_rules! tagged {
                     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                         f.write_str("a map of one entry")
                     }
-                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
+                    fn visit_map<A>(self, mut map: A) -> Result<$name, A::Error>
+                    where
+                        A: serde::de::MapAccess<'de>,
+                    {
                         use serde::de::Error;
-                        let tag = map.next_key::<Tag>()?.ok_or_else(|| A::Error::custom("an empty map"))?;
+                        let tag = map.next_key::<Tag>()?;
+                        let tag = tag.ok_or_else(|| A::Error::custom("an empty map"))?;
                         let value = match tag {
                             $( Tag::$variant => $name::$variant(map.next_value()?), )+
-                            Tag::Unknown => { map.next_value::<serde::de::IgnoredAny>()?; $name::Unknown }
+                            Tag::Unknown => {
+                                map.next_value::<serde::de::IgnoredAny>()?;
+                                $name::Unknown
+                            }
                         };
                         match map.next_key::<serde::de::IgnoredAny>()? {
                             None => Ok(value),

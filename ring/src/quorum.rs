@@ -256,7 +256,8 @@ mod tests {
 
         #[test]
         fn what_is_met_stays_possible(mask: u8, lost: u8) {
-            let quorum = Quorum::of(Level::Quorum, Side::Read, &owners(&[&[0, 1, 2, 3, 4]]), None).unwrap();
+            let five = owners(&[&[0, 1, 2, 3, 4]]);
+            let quorum = Quorum::of(Level::Quorum, Side::Read, &five, None).unwrap();
             let has = |mask: u8| move |node: NodeId| mask >> node.0 & 1 == 1;
             if quorum.is_met(has(mask & !lost)) {
                 prop_assert!(quorum.is_possible(has(lost)));
