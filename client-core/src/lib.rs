@@ -41,3 +41,8 @@ pub use error::{Error, ErrorKind, Outcome, Result};
 pub use options::{Entry, ReadOptions, Ttl, WriteOptions, Written};
 pub use profile::{PROFILE_VARIABLE, Profile};
 pub use statistics::Statistics;
+
+/// The README's examples are compiled with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
