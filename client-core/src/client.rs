@@ -166,8 +166,12 @@ impl Client {
     async fn probe(&self, address: &str) -> (&'static str, Option<String>) {
         let tls = Arc::clone(&self.shared.tls);
         let ask = async {
-            let mut connection = Connection::open(address, tls, PROBE_MAX).await?;
-            match connection.get("/readyz").await {
+            let answer = match Connection::open(address, tls, PROBE_MAX).await {
+                Ok(mut connection) => connection.get("/readyz").await,
+                Err(SendFailure::Rejected(error, _)) => return Err(error.message().to_owned()),
+                Err(failure) => Err(failure),
+            };
+            match answer {
                 Ok(_) => Ok(("up", None)),
                 // It answers, but not yet or no longer as an owner.
                 Err(SendFailure::Rejected(error, _)) => {

@@ -14,7 +14,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::{ClientConfig, HandshakeKind};
+use rustls::{AlertDescription, ClientConfig, HandshakeKind};
 use rustls_pki_types::ServerName;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,20 +45,23 @@ impl Connection {
         address: &str,
         tls: Arc<ClientConfig>,
         limit: Duration,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, SendFailure> {
         let open = Self::open_unlimited(address, tls);
-        match tokio::time::timeout(limit, open).await {
-            Ok(result) => result,
-            Err(_) => Err(format!(
-                "no connection to {address} within {} ms",
-                limit.as_millis()
-            )),
-        }
+        tokio::time::timeout(limit, open).await.unwrap_or_else(|_| {
+            let why = format!("no connection to {address} within {} ms", limit.as_millis());
+            Err(SendFailure::NotSent(why))
+        })
     }
 
-    async fn open_unlimited(address: &str, tls: Arc<ClientConfig>) -> Result<Self, String> {
-        let at = |what: &str, why: &dyn std::fmt::Display| format!("{what} {address}: {why}");
-        let name = server_name(address)?;
+    async fn open_unlimited(address: &str, tls: Arc<ClientConfig>) -> Result<Self, SendFailure> {
+        let at = |what: &str, error: &(dyn std::error::Error + 'static)| {
+            let why = format!("{what} {address}: {}", describe(error));
+            if is_certificate_trouble(error) {
+                return SendFailure::Rejected(Error::new(ErrorKind::Unauthorized, why), None);
+            }
+            SendFailure::NotSent(why)
+        };
+        let name = server_name(address).map_err(SendFailure::NotSent)?;
         let tcp = TcpStream::connect(address)
             .await
             .map_err(|e| at("connecting to", &e))?;
@@ -125,6 +128,10 @@ impl Connection {
                 // A request that is handed back was never put on the wire.
                 let unsent = error.take_message().is_some();
                 let why = describe(error.error());
+                if is_certificate_trouble(error.error()) {
+                    let why = format!("{} refuses the certificate: {why}", self.authority);
+                    return SendFailure::Rejected(Error::new(ErrorKind::Unauthorized, why), None);
+                }
                 if unsent {
                     SendFailure::NotSent(why)
                 } else {
@@ -148,14 +155,44 @@ impl Connection {
 }
 
 /// The whole chain of causes of a transport error.
-fn describe(error: &dyn std::error::Error) -> String {
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+    for cause in std::iter::successors(error.source(), |error| error.source()) {
+        let cause = cause.to_string();
+        // Some errors already say what their cause says.
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
     }
     text
+}
+
+/// Whether one side does not accept the other's certificate. With TLS 1.3 a server refuses a
+/// client's only after the client thinks that it is connected, so this may come with any request.
+fn is_certificate_trouble(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        let io = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        let tls = io.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let tls = tls.or_else(|| error.downcast_ref());
+        matches!(
+            tls,
+            Some(
+                rustls::Error::InvalidCertificate(_)
+                    | rustls::Error::AlertReceived(
+                        AlertDescription::UnknownCA
+                            | AlertDescription::BadCertificate
+                            | AlertDescription::CertificateUnknown
+                            | AlertDescription::CertificateExpired
+                            | AlertDescription::CertificateRequired
+                            | AlertDescription::UnsupportedCertificate
+                            | AlertDescription::AccessDenied
+                            | AlertDescription::DecryptError
+                    )
+            )
+        )
+    })
 }
 
 /// What a status other than 200 means.

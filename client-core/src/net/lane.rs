@@ -99,7 +99,7 @@ struct Link {
     connection: Option<Connection>,
     failures: u32,
     away_until_ms: u64,
-    why: String,
+    why: Option<SendFailure>,
 }
 
 impl std::fmt::Debug for Lane {
@@ -283,15 +283,12 @@ impl Lane {
         body: Bytes,
         limit: Duration,
     ) -> Result<Bytes, SendFailure> {
-        let mut connection = self
-            .connect(shared, limit)
-            .await
-            .map_err(SendFailure::NotSent)?;
+        let mut connection = self.connect(shared, limit).await?;
         connection.post("/v1/ops", body).await
     }
 
     /// The open connection, or a new one.
-    async fn connect(&self, shared: &Shared, limit: Duration) -> Result<Connection, String> {
+    async fn connect(&self, shared: &Shared, limit: Duration) -> Result<Connection, SendFailure> {
         let mut link = self.connection.lock().await;
         if let Some(connection) = link.connection.as_ref().filter(|open| !open.is_closed()) {
             return Ok(connection.clone());
@@ -300,7 +297,8 @@ impl Lane {
         self.open.store(false, Ordering::Relaxed);
         let now_ms = shared.clock.now().mono_ms;
         if now_ms < link.away_until_ms {
-            return Err(link.why.clone());
+            let unknown = || SendFailure::NotSent("no connection".into());
+            return Err(link.why.clone().unwrap_or_else(unknown));
         }
         let tls = Arc::clone(&shared.tls);
         match Connection::open(&self.address, tls, limit.min(CONNECT_MAX)).await {
@@ -318,13 +316,13 @@ impl Lane {
                 Ok(connection)
             }
             Err(why) => {
-                tracing::debug!(node = %self.node, %why, "no connection");
+                tracing::debug!(node = %self.node, ?why, "no connection");
                 link.failures = link.failures.saturating_add(1);
                 // From 20 ms, doubling, each client at its own point of the upper half.
                 let whole = (10u64 << link.failures.min(7)).min(AWAY_MS_MAX);
                 let wait = whole / 2 + shared.jitter(self.node) % (whole / 2 + 1);
                 link.away_until_ms = shared.clock.now().mono_ms + wait;
-                link.why.clone_from(&why);
+                link.why = Some(why.clone());
                 Err(why)
             }
         }

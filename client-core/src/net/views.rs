@@ -65,30 +65,17 @@ pub(crate) async fn fetch(
 }
 
 async fn ask(address: &str, tls: Arc<ClientConfig>, limit: Duration) -> Result<View> {
-    let unavailable = |why: String| Error::new(ErrorKind::Unavailable, why);
-    let mut connection = Connection::open(address, tls, limit)
-        .await
-        .map_err(unavailable)?;
-    let body = connection
-        .get("/v1/view")
-        .await
-        .map_err(|failure| match failure {
-            SendFailure::NotSent(why) | SendFailure::Unanswered(why) => {
-                unavailable(rejected_certificate(address, &why))
-            }
-            SendFailure::Rejected(error, _) => error,
-        })?;
+    let fail = |failure: SendFailure| match failure {
+        SendFailure::NotSent(why) => Error::new(ErrorKind::Unavailable, why),
+        SendFailure::Unanswered(why) => {
+            Error::new(ErrorKind::Unavailable, format!("{address}: {why}"))
+        }
+        SendFailure::Rejected(error, _) => error,
+    };
+    let mut connection = Connection::open(address, tls, limit).await.map_err(fail)?;
+    let body = connection.get("/v1/view").await.map_err(fail)?;
     codec::decode_view(&body)
         .map_err(|e| Error::new(ErrorKind::Internal, format!("the view of {address}: {e}")))
-}
-
-/// With TLS 1.3 a server refuses a client's certificate only after the client thinks that it is
-/// connected.
-fn rejected_certificate(address: &str, why: &str) -> String {
-    match why.contains("alert") {
-        true => format!("{address} does not accept this client's certificate: {why}"),
-        false => format!("{address}: {why}"),
-    }
 }
 
 /// The view that an earlier run left. What cannot be read is as good as nothing.
