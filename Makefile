@@ -25,7 +25,7 @@ demo: rocksdb ## Start a small cluster on this machine and show what it does
 
 .PHONY: bench
 bench: rocksdb ## Measure; ARGS are passed on
-	cargo build --release --workspace
+	cargo build --release -p annulet-cli
 	scripts/bench.sh $(ARGS)
 
 .PHONY: bench-setup
@@ -41,7 +41,7 @@ ifeq ($(NEXTEST),yes)
 TEST := cargo nextest run --cargo-profile $(PROFILE)
 .PHONY: test-default test-faults test-cluster
 test-default: rocksdb ## Unit tests, tidy tests, simulator
-	$(STAGE) $@ $(TEST) --workspace
+	$(STAGE) $@ $(TEST)
 test-faults: rocksdb ## Deliberate faults, each of which a test must notice
 	$(STAGE) $@ $(TEST) -p annulet-tests --features faults \
 	    -E 'binary(/^faults/) or test(/faults/)'
@@ -52,7 +52,7 @@ else
 TEST := cargo test --profile $(PROFILE)
 .PHONY: test-default test-faults test-cluster
 test-default: rocksdb
-	$(STAGE) $@ $(TEST) --workspace --lib --bins --tests
+	$(STAGE) $@ $(TEST) --lib --bins --tests
 test-faults: rocksdb
 	$(STAGE) $@ $(TEST) -p annulet-tests --features faults -- faults
 test-cluster: rocksdb
@@ -61,7 +61,7 @@ endif
 
 .PHONY: test-doc
 test-doc: rocksdb ## Examples in the documentation of the crates
-	$(STAGE) $@ cargo test --profile $(PROFILE) --workspace --doc
+	$(STAGE) $@ cargo test --profile $(PROFILE) --doc
 
 .PHONY: tidy
 tidy: rocksdb ## Only the rules about the tree itself: sizes, leftovers, pure crates
@@ -76,7 +76,7 @@ lint: lint-format lint-clippy lint-features lint-deny lint-doc ## Formatting, li
 lint-format: setup-lint
 	$(STAGE) $@ cargo fmt --all --check
 lint-clippy: setup-lint rocksdb
-	$(STAGE) $@ cargo clippy --profile $(PROFILE) --workspace --all-targets -- -D warnings
+	$(STAGE) $@ cargo clippy --profile $(PROFILE) --all-targets -- -D warnings
 # What only the features of the tests turn on is code too.
 lint-features: setup-lint rocksdb
 	$(STAGE) $@ cargo clippy --profile $(PROFILE) -p annulet-tests --all-targets --all-features \

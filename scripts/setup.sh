@@ -30,7 +30,10 @@ missing_packages() {
     if [[ $1 == --bench ]]; then
         need etcd etcd-server
         need redis-server redis-server
+        # The client of etcd is generated from etcd's definitions and protobuf's own ones.
         need protoc protobuf-compiler
+        [[ -f /usr/include/google/protobuf/descriptor.proto ||
+            -f /usr/local/include/google/protobuf/descriptor.proto ]] || echo libprotobuf-dev
     fi
 }
 
