@@ -168,10 +168,8 @@ impl Replica {
                         None => decode_stored(entry, admitted.write.bucket, &admitted.write.key),
                     };
                     match current {
-                        Err(StoreError::Damaged(why)) => {
-                            Answer::Refused(Refusal::new(RefusalKind::Damaged, why))
-                        }
                         Err(failed @ StoreError::Failed(_)) => return Err(failed),
+                        Err(error) => Answer::Refused(refusal(error)),
                         Ok(current) => {
                             self.merge(moment, &admitted, current, &mut changed, &mut decided)
                         }
@@ -387,10 +385,23 @@ fn answer_read(
         Some(stored) if read.head_only => Ok(Answer::FoundHead(stored.head)),
         Some(stored) => fetch_value(store, read, storage_key, stored).map(Answer::Found),
     });
-    full.unwrap_or_else(|error| {
-        Answer::Refused(Refusal::new(RefusalKind::Damaged, error.to_string()))
-    })
+    full.unwrap_or_else(|error| Answer::Refused(refusal(error)))
 }
+
+/// What is said of a key that the store could not give.
+fn refusal(error: StoreError) -> Refusal {
+    match error {
+        StoreError::Damaged(why) => Refusal::new(RefusalKind::Damaged, why),
+        StoreError::Busy(why) => Refusal {
+            retry_after_ms: Some(BUSY_RETRY_MS),
+            ..Refusal::new(RefusalKind::Overloaded, why)
+        },
+        failed @ StoreError::Failed(_) => Refusal::new(RefusalKind::Damaged, failed.to_string()),
+    }
+}
+
+/// When to come back to a store that had no room for the answer: some replies later.
+const BUSY_RETRY_MS: u32 = 50;
 
 /// Completes an entry by its value. A value that lies apart may be replaced between the two reads:
 /// then both are read again.

@@ -29,6 +29,10 @@ pub enum StoreError {
     /// What is stored under this key is damaged; other keys may be well.
     #[error("stored data is damaged: {0}")]
     Damaged(String),
+    /// What is stored is well, but cannot be had now, for want of memory for one: the sender may
+    /// come back.
+    #[error("{0}")]
+    Busy(String),
     /// The store failed. After a failed write or sync nothing it says can be trusted: the server
     /// stops acknowledging and exits.
     #[error("the store failed: {0}")]

@@ -1,1 +1,38 @@
-//! annulet-server
+//! One server of an Annulet cluster: the shell around the replica's rules. It keeps records in
+//! RocksDB, speaks HTTPS, and reads the clock.
+//!
+//! Every queue and every message has a bound: what is over it is refused with a hint when to come
+//! back. After a failed write or sync nothing is acknowledged any more and [`Server::run`] ends.
+//!
+//! # Layout
+//! - [`server`]: from a [`config`] and a [`cluster_file`] to a stop; [`error`]: what can be wrong
+//! - [`store`]: data on disk, and whose it is
+//! - `pipeline`: from operations to answers; `budget`: bounds on what is under way
+//! - `http`: connections, endpoints; `served`: the view as it is sent
+//! - `tls`: certificates and the roles in them
+//! - `peers`: greetings between servers
+//! - `metrics`: what is counted
+//! - `clock`, `random`, `net`, `descriptors`: all that is asked of the machine
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod budget;
+mod clock;
+pub mod cluster_file;
+pub mod config;
+mod descriptors;
+pub mod error;
+mod http;
+mod metrics;
+mod net;
+mod peers;
+mod pipeline;
+mod random;
+mod served;
+pub mod server;
+pub mod store;
+mod tls;
+
+pub use config::{Config, Limits, TlsFiles};
+pub use error::ServerError;
+pub use server::Server;

@@ -1,0 +1,303 @@
+//! How one server is set up: the file of `annulet serve --config FILE`.
+
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// One server's settings. A file gives them as TOML under the same names; what it does not know is
+/// an error, and paths in it are taken from its own folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Folder of this server's data; made if it is missing. One server, one folder.
+    pub data: PathBuf,
+    /// Host and port to listen on. Port 0 takes a free one; then `advertise` is needed.
+    pub listen: String,
+    /// Host and port that clients and peers connect to, as the cluster file gives it; this is how
+    /// a server finds itself there. `None`: the same as `listen`.
+    #[serde(default)]
+    pub advertise: Option<String>,
+    /// The cluster file: members and buckets, the same on every server.
+    pub cluster: PathBuf,
+    /// Certificate of the cluster's authority, PEM.
+    pub ca: PathBuf,
+    /// This server's certificate chain with role `peer`, PEM.
+    pub cert: PathBuf,
+    /// The private key of `cert`, PEM.
+    pub key: PathBuf,
+    /// Memory for blocks of stored data, from 1 MiB. More memory, fewer reads from disk; it fills
+    /// as data is read.
+    #[serde(default = "default_cache_bytes")]
+    pub cache_bytes: usize,
+    /// Memory for writes that are not yet in sorted files, from 4 MiB. More memory, fewer and
+    /// larger files, longer recovery.
+    #[serde(default = "default_write_buffer_bytes")]
+    pub write_buffer_bytes: usize,
+    /// Whether data may be read and written without a certificate. For closed networks only;
+    /// endpoints between servers demand one all the same.
+    #[serde(default)]
+    pub open_data: bool,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Bounds on what one server takes on at a time. What is over one is refused with a hint when to
+/// come back; nothing queues without end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Open connections, from 1; more wait in the system's backlog. Fewer are taken where the
+    /// process may not open so many files.
+    pub connections: usize,
+    /// Concurrent requests of one connection, from 1.
+    pub streams: u32,
+    /// Operations queued for the writer, and as many for the readers, from 1. More bear larger
+    /// bursts, and let latency grow longer before clients are told.
+    pub operations_queued: usize,
+    /// Bytes of keys and values queued for the writer, from 1 MiB.
+    pub write_bytes_queued: usize,
+    /// Bytes of requests and replies in memory, from twice the longest request.
+    pub message_bytes: usize,
+    /// Threads that read from disk, 1 to 64. What is in memory is read without them.
+    pub reader_threads: usize,
+    /// Data files kept open, from 64. Where data has more files, some reads open one first.
+    pub open_files: u32,
+    /// Longest TLS handshake, in milliseconds.
+    pub handshake_ms: u64,
+    /// Longest time for the headers of a request, and for its body, in milliseconds.
+    pub request_ms: u64,
+    /// How long a stopping server waits for requests under way, in milliseconds.
+    pub stop_ms: u64,
+    /// How often certificate files are looked at for changes, in milliseconds.
+    pub certificates_ms: u64,
+    /// How often a sample of the peers is greeted, in milliseconds.
+    pub hello_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            streams: 512,
+            operations_queued: 16_384,
+            write_bytes_queued: 64 << 20,
+            message_bytes: 256 << 20,
+            reader_threads: 2,
+            open_files: 512,
+            handshake_ms: 10_000,
+            request_ms: 30_000,
+            stop_ms: 10_000,
+            certificates_ms: 3_000,
+            hello_ms: 5_000,
+        }
+    }
+}
+
+/// Where the certificates are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// See [`Config::ca`].
+    pub ca: PathBuf,
+    /// See [`Config::cert`].
+    pub cert: PathBuf,
+    /// See [`Config::key`].
+    pub key: PathBuf,
+}
+
+fn default_cache_bytes() -> usize {
+    64 << 20
+}
+
+fn default_write_buffer_bytes() -> usize {
+    64 << 20
+}
+
+impl Config {
+    /// A server with the usual settings.
+    pub fn new(
+        data: impl Into<PathBuf>,
+        listen: impl Into<String>,
+        cluster: impl Into<PathBuf>,
+        tls: TlsFiles,
+    ) -> Self {
+        Self {
+            data: data.into(),
+            listen: listen.into(),
+            advertise: None,
+            cluster: cluster.into(),
+            ca: tls.ca,
+            cert: tls.cert,
+            key: tls.key,
+            cache_bytes: default_cache_bytes(),
+            write_buffer_bytes: default_write_buffer_bytes(),
+            open_data: false,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// Names the file and the place in it that cannot be.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let named = |why: String| format!("configuration file `{}`: {why}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| named(error.to_string()))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let Self {
+            data,
+            cluster,
+            ca,
+            cert,
+            key,
+            ..
+        } = &mut config;
+        for file in [data, cluster, ca, cert, key] {
+            *file = folder.join(&file);
+        }
+        config.validate().map_err(named)?;
+        Ok(config)
+    }
+
+    /// # Errors
+    /// Says which setting is out of range, and the range.
+    pub fn validate(&self) -> Result<(), String> {
+        let limits = &self.limits;
+        let ranges = [
+            ("cache_bytes", self.cache_bytes, 1 << 20, usize::MAX),
+            (
+                "write_buffer_bytes",
+                self.write_buffer_bytes,
+                4 << 20,
+                usize::MAX,
+            ),
+            ("limits.connections", limits.connections, 1, 1 << 20),
+            ("limits.streams", limits.streams as usize, 1, 1 << 16),
+            (
+                "limits.operations_queued",
+                limits.operations_queued,
+                1,
+                1 << 24,
+            ),
+            (
+                "limits.write_bytes_queued",
+                limits.write_bytes_queued,
+                1 << 20,
+                usize::MAX,
+            ),
+            (
+                "limits.message_bytes",
+                limits.message_bytes,
+                1 << 20,
+                usize::MAX,
+            ),
+            ("limits.reader_threads", limits.reader_threads, 1, 64),
+            ("limits.open_files", limits.open_files as usize, 64, 1 << 20),
+            (
+                "limits.handshake_ms",
+                limits.handshake_ms as usize,
+                1,
+                TIME_MS_MAX,
+            ),
+            (
+                "limits.request_ms",
+                limits.request_ms as usize,
+                1,
+                TIME_MS_MAX,
+            ),
+            ("limits.stop_ms", limits.stop_ms as usize, 0, TIME_MS_MAX),
+            (
+                "limits.certificates_ms",
+                limits.certificates_ms as usize,
+                1,
+                TIME_MS_MAX,
+            ),
+            ("limits.hello_ms", limits.hello_ms as usize, 1, TIME_MS_MAX),
+        ];
+        for (name, is, least, most) in ranges {
+            if !(least..=most).contains(&is) {
+                return Err(match most {
+                    usize::MAX => format!("{name} is {is}; it must be at least {least}"),
+                    _ => format!("{name} is {is}; it must be {least} to {most}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Host and port that others know this server by.
+    pub fn advertised(&self) -> &str {
+        self.advertise.as_deref().unwrap_or(&self.listen)
+    }
+
+    /// Where the certificates are.
+    pub fn tls_files(&self) -> TlsFiles {
+        TlsFiles {
+            ca: self.ca.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+        }
+    }
+}
+
+/// Longest of the times that can be set: an hour.
+const TIME_MS_MAX: usize = 3_600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = r#"
+        data = "data"
+        listen = "127.0.0.1:7400"
+        cluster = "cluster.toml"
+        ca = "ca.pem"
+        cert = "node.pem"
+        key = "/keys/node.key"
+    "#;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.toml");
+        std::fs::write(&path, text).unwrap();
+        let strip = |file: &Path| file.strip_prefix(folder.path()).unwrap_or(file).to_owned();
+        Config::read(&path).map(|config| Config {
+            data: strip(&config.data),
+            cluster: strip(&config.cluster),
+            ca: strip(&config.ca),
+            cert: strip(&config.cert),
+            key: strip(&config.key),
+            ..config
+        })
+    }
+
+    #[test]
+    fn paths_are_taken_from_the_folder_of_the_file_and_the_rest_has_defaults() {
+        let tls = TlsFiles {
+            ca: "ca.pem".into(),
+            cert: "node.pem".into(),
+            key: "/keys/node.key".into(),
+        };
+        let expected = Config::new("data", "127.0.0.1:7400", "cluster.toml", tls);
+        assert_eq!(read(LEAST), Ok(expected));
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        for (line, expected) in [
+            ("cache = 5", "unknown field `cache`"),
+            (
+                "cache_bytes = 5",
+                "cache_bytes is 5; it must be at least 1048576",
+            ),
+            (
+                "[limits]\nreader_threads = 0",
+                "limits.reader_threads is 0; it must be 1 to 64",
+            ),
+            ("[limits]\nthreads = 0", "unknown field `threads`"),
+        ] {
+            let error = read(&format!("{LEAST}\n{line}")).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Requests for data.
+
+use super::State;
+use super::body;
+use super::respond::{self, Refused, Response, held, overloaded, refusal};
+use crate::clock;
+use crate::pipeline::Failed;
+use annulet_protocol::codec;
+use annulet_protocol::limits::BUDGET_MS_MAX;
+use annulet_protocol::message::{FailureKind, Reply};
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use std::time::Duration;
+
+/// Answers a request's operations.
+pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Result<Response, Refused> {
+    let arrived = clock::now();
+    let view = &state.served.view;
+    let value_bytes_max = view.value_bytes_max as usize;
+    let most = codec::request_bytes_max(value_bytes_max);
+    let (body, _share) = body::message(state, request, most).await?;
+    let request = codec::decode_request(&body, value_bytes_max)?;
+    // Its content was copied out; only what is needed stays in memory while the lanes work.
+    drop(body);
+    if request.cluster != view.cluster {
+        return Err(respond::wrong_cluster(request.cluster, view.cluster));
+    }
+    let budget = Duration::from_millis(u64::from(request.budget_ms.min(BUDGET_MS_MAX)));
+    let answered = state
+        .pipeline
+        .answer(request.epoch, request.operations, arrived, arrived + budget)
+        .await;
+    let answered = answered.map_err(|Failed| {
+        let why = "the store failed; it is not known what was written. This server stops";
+        refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            FailureKind::Internal,
+            why,
+        )
+    })?;
+    let reply = Reply {
+        cluster: view.cluster,
+        node: state.node,
+        epoch: view.epoch,
+        time_ms: clock::now_ms(),
+        load: state.pipeline.load(),
+        results: answered.answers,
+    };
+    let bytes = codec::encode(&reply);
+    drop((reply, answered.share));
+    let Some(share) = state.memory.take(bytes.len()) else {
+        return Err(overloaded("too many bytes of replies are under way"));
+    };
+    state.metrics.sent_bytes.inc_by(bytes.len() as u64);
+    state
+        .metrics
+        .request_seconds
+        .observe(clock::since(arrived).as_secs_f64());
+    Ok(respond::of(
+        StatusCode::OK,
+        codec::CONTENT_TYPE,
+        held(bytes, share),
+    ))
+}

@@ -1,0 +1,251 @@
+//! Greetings between servers: whether this server's clock agrees with its peers', and whether they
+//! were given the same cluster file.
+//!
+//! Every few seconds a random sample of the peers is greeted, so that a greeting costs the same in
+//! a cluster of any size. A server never talks to another while a client waits: this runs beside.
+
+mod offset;
+
+use crate::clock;
+use crate::config::Limits;
+use crate::http::State;
+use crate::net;
+use crate::random;
+use crate::tls::Tls;
+use crate::tls::role::{Caller, Role};
+use annulet_protocol::codec;
+use annulet_protocol::ids::NodeId;
+use annulet_protocol::limits::{REQUEST_OVERHEAD_BYTES, SKEW_MS_MAX};
+use annulet_protocol::message::Hello;
+use annulet_protocol::view::View;
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use offset::Sample;
+use rustls_pki_types::ServerName;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// Most peers greeted in a round.
+const SAMPLE_MAX: usize = 16;
+/// Longest that one greeting may take.
+const GREETING: Duration = Duration::from_secs(2);
+/// How many rounds an answer counts.
+const ROUNDS_KEPT: u32 = 12;
+/// A clock further than this off the median of its peers takes no first-hand writes.
+const OFFSET_MS_MAX: i64 = (SKEW_MS_MAX / 2) as i64;
+
+/// What is known of the peers.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    others: Vec<Peer>,
+    heard: Mutex<BTreeMap<NodeId, Heard>>,
+    every: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Peer {
+    node: NodeId,
+    address: String,
+}
+
+/// What a peer said last.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    sample: Sample,
+    at: Instant,
+    disagrees: bool,
+}
+
+impl Peers {
+    pub(crate) fn new(view: &View, own: NodeId, limits: &Limits) -> Self {
+        let others = view
+            .members
+            .iter()
+            .filter(|member| member.id != own)
+            .map(|member| Peer {
+                node: member.id,
+                address: member.address.clone(),
+            });
+        Self {
+            others: others.collect(),
+            heard: Mutex::default(),
+            every: Duration::from_millis(limits.hello_ms),
+        }
+    }
+
+    /// Warns if a peer of the same epoch was given another cluster file. Says whether it was.
+    pub(crate) fn compare(&self, theirs: &Hello, ours: &Hello) -> bool {
+        let disagrees = theirs.epoch == ours.epoch && theirs.view_digest != ours.view_digest;
+        if disagrees {
+            tracing::error!(
+                peer = %theirs.node,
+                epoch = theirs.epoch,
+                "a peer has ANOTHER CLUSTER FILE of the same epoch: give all servers the same, \
+                 else they disagree who owns which keys"
+            );
+        }
+        disagrees
+    }
+
+    /// A random choice of the peers.
+    fn sample(&self) -> Vec<Peer> {
+        let mut peers: Vec<_> = self.others.iter().collect();
+        let take = peers.len().min(SAMPLE_MAX);
+        for place in 0..take {
+            let left = (peers.len() - place) as u64;
+            peers.swap(place, place + (random::spread() % left) as usize);
+        }
+        peers.truncate(take);
+        peers.into_iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Heard>> {
+        // A panic elsewhere does not tear the map, so a poisoned lock is still good.
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Greets samples of the peers for ever.
+pub(crate) async fn run(state: Arc<State>, tls: Arc<Tls>) {
+    if state.peers.others.is_empty() {
+        return;
+    }
+    let mut trusted = true;
+    loop {
+        round(&state, &tls).await;
+        trusted = judge(&state, trusted);
+        tokio::time::sleep(state.peers.every).await;
+    }
+}
+
+async fn round(state: &Arc<State>, tls: &Arc<Tls>) {
+    let mut greetings = JoinSet::new();
+    for peer in state.peers.sample() {
+        let (state, tls) = (state.clone(), tls.clone());
+        greetings.spawn(async move {
+            let greeted = match timeout(GREETING, greet(&state, &tls, &peer)).await {
+                Ok(greeted) => greeted,
+                Err(_) => Err("it did not answer in time".into()),
+            };
+            match greeted {
+                Ok(heard) => drop(state.peers.lock().insert(peer.node, heard)),
+                Err(why) => tracing::debug!(peer = %peer.address, %why, "a peer does not greet"),
+            }
+        });
+    }
+    while greetings.join_next().await.is_some() {}
+}
+
+/// Draws conclusions from what was heard lately.
+fn judge(state: &State, before: bool) -> bool {
+    let (samples, disagreeing) = {
+        let mut heard = state.peers.lock();
+        let kept = state.peers.every * ROUNDS_KEPT;
+        heard.retain(|_, heard| clock::since(heard.at) <= kept);
+        let samples: Vec<_> = heard.values().map(|heard| heard.sample).collect();
+        (
+            samples,
+            heard.values().filter(|heard| heard.disagrees).count(),
+        )
+    };
+    let offset_ms = offset::median_ms(&samples);
+    let trusted = offset_ms.is_none_or(|offset| offset.abs() <= OFFSET_MS_MAX);
+    state.pipeline.trust_clock(trusted);
+    let metrics = &state.metrics;
+    metrics.peers_heard.set(samples.len() as i64);
+    metrics.peers_disagreeing.set(disagreeing as i64);
+    metrics.clock_offset_ms.set(offset_ms.unwrap_or(0));
+    metrics.clock_trusted.set(i64::from(trusted));
+    match (before, trusted) {
+        (true, false) => tracing::error!(
+            offset_ms,
+            "this server's clock is off its peers': no new writes are taken until it is set"
+        ),
+        (false, true) => tracing::info!("this server's clock agrees with its peers' again"),
+        (true, true) | (false, false) => {}
+    }
+    trusted
+}
+
+/// Says hello to one peer.
+async fn greet(state: &State, tls: &Tls, peer: &Peer) -> Result<Heard, String> {
+    let address = &peer.address;
+    let host = address
+        .rsplit_once(':')
+        .map_or(address.as_str(), |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
+    let stream = net::connect(address)
+        .await
+        .map_err(|error| error.to_string())?;
+    let stream = TlsConnector::from(tls.client()).connect(name, stream).await;
+    let stream = stream.map_err(|error| error.to_string())?;
+    match Caller::of(
+        stream.get_ref().1.peer_certificates(),
+        state.served.view.cluster,
+    ) {
+        Caller::Known {
+            role: Role::Peer, ..
+        } => {}
+        other => return Err(format!("it is no peer: {other:?}")),
+    }
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
+    let connection = AbortOnDrop(tokio::spawn(connection));
+    let sent = clock::now();
+    let sent_ms = clock::now_ms();
+    let ours = state.served.hello(state.node, sent_ms);
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri("/v1/peer/hello")
+        .header(header::HOST, address)
+        .header(header::CONTENT_TYPE, codec::CONTENT_TYPE)
+        .body(Full::new(Bytes::from(codec::encode(&ours))))
+        .map_err(|error| error.to_string())?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|error| error.to_string())?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), REQUEST_OVERHEAD_BYTES)
+        .collect()
+        .await;
+    let round_trip = clock::since(sent);
+    drop(connection);
+    let body = body.map_err(|error| error.to_string())?.to_bytes();
+    if !status.is_success() {
+        let failure = codec::decode_failure(&body).map(|failure| failure.message);
+        return Err(format!(
+            "it answers {status}: {}",
+            failure.unwrap_or_default()
+        ));
+    }
+    let theirs = codec::decode_hello(&body).map_err(|error| error.to_string())?;
+    if theirs.cluster != ours.cluster || theirs.node != peer.node {
+        let Hello { node, cluster, .. } = theirs;
+        return Err(format!(
+            "it is {node} of cluster {cluster}, not {}",
+            peer.node
+        ));
+    }
+    Ok(Heard {
+        sample: Sample::of(sent_ms, round_trip, theirs.time_ms),
+        at: clock::now(),
+        disagrees: state.peers.compare(&theirs, &ours),
+    })
+}
+
+/// Ends a connection's task with the greeting that made it.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

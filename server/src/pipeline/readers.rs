@@ -1,0 +1,137 @@
+//! The read lane: from memory on the caller's task, else by a small pool of threads.
+
+use super::{FailOnPanic, Shared, Work, refuse_all, too_late};
+use crate::budget::Share;
+use crate::clock;
+use crate::store::wrap::{Counted, InMemory};
+use annulet_protocol::message::{Answer, Read};
+use annulet_replica::rules::ReadAnswers;
+use crossbeam_channel::Receiver;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// Most reads tried in memory by the caller's task itself: more would keep it from other requests.
+const IN_MEMORY_MAX: usize = 256;
+
+/// A request's reads.
+pub(super) struct ReadJob {
+    pub(super) epoch: u64,
+    pub(super) reads: Vec<Read>,
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Found>,
+    /// Its places in the queue, held until it is answered.
+    pub(super) _place: Share,
+}
+
+/// What a thread found.
+pub(super) struct Found {
+    pub(super) read: ReadAnswers,
+    pub(super) share: Option<Share>,
+}
+
+/// One thread of the pool.
+pub(super) struct Reader {
+    shared: Arc<Shared>,
+    jobs: Receiver<Work<ReadJob>>,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>, jobs: Receiver<Work<ReadJob>>) -> Self {
+        Self { shared, jobs }
+    }
+
+    /// Works until told to stop. Each request is read by itself: requests are batches already, and
+    /// a short one must not wait for the disk on behalf of a long one.
+    pub(super) fn run(&self) {
+        let _guard = FailOnPanic(self.shared.clone());
+        while let Ok(Work::Job(job)) = self.jobs.recv() {
+            let found = self.read(&job);
+            // Whoever gave up waiting needs no answer.
+            let _ = job.reply.send(found);
+        }
+    }
+
+    fn read(&self, job: &ReadJob) -> Found {
+        if clock::now() >= job.deadline {
+            let answers = refuse_all(job.reads.len(), &too_late());
+            return Found {
+                read: resting_on_nothing(answers),
+                share: None,
+            };
+        }
+        let parts = &self.shared.parts;
+        let store = Counted::new(&*parts.engine, &parts.memory);
+        let reads = job.reads.iter().map(|read| (job.epoch, read));
+        let read = parts.replica.read(&store, self.shared.moment(), reads);
+        Found {
+            read,
+            share: store.into_share(),
+        }
+    }
+}
+
+fn resting_on_nothing(answers: Vec<Answer>) -> ReadAnswers {
+    ReadAnswers {
+        answers,
+        touched: Vec::new(),
+    }
+}
+
+/// How often memory held all that was asked for. Where it mostly does not, trying costs more than
+/// it saves, and only some requests try.
+#[derive(Debug, Default)]
+pub(super) struct Warmth {
+    /// Recent share of misses, of [`MISS_UNIT`].
+    misses: AtomicU32,
+    turn: AtomicU32,
+}
+
+const MISS_UNIT: u32 = 1 << 16;
+const TRY_ONE_IN: u32 = 16;
+
+impl Warmth {
+    /// Answers reads from memory, or `None` if a part of them is not there.
+    pub(super) fn try_memory(
+        &self,
+        shared: &Shared,
+        epoch: u64,
+        reads: &[Read],
+    ) -> Option<ReadAnswers> {
+        if reads.len() > IN_MEMORY_MAX || !self.worth_it() {
+            return None;
+        }
+        let store = InMemory::new(&*shared.parts.engine);
+        let asked = reads.iter().map(|read| (epoch, read));
+        let read = shared.parts.replica.read(&store, shared.moment(), asked);
+        let missed = store.missed();
+        self.note(missed);
+        if missed {
+            return None;
+        }
+        shared
+            .parts
+            .metrics
+            .reads_from_memory
+            .inc_by(reads.len() as u64);
+        Some(read)
+    }
+
+    fn worth_it(&self) -> bool {
+        let cold = self.misses.load(Ordering::Relaxed) > MISS_UNIT / 2;
+        !cold
+            || self
+                .turn
+                .fetch_add(1, Ordering::Relaxed)
+                .is_multiple_of(TRY_ONE_IN)
+    }
+
+    /// Moves the mean by a 64th of the way. Two at a time may lose one of them; it is a mean.
+    fn note(&self, missed: bool) {
+        let mean = self.misses.load(Ordering::Relaxed);
+        let target = if missed { MISS_UNIT } else { 0 };
+        let moved = mean - mean / 64 + target / 64;
+        self.misses.store(moved, Ordering::Relaxed);
+    }
+}

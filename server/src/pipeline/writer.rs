@@ -1,0 +1,158 @@
+//! The write lane: one thread, so that a batch is decided on what the batch before it left.
+
+use super::{FailOnPanic, Shared, Work, refuse_all, too_late};
+use crate::budget::Share;
+use crate::clock;
+use crate::store::wrap::Plain;
+use annulet_protocol::message::{Answer, Write};
+use annulet_replica::store::{Store, StoreError};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Most writes decided together. More would not make a sync cheaper, only later.
+const BATCH_OPERATIONS_MAX: usize = 4096;
+/// Most bytes of keys and values decided together.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Longest time that a write of durability `async` stays unsynced.
+const ASYNC_SYNC: Duration = Duration::from_millis(10);
+
+/// A request's writes.
+pub(super) struct WriteJob {
+    pub(super) epoch: u64,
+    pub(super) writes: Vec<Write>,
+    pub(super) bytes: usize,
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Vec<Answer>>,
+    /// Its places in the queue, held until it is answered.
+    pub(super) _shares: [Share; 2],
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    jobs: Receiver<Work<WriteJob>>,
+    /// Since when something is written and not synced.
+    unsynced: Option<Instant>,
+    stop: bool,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, jobs: Receiver<Work<WriteJob>>) -> Self {
+        Self {
+            shared,
+            jobs,
+            unsynced: None,
+            stop: false,
+        }
+    }
+
+    /// Works until told to stop, or until the store fails.
+    pub(super) fn run(&mut self) {
+        let guard = FailOnPanic(self.shared.clone());
+        while !self.stop {
+            if let Err(error) = self.round() {
+                guard.0.fail(error.to_string());
+                return;
+            }
+        }
+    }
+
+    /// Takes what is queued, writes it, and answers it.
+    fn round(&mut self) -> Result<(), StoreError> {
+        let mut jobs = Vec::new();
+        self.gather(&mut jobs);
+        let now = clock::now();
+        let (late, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|j| now >= j.deadline);
+        for job in late {
+            let answers = refuse_all(job.writes.len(), &too_late());
+            let _ = job.reply.send(answers);
+        }
+        if !jobs.is_empty() {
+            self.write(jobs)?;
+        }
+        let due = self
+            .unsynced
+            .is_some_and(|since| clock::since(since) >= ASYNC_SYNC);
+        if self.unsynced.is_some() && (due || self.stop) {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a job, but not longer than unsynced writes may; then takes all that are there.
+    fn gather(&mut self, jobs: &mut Vec<WriteJob>) {
+        let first = match self.unsynced {
+            Some(since) => self.jobs.recv_deadline(since + ASYNC_SYNC),
+            None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let (mut operations, mut bytes) = (0, 0);
+        let mut next = match first {
+            Ok(work) => Some(work),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Work::Stop),
+        };
+        while let Some(work) = next {
+            match work {
+                Work::Stop => {
+                    self.stop = true;
+                    return;
+                }
+                Work::Job(job) => {
+                    operations += job.writes.len();
+                    bytes += job.bytes;
+                    jobs.push(job);
+                }
+            }
+            let full = operations >= BATCH_OPERATIONS_MAX || bytes >= BATCH_BYTES_MAX;
+            next = if full {
+                None
+            } else {
+                self.jobs.try_recv().ok()
+            };
+        }
+    }
+
+    fn write(&mut self, jobs: Vec<WriteJob>) -> Result<(), StoreError> {
+        let shared = self.shared.clone();
+        let parts = &shared.parts;
+        let store = Plain(&*parts.engine);
+        let writes = jobs
+            .iter()
+            .flat_map(|job| job.writes.iter().map(|w| (job.epoch, w)));
+        let decided = parts.replica.decide(&store, shared.moment(), writes)?;
+        let (point, needs_sync) = shared.lobby.enter(&decided);
+        parts
+            .metrics
+            .write_batch
+            .observe(decided.answers.len() as f64);
+        if !decided.batch.is_empty() {
+            store.write(decided.batch)?;
+            self.unsynced.get_or_insert_with(clock::now);
+        }
+        if needs_sync {
+            self.sync()?;
+        }
+        shared.lobby.synced(point);
+        let mut answers = decided.answers.into_iter();
+        for job in jobs {
+            // Whoever gave up waiting needs no answer.
+            let _ = job
+                .reply
+                .send(answers.by_ref().take(job.writes.len()).collect());
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let began = clock::now();
+        self.shared.parts.engine.sync()?;
+        self.unsynced = None;
+        self.shared
+            .parts
+            .metrics
+            .sync_seconds
+            .observe(clock::since(began).as_secs_f64());
+        Ok(())
+    }
+}

@@ -1,0 +1,306 @@
+//! One server, from its configuration to its stop.
+
+use crate::budget::Budget;
+use crate::clock;
+use crate::cluster_file::ClusterFile;
+use crate::config::Config;
+use crate::descriptors;
+use crate::error::{FolderError, ServerError};
+use crate::http::{State, accept};
+use crate::metrics::Metrics;
+use crate::net;
+use crate::peers::{self, Peers};
+use crate::pipeline::{Parts, Pipeline};
+use crate::random;
+use crate::served::ServedView;
+use crate::store::Engine;
+use crate::store::identity::{Folder, Owner};
+use crate::store::rocks::{RocksStore, Sizes};
+use crate::tls::{Reload, Tls};
+use annulet_protocol::codec::request_bytes_max;
+use annulet_protocol::ids::{Incarnation, NodeId};
+use annulet_replica::rules::Replica;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// How long a server whose store failed tells callers so before it exits.
+const FAILED_STOP: Duration = Duration::from_secs(1);
+
+/// A server that listens and has its data open; [`Server::run`] makes it serve.
+pub struct Server {
+    listener: TcpListener,
+    state: Arc<State>,
+    tls: Arc<Tls>,
+    connections_max: usize,
+    /// Last of all, so that the folder stays locked while anything may write to it.
+    folder: Folder,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("node", &self.state.node)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Reads the files of a configuration, opens the data and listens. It blocks while it reads;
+    /// nothing else is to be done yet.
+    ///
+    /// # Errors
+    /// Says what to do before the next start.
+    pub async fn bind(config: Config) -> Result<Self, ServerError> {
+        Self::build(config, None)
+    }
+
+    /// As [`Server::bind`], on a socket that listens already; `listen` only names it.
+    ///
+    /// # Errors
+    /// As those of [`Server::bind`].
+    pub async fn with_listener(config: Config, listener: TcpListener) -> Result<Self, ServerError> {
+        Self::build(config, Some(listener))
+    }
+
+    fn build(config: Config, listener: Option<TcpListener>) -> Result<Self, ServerError> {
+        config.validate().map_err(ServerError::Config)?;
+        let (served, node) = find_self(&config)?;
+        let longest = request_bytes_max(served.view.value_bytes_max as usize);
+        if config.limits.message_bytes < 2 * longest {
+            return Err(ServerError::Config(format!(
+                "limits.message_bytes is {}; with values of up to {} bytes it must be at least {}",
+                config.limits.message_bytes,
+                served.view.value_bytes_max,
+                2 * longest
+            )));
+        }
+        let cluster = served.view.cluster;
+        let tls = Tls::load(config.tls_files(), cluster).map_err(ServerError::Tls)?;
+        let owner = Owner {
+            cluster,
+            node,
+            incarnation: Incarnation(random::bytes()?),
+            now_ms: clock::now_ms(),
+        };
+        let (folder, engine) = open(&config, owner)?;
+        let listener = match listener {
+            Some(listener) => listener,
+            None => net::listen(&config.listen).map_err(|source| ServerError::Listen {
+                address: config.listen.clone(),
+                source,
+            })?,
+        };
+        let metrics = Arc::new(Metrics::new());
+        let memory = Budget::new(config.limits.message_bytes);
+        let parts = Parts {
+            replica: Replica::new(node),
+            engine,
+            view: served.view.clone(),
+            metrics: metrics.clone(),
+            memory: memory.clone(),
+        };
+        let state = State {
+            node,
+            open_data: config.open_data,
+            pipeline: Pipeline::start(parts, &config.limits)?,
+            peers: Peers::new(&served.view, node, &config.limits),
+            metrics,
+            memory,
+            ready: AtomicBool::new(false),
+            served,
+            limits: config.limits,
+        };
+        Ok(Self {
+            listener,
+            connections_max: descriptors::connections(&state.limits),
+            state: Arc::new(state),
+            tls: Arc::new(tls),
+            folder,
+        })
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    /// If the system does not know it.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The member of the cluster that it is.
+    pub fn node(&self) -> NodeId {
+        self.state.node
+    }
+
+    /// Serves until `shutdown` is done, then finishes what is under way, or until the store fails.
+    ///
+    /// # Errors
+    /// [`ServerError::StoreFailed`]. What was not acknowledged may or may not be stored.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let Self {
+            listener,
+            state,
+            tls,
+            connections_max,
+            folder,
+        } = self;
+        tracing::info!(
+            node = %state.node,
+            cluster = %state.served.view.cluster,
+            epoch = state.served.view.epoch,
+            address = ?listener.local_addr().ok(),
+            "serving"
+        );
+        let (stop, stopped) = watch::channel(false);
+        let serving = accept::serve(
+            listener,
+            state.clone(),
+            tls.clone(),
+            connections_max,
+            stopped,
+        );
+        let serving = tokio::spawn(serving);
+        let greeting = tokio::spawn(peers::run(state.clone(), tls.clone()));
+        let certificates = tokio::spawn(watch_certificates(state.clone(), tls));
+        state.ready.store(true, Ordering::Release);
+        let failure = tokio::select! {
+            () = shutdown => None,
+            why = state.pipeline.failure() => Some(why),
+        };
+        state.ready.store(false, Ordering::Release);
+        tracing::info!("stopping");
+        greeting.abort();
+        certificates.abort();
+        // Without receivers nothing serves any more, and nobody needs to be told.
+        let _ = stop.send(true);
+        let aborter = serving.abort_handle();
+        match failure {
+            None => drop(serving.await),
+            Some(_) => drop(tokio::time::timeout(FAILED_STOP, serving).await),
+        }
+        aborter.abort();
+        let failed = failure.is_some();
+        let last = tokio::task::spawn_blocking(move || finish(&state, failed));
+        let last = last.await.unwrap_or_else(|panic| Some(panic.to_string()));
+        drop(folder);
+        match failure.or(last) {
+            None => Ok(()),
+            Some(why) => Err(ServerError::StoreFailed(why)),
+        }
+    }
+}
+
+/// Ends the lanes, and leaves the store tidy if it is well. Says if the store failed at the last.
+fn finish(state: &State, failed: bool) -> Option<String> {
+    state.pipeline.stop();
+    if failed {
+        return None;
+    }
+    if let Err(error) = state.pipeline.engine().settle() {
+        tracing::warn!(%error, "the store was not written out; the next start reads its log");
+    }
+    tracing::info!("stopped");
+    None
+}
+
+/// The view of the cluster file, and which of its members this server is.
+fn find_self(config: &Config) -> Result<(ServedView, NodeId), ServerError> {
+    let file = ClusterFile::read(&config.cluster).map_err(ServerError::ClusterFile)?;
+    let path = config.cluster.display();
+    let named = |why: String| ServerError::ClusterFile(format!("cluster file `{path}`: {why}"));
+    let view = file.view().map_err(named)?;
+    let address = config.advertised();
+    let Some(member) = file.member_at(address) else {
+        let members: Vec<_> = file
+            .members
+            .iter()
+            .map(|member| member.address.as_str())
+            .collect();
+        return Err(ServerError::NotAMember {
+            address: address.to_owned(),
+            members: members.join(", "),
+        });
+    };
+    Ok((ServedView::new(view)?, member.id))
+}
+
+/// Opens the data folder and the store in it.
+fn open(config: &Config, owner: Owner) -> Result<(Folder, Arc<dyn Engine>), FolderError> {
+    let mut folder = Folder::open(&config.data, owner)?;
+    let sizes = Sizes {
+        cache: config.cache_bytes,
+        write_buffer: config.write_buffer_bytes,
+        open_files: config.limits.open_files,
+    };
+    let create = !folder.identity().complete;
+    let store = RocksStore::open(&folder.store(), sizes, create);
+    let store = store.map_err(|why| FolderError::Store {
+        folder: config.data.clone(),
+        why,
+    })?;
+    folder.complete()?;
+    Ok((folder, Arc::new(store)))
+}
+
+/// Takes over changed certificates, at times and whenever told to by SIGHUP.
+async fn watch_certificates(state: Arc<State>, tls: Arc<Tls>) {
+    let mut hangup = Hangup::new();
+    let every = Duration::from_millis(state.limits.certificates_ms);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = hangup.received() => tracing::info!("looking at the certificates, as told"),
+        }
+        let tls = tls.clone();
+        match tokio::task::spawn_blocking(move || tls.reload()).await {
+            Ok(Reload::Unchanged) => {}
+            Ok(Reload::Done) => {
+                state.metrics.certificate_reloads.inc();
+                tracing::info!("new certificates are in use");
+            }
+            Ok(Reload::Failed(why)) => {
+                state.metrics.certificate_errors.inc();
+                tracing::error!(why, "new certificates cannot be used; the old ones stay");
+            }
+            Err(error) => tracing::error!(%error, "looking at the certificates failed"),
+        }
+    }
+}
+
+/// SIGHUP, where there is such a thing.
+struct Hangup {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+impl Hangup {
+    fn new() -> Self {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let signal = signal(SignalKind::hangup());
+            if let Err(error) = &signal {
+                tracing::warn!(%error, "SIGHUP is not listened to; certificates are looked at anyway");
+            }
+            Self {
+                signal: signal.ok(),
+            }
+        }
+        #[cfg(not(unix))]
+        Self {}
+    }
+
+    async fn received(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.signal
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}

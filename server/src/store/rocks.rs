@@ -1,0 +1,270 @@
+//! The store on disk: RocksDB with two column families.
+
+use crate::store::{Engine, Entry, Usage};
+use annulet_replica::store::{Batch, Change, Family, Store, StoreError};
+use bytes::Bytes;
+use rocksdb::properties::{
+    CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_NUM_KEYS, ESTIMATE_PENDING_COMPACTION_BYTES,
+    LIVE_SST_FILES_SIZE,
+};
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
+    DBCompressionType, DBRecoveryMode, DataBlockIndexType, Error, ErrorKind, Options, ReadOptions,
+    ReadTier, WriteBatch,
+};
+use std::path::Path;
+
+const RECORDS: &str = "records";
+const VALUES: &str = "values";
+/// RocksDB opens this one whether it is used or not.
+const UNUSED: &str = "default";
+const FAMILIES: [Family; 2] = [Family::Records, Family::Values];
+
+/// Bits of filter a key; about one read in a hundred of an absent key still looks into a file.
+const FILTER_BITS: f64 = 10.0;
+/// Size of the log's files together that forces the oldest memtables out, which bounds the time of
+/// recovery.
+const WAL_BYTES_MAX: u64 = 256 << 20;
+/// How much is written between two hints to the system to write it out.
+const BYTES_PER_SYNC: u64 = 1 << 20;
+const INFO_LOG_BYTES_MAX: usize = 10 << 20;
+const INFO_LOGS_MAX: usize = 4;
+const BACKGROUND_JOBS_MAX: usize = 4;
+
+/// Memory and files that the store may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Blocks in memory, in bytes.
+    pub cache: usize,
+    /// Writes that are not yet in sorted files, in bytes.
+    pub write_buffer: usize,
+    /// Data files kept open.
+    pub open_files: u32,
+}
+
+/// The store on disk.
+pub struct RocksStore {
+    db: DB,
+    cache: Cache,
+    anywhere: ReadOptions,
+    in_memory: ReadOptions,
+}
+
+impl RocksStore {
+    /// Opens the store in a folder; with `create` it makes it if there is none.
+    ///
+    /// # Errors
+    /// What RocksDB says.
+    pub fn open(path: &Path, sizes: Sizes, create: bool) -> Result<Self, String> {
+        let cache = Cache::new_hyper_clock_cache(sizes.cache, 0);
+        let options = database_options(sizes, create).map_err(String::from)?;
+        let families = [
+            ColumnFamilyDescriptor::new(UNUSED, Options::default()),
+            ColumnFamilyDescriptor::new(RECORDS, records_options(sizes, &cache)),
+            ColumnFamilyDescriptor::new(VALUES, values_options(sizes, &cache)),
+        ];
+        let db = DB::open_cf_descriptors(&options, path, families).map_err(String::from)?;
+        for name in [RECORDS, VALUES] {
+            if db.cf_handle(name).is_none() {
+                return Err(format!("it has no column family `{name}`"));
+            }
+        }
+        let mut in_memory = ReadOptions::default();
+        in_memory.set_read_tier(ReadTier::BlockCache);
+        Ok(Self {
+            db,
+            cache,
+            anywhere: ReadOptions::default(),
+            in_memory,
+        })
+    }
+
+    fn family(&self, family: Family) -> &ColumnFamily {
+        let name = match family {
+            Family::Records => RECORDS,
+            Family::Values => VALUES,
+        };
+        // `open` looked for both, and none is ever dropped.
+        self.db.cf_handle(name).expect("both families are open")
+    }
+
+    /// All keys as of one moment: a batched read takes one snapshot of its family.
+    fn read_with(
+        &self,
+        family: Family,
+        keys: &[Bytes],
+        options: &ReadOptions,
+    ) -> impl Iterator<Item = Result<Option<Bytes>, Error>> {
+        let family = self.family(family);
+        let found = match keys {
+            [] => Vec::new(),
+            [key] => vec![self.db.get_pinned_cf_opt(family, key, options)],
+            keys => self
+                .db
+                .batched_multi_get_cf_opt(family, keys, false, options),
+        };
+        let copied = |value: rocksdb::DBPinnableSlice<'_>| Bytes::copy_from_slice(&value);
+        found
+            .into_iter()
+            .map(move |entry| entry.map(|value| value.map(copied)))
+    }
+
+    fn sum(&self, property: &rocksdb::properties::PropName) -> u64 {
+        let of = |family| {
+            let value = self.db.property_int_value_cf(self.family(family), property);
+            value.ok().flatten().unwrap_or(0)
+        };
+        FAMILIES.into_iter().map(of).sum()
+    }
+}
+
+impl std::fmt::Debug for RocksStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RocksStore")
+            .field("path", &self.db.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store for RocksStore {
+    fn read(&self, family: Family, keys: &[Bytes]) -> Vec<Entry> {
+        let found = self.read_with(family, keys, &self.anywhere);
+        found.map(|entry| entry.map_err(unreadable)).collect()
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        let mut changes = WriteBatch::default();
+        for change in &batch {
+            match change {
+                Change::Put(family, key, value) => changes.put_cf(self.family(*family), key, value),
+                Change::Delete(family, key) => changes.delete_cf(self.family(*family), key),
+            }
+        }
+        self.db.write(changes).map_err(failed)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.db.flush_wal(true).map_err(failed)
+    }
+}
+
+impl Engine for RocksStore {
+    fn read_cached(&self, keys: &[Bytes]) -> Option<Vec<Entry>> {
+        let found = self.read_with(Family::Records, keys, &self.in_memory);
+        let known = |entry: Result<Option<Bytes>, Error>| match entry {
+            Err(error) if error.kind() == ErrorKind::Incomplete => None,
+            entry => Some(entry.map_err(unreadable)),
+        };
+        found.map(known).collect()
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            memtables: self.sum(CUR_SIZE_ALL_MEM_TABLES),
+            tables: self.sum(LIVE_SST_FILES_SIZE),
+            blobs: {
+                let values = self.family(Family::Values);
+                let size = self.db.property_int_value_cf(values, LIVE_BLOB_FILE_SIZE);
+                size.ok().flatten().unwrap_or(0)
+            },
+            cache: self.cache.get_usage() as u64,
+            pending_compaction: self.sum(ESTIMATE_PENDING_COMPACTION_BYTES),
+            keys: self.sum(ESTIMATE_NUM_KEYS),
+        }
+    }
+
+    fn settle(&self) -> Result<(), StoreError> {
+        for family in FAMILIES {
+            self.db.flush_cf(self.family(family)).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// The crate has no constant for it.
+const LIVE_BLOB_FILE_SIZE: &str = "rocksdb.live-blob-file-size";
+
+/// A key that cannot be read is damaged, whatever the reason: other keys may be well, and the
+/// other owners have this one.
+fn unreadable(error: Error) -> StoreError {
+    tracing::error!(%error, "a key cannot be read from disk; it is answered as damaged");
+    StoreError::Damaged(error.into_string())
+}
+
+fn failed(error: Error) -> StoreError {
+    StoreError::Failed(error.into_string())
+}
+
+/// A write whose sync fails must never be tried again behind our back: with no automatic
+/// resumption, every error of the log or a flush ends writing until the next start.
+fn database_options(sizes: Sizes, create: bool) -> Result<Options, Error> {
+    let mut options = Options::default().get_options_from_string("max_bgerror_resume_count=0")?;
+    options.create_if_missing(create);
+    options.create_missing_column_families(create);
+    options.set_paranoid_checks(true);
+    // An unsynced tail of the log may be torn by a crash; damage anywhere before it means that
+    // acknowledged writes are gone, and the store does not open.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_recycle_log_file_num(0);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_wal_bytes_per_sync(BYTES_PER_SYNC);
+    options.set_bytes_per_sync(BYTES_PER_SYNC);
+    options.set_db_write_buffer_size(sizes.write_buffer);
+    options.set_max_open_files(i32::try_from(sizes.open_files).unwrap_or(i32::MAX));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    options.set_max_background_jobs(cores.clamp(2, BACKGROUND_JOBS_MAX) as i32);
+    options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
+    options.set_keep_log_file_num(INFO_LOGS_MAX);
+    options.set_stats_persist_period_sec(0);
+    // One writer thread writes: nothing is gained by several writing to a memtable at a time.
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_enable_write_thread_adaptive_yield(false);
+    Ok(options)
+}
+
+fn family_options(sizes: Sizes, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_pin_top_level_index_and_filter(true);
+    // Index and filter in parts: of a large file only the parts in use take memory.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_whole_key_filtering(true);
+    // Ribbon filters are smaller, Bloom filters cheaper to build: the newest files are rebuilt
+    // soon.
+    table.set_hybrid_ribbon_filter(FILTER_BITS, 1);
+    table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+    table.set_data_block_hash_ratio(0.75);
+    table.set_format_version(6);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_write_buffer_size(sizes.write_buffer / 4);
+    options.set_max_write_buffer_number(3);
+    options
+}
+
+fn records_options(sizes: Sizes, cache: &Cache) -> Options {
+    let mut options = family_options(sizes, cache);
+    // Most writes first look for a record that is not there.
+    options.set_memtable_whole_key_filtering(true);
+    options.set_memtable_prefix_bloom_ratio(0.05);
+    options
+}
+
+/// Values are long: they lie in blob files that compaction does not rewrite. They are not
+/// compressed: what is long mostly is already, and its reader would wait for it.
+fn values_options(sizes: Sizes, cache: &Cache) -> Options {
+    let mut options = family_options(sizes, cache);
+    options.set_enable_blob_files(true);
+    options.set_min_blob_size(0);
+    options.set_blob_compression_type(DBCompressionType::None);
+    options.set_enable_blob_gc(true);
+    options.set_blob_gc_age_cutoff(0.25);
+    options.set_blob_gc_force_threshold(0.5);
+    options
+}
