@@ -46,7 +46,7 @@ test-faults: rocksdb ## Deliberate faults, each of which a test must notice
 	$(STAGE) $@ $(TEST) -p annulet-tests --features faults \
 	    -E 'binary(/^faults/) or test(/faults/)'
 test-cluster: rocksdb ## Real server processes
-	$(STAGE) $@-build cargo build --profile $(PROFILE) -p annulet-cli
+	$(STAGE) $@-build cargo build --profile $(PROFILE) -p annulet-cli -p annulet-examples
 	$(STAGE) $@ $(TEST) --profile cluster -p annulet-tests --features cluster \
 	    -E 'binary(/^cluster/)'
 else
@@ -57,7 +57,7 @@ test-default: rocksdb
 test-faults: rocksdb
 	$(STAGE) $@ $(TEST) -p annulet-tests --features faults -- faults
 test-cluster: rocksdb
-	$(STAGE) $@-build cargo build --profile $(PROFILE) -p annulet-cli
+	$(STAGE) $@-build cargo build --profile $(PROFILE) -p annulet-cli -p annulet-examples
 	$(STAGE) $@ $(TEST) -p annulet-tests --features cluster --test 'cluster*' -- --test-threads 1
 endif
 

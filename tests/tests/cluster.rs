@@ -2,7 +2,7 @@
 #![cfg(feature = "cluster")]
 
 use annulet::{Client, ErrorKind, Level, Outcome, ReadOptions, WriteOptions};
-use annulet_tests::cluster::{Cluster, PATIENCE};
+use annulet_tests::cluster::{Cluster, PATIENCE, binary};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -295,4 +295,18 @@ async fn buckets_and_levels_that_cannot_be_are_refused() {
     client.close().await;
     let error = client.bucket("default").get("k").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_of_sessions_runs() {
+    let cluster = Cluster::start(3).await;
+    let profile = cluster.folder().join("profile.toml");
+    let program = binary().with_file_name("annulet-example-sessions");
+    let output = std::process::Command::new(program).env("ANNULET_PROFILE", profile).output();
+    let output = output.expect("`make test-cluster` builds the examples");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let expected = "signed in as {\"user\":\"ada\"}\n\
+                    known to the nearest replica: true\n\
+                    after logout: None\n";
+    assert_eq!(said, expected, "{}", String::from_utf8_lossy(&output.stderr));
 }
