@@ -2,7 +2,7 @@
 
 use crate::store::{Batch, Change, Family, Store, StoreError};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A store in memory that knows what a crash would lose.
@@ -14,20 +14,56 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Inner {
     entries: BTreeMap<(Family, Bytes), Bytes>,
-    /// What each change since the last sync replaced, oldest first.
-    undo: Vec<((Family, Bytes), Option<Bytes>)>,
+    /// Batches written so far.
+    written: u64,
+    /// What each batch since the last sync replaced, oldest first.
+    undo: VecDeque<Vec<Replaced>>,
 }
+
+/// A place, and what was there before.
+type Replaced = ((Family, Bytes), Option<Bytes>);
+
+/// A point in the order of batches, between two of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(u64);
 
 impl MemoryStore {
     /// Loses what was not synced, as a crash does.
     pub fn crash(&self) {
+        self.crash_keeping(0);
+    }
+
+    /// Loses what was not synced but for the first `keep` batches, which reached the disk by
+    /// chance: a log ends somewhere, and nothing after its end is read.
+    pub fn crash_keeping(&self, keep: usize) {
         let mut inner = self.lock();
-        while let Some((key, before)) = inner.undo.pop() {
-            match before {
-                Some(value) => inner.entries.insert(key, value),
-                None => inner.entries.remove(&key),
-            };
+        while inner.undo.len() > keep {
+            for (place, before) in inner.undo.pop_back().into_iter().flatten().rev() {
+                match before {
+                    Some(value) => inner.entries.insert(place, value),
+                    None => inner.entries.remove(&place),
+                };
+            }
         }
+        inner.undo.clear();
+    }
+
+    /// Batches that a crash would lose.
+    pub fn unsynced(&self) -> usize {
+        self.lock().undo.len()
+    }
+
+    /// The end of what was written so far: a sync that begins now makes this much durable.
+    pub fn mark(&self) -> Mark {
+        Mark(self.lock().written)
+    }
+
+    /// Ends a sync that began at this mark. What was written since is still not durable.
+    pub fn sync_to(&self, mark: Mark) {
+        let mut inner = self.lock();
+        let newer = usize::try_from(inner.written.saturating_sub(mark.0)).unwrap_or(usize::MAX);
+        let older = inner.undo.len().saturating_sub(newer);
+        inner.undo.drain(..older);
     }
 
     /// Everything of a family, in order of key.
@@ -65,6 +101,7 @@ impl Store for MemoryStore {
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
         let mut inner = self.lock();
+        let mut replaced = Vec::with_capacity(batch.len());
         for change in batch {
             let (place, value) = match change {
                 Change::Put(family, key, value) => ((family, key), Some(value)),
@@ -74,8 +111,10 @@ impl Store for MemoryStore {
                 Some(value) => inner.entries.insert(place.clone(), value),
                 None => inner.entries.remove(&place),
             };
-            inner.undo.push((place, before));
+            replaced.push((place, before));
         }
+        inner.undo.push_back(replaced);
+        inner.written += 1;
         Ok(())
     }
 
@@ -109,5 +148,31 @@ mod tests {
             store.entries(Family::Records),
             vec![("a".into(), "1".into())]
         );
+    }
+
+    #[test]
+    fn a_sync_covers_what_was_written_before_it_began() {
+        let store = MemoryStore::default();
+        let put = |k: &'static str| {
+            store
+                .write(vec![Change::Put(Family::Records, k.into(), "1".into())])
+                .unwrap();
+        };
+        let keys = || {
+            let entries = store.entries(Family::Records);
+            entries.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        put("a");
+        let mark = store.mark();
+        put("b");
+        put("c");
+        store.sync_to(mark);
+        assert_eq!(store.unsynced(), 2);
+        store.crash_keeping(1);
+        assert_eq!(keys(), ["a", "b"], "the log ended after `b`");
+        assert_eq!(store.unsynced(), 0);
+        put("d");
+        store.sync_to(mark);
+        assert_eq!(store.unsynced(), 1, "an old sync ends late");
     }
 }

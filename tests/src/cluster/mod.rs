@@ -42,8 +42,14 @@ impl Cluster {
     /// Starts so many servers and waits until each answers.
     pub async fn start(nodes: usize) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let nodes = free_ports(nodes).into_iter().map(|port| Node { port, process: None });
-        let mut cluster = Self { folder, nodes: nodes.collect() };
+        let nodes = free_ports(nodes).into_iter().map(|port| Node {
+            port,
+            process: None,
+        });
+        let mut cluster = Self {
+            folder,
+            nodes: nodes.collect(),
+        };
         cluster.prepare();
         for node in 0..cluster.nodes.len() {
             cluster.restart(node).await;
@@ -70,7 +76,9 @@ impl Cluster {
         }
         file += BUCKETS;
         std::fs::write(self.folder.path().join("cluster.toml"), file).expect("writes a file");
-        self.profile().save(&self.folder.path().join("profile.toml")).expect("writes a file");
+        self.profile()
+            .save(&self.folder.path().join("profile.toml"))
+            .expect("writes a file");
     }
 
     /// The cluster's folder.
@@ -82,7 +90,11 @@ impl Cluster {
     pub fn profile(&self) -> Profile {
         let certs = self.folder.path().join("certs");
         Profile {
-            seeds: self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect(),
+            seeds: self
+                .nodes
+                .iter()
+                .map(|node| format!("127.0.0.1:{}", node.port))
+                .collect(),
             ca: certs.join("ca.pem"),
             cert: certs.join("tester.pem"),
             key: certs.join("tester.key"),
@@ -97,7 +109,9 @@ impl Cluster {
 
     /// A client with the usual settings.
     pub async fn client(&self) -> Client {
-        Client::connect(self.profile()).await.expect("a cluster that answers")
+        Client::connect(self.profile())
+            .await
+            .expect("a cluster that answers")
     }
 
     /// A client with settings of its own.
@@ -105,7 +119,9 @@ impl Cluster {
         let profile = self.profile();
         let mut config = Config::of(&profile);
         change(&mut config);
-        Client::connect_with(profile, config).await.expect("a cluster that answers")
+        Client::connect_with(profile, config)
+            .await
+            .expect("a cluster that answers")
     }
 
     /// Starts a server again on the data it left, and waits until it answers.
@@ -122,9 +138,25 @@ impl Cluster {
         let mut process = Command::new(binary())
             .args(["serve", "--data", data.to_str().expect("a plain name")])
             .args(["--listen", &address])
-            .args(["--cluster", self.folder.path().join("cluster.toml").to_str().expect("plain")])
-            .args(["--ca", &path("ca.pem"), "--cert", &path(&format!("node-{node}.pem"))])
-            .args(["--key", &path(&format!("node-{node}.key")), "--exit-with-stdin"])
+            .args([
+                "--cluster",
+                self.folder
+                    .path()
+                    .join("cluster.toml")
+                    .to_str()
+                    .expect("plain"),
+            ])
+            .args([
+                "--ca",
+                &path("ca.pem"),
+                "--cert",
+                &path(&format!("node-{node}.pem")),
+            ])
+            .args([
+                "--key",
+                &path(&format!("node-{node}.key")),
+                "--exit-with-stdin",
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -138,9 +170,15 @@ impl Cluster {
             let _ = said.send(line);
         });
         self.nodes[node].process = Some(process);
-        let line = tokio::time::timeout(PATIENCE, first).await.expect("starts in time");
+        let line = tokio::time::timeout(PATIENCE, first)
+            .await
+            .expect("starts in time");
         let line = line.expect("a line");
-        assert!(line.starts_with("listening"), "node {node} said `{line}`: {}", self.log(node));
+        assert!(
+            line.starts_with("listening"),
+            "node {node} said `{line}`: {}",
+            self.log(node)
+        );
     }
 
     /// What a server has logged.
@@ -165,8 +203,14 @@ impl Cluster {
 
     /// Sends a server a signal by its name.
     pub fn signal(&self, node: usize, name: &str) {
-        let id = self.nodes[node].process.as_ref().expect("a running server").id();
-        let done = Command::new("kill").args([&format!("-{name}"), &id.to_string()]).status();
+        let id = self.nodes[node]
+            .process
+            .as_ref()
+            .expect("a running server")
+            .id();
+        let done = Command::new("kill")
+            .args([&format!("-{name}"), &id.to_string()])
+            .status();
         assert!(done.expect("runs kill").success());
     }
 
@@ -189,7 +233,10 @@ impl Drop for Cluster {
 
 /// Runs a command of the program to its end.
 pub fn annulet(args: &[&str]) {
-    let output = Command::new(binary()).args(args).stdin(Stdio::null()).output();
+    let output = Command::new(binary())
+        .args(args)
+        .stdin(Stdio::null())
+        .output();
     let output = output.expect("runs the program");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "annulet {args:?}: {said}");
@@ -198,15 +245,25 @@ pub fn annulet(args: &[&str]) {
 /// The program, built with the same profile as this test.
 pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("this program has a path");
-    let folder = test.ancestors().find(|folder| folder.join("annulet").is_file());
-    folder.expect("annulet is built beside the tests: use `make test-cluster`").join("annulet")
+    let folder = test
+        .ancestors()
+        .find(|folder| folder.join("annulet").is_file());
+    folder
+        .expect("annulet is built beside the tests: use `make test-cluster`")
+        .join("annulet")
 }
 
 /// Ports that nobody listens on: taken all at once, then given back for the servers to take.
-#[expect(clippy::disallowed_methods, reason = "asks the system for ports that are free")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "asks the system for ports that are free"
+)]
 fn free_ports(count: usize) -> Vec<u16> {
     let taken: Vec<_> = (0..count)
         .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"))
         .collect();
-    taken.iter().map(|port| port.local_addr().expect("bound").port()).collect()
+    taken
+        .iter()
+        .map(|port| port.local_addr().expect("bound").port())
+        .collect()
 }

@@ -1,0 +1,178 @@
+//! How often each thing happened. What never happens is not tested, so a run over many seeds fails
+//! when one of [`REQUIRED`] never did.
+
+use annulet_protocol::message::RefusalKind;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Counts, by group and name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    counts: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+/// What must happen in a run over all seeds.
+const REQUIRED: &[(&str, &[&str])] = &[
+    (
+        "operation",
+        &[
+            "read",
+            "read_head",
+            "write_first_hand",
+            "write_repair",
+            "unknown",
+        ],
+    ),
+    (
+        "answer",
+        &[
+            "found",
+            "found_head",
+            "absent",
+            "written",
+            "superseded",
+            "unknown",
+        ],
+    ),
+    ("failure", &["InvalidInput", "Overloaded", "WrongCluster"]),
+    (
+        "level",
+        &[
+            "one",
+            "quorum",
+            "all",
+            "local_quorum",
+            "each_quorum",
+            "explicit",
+        ],
+    ),
+    (
+        "call",
+        &["put", "large_put", "put_ttl", "delete", "get", "exists"],
+    ),
+    (
+        "network",
+        &[
+            "request_lost",
+            "reply_lost",
+            "request_duplicated",
+            "reply_duplicated",
+            "delay_spike",
+            "partition",
+            "partition_one_way",
+            "not_sent",
+            "unanswered",
+            "late_reply",
+            "batch",
+        ],
+    ),
+    (
+        "fault",
+        &[
+            "crash",
+            "crash_lost_writes",
+            "power_failure",
+            "stop",
+            "stall",
+            "slow_disk",
+            "overload",
+            "client_dies",
+            "client_dies_mid_write",
+            "cancel",
+            "damage",
+            "perish",
+            "server_clock_off",
+            "server_clock_distrusted",
+            "client_clock_off",
+        ],
+    ),
+    (
+        "view",
+        &[
+            "table_bumped",
+            "bucket_added",
+            "bucket_deleted",
+            "move",
+            "fetched",
+            "fetched_stale",
+        ],
+    ),
+    (
+        "gate",
+        &["write_waited", "read_waited", "async_answered_unsynced"],
+    ),
+    (
+        "path",
+        &[
+            "retry",
+            "read_restarted",
+            "write_restarted",
+            "blocking_repair",
+            "background_repair",
+            "background_check",
+            "fetch_for_exists",
+            "asked_another",
+            "write_went_on_after_ack",
+            "bucket_was_deleted",
+        ],
+    ),
+    (
+        "outcome",
+        &[
+            "found",
+            "deleted",
+            "expired",
+            "absent",
+            "written",
+            "superseded",
+            "read_failed",
+            "not_applied",
+            "unknown",
+            "invalid_input",
+            "timeout",
+            "overloaded",
+            "unavailable",
+        ],
+    ),
+];
+
+impl Coverage {
+    /// Counts something once.
+    pub(crate) fn hit(&mut self, group: &'static str, name: &'static str) {
+        *self.counts.entry((group, name)).or_default() += 1;
+    }
+
+    /// Adds the counts of another run.
+    pub fn merge(&mut self, other: &Self) {
+        for (key, count) in &other.counts {
+            *self.counts.entry(*key).or_default() += count;
+        }
+    }
+
+    /// What must happen and never did.
+    pub fn missing(&self) -> Vec<String> {
+        let required = REQUIRED
+            .iter()
+            .flat_map(|(group, names)| names.iter().map(move |name| (*group, *name)));
+        let refusals = RefusalKind::ALL
+            .iter()
+            .map(|kind| ("refusal", kind.as_str()));
+        required
+            .chain(refusals)
+            .filter(|key| !self.counts.contains_key(key))
+            .map(|(group, name)| format!("{group}: {name}"))
+            .collect()
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = "";
+        for ((group, name), count) in &self.counts {
+            let shown = if *group == last { "" } else { group };
+            last = group;
+            writeln!(f, "{shown:<10} {name:<26} {count:>10}")?;
+        }
+        Ok(())
+    }
+}

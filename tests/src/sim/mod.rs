@@ -1,0 +1,103 @@
+//! The simulator: whole clusters in one thread, from one seed.
+//!
+//! What decides is the very code that is shipped: the client's coordinators, the replica's rules
+//! and gate, the codecs. What is imagined is what they are given: time, the network, the disk, the
+//! machine's clocks, the people who operate it. Everything that happens follows from the seed, so
+//! a seed that fails fails again.
+//!
+//! Each seed draws a cluster and a random subset of the faults, at random rates (swarm testing):
+//! a bug that needs one fault to be frequent and another to be absent is found too.
+//!
+//! # Layout
+//! - `scenario`: what a seed draws
+//! - `world`: virtual time, and the order of events
+//! - `network`: what becomes of a message; `server`: a replica with its disk and queue;
+//!   `client`: a core with its operations; `probe`: requests that no honest client sends
+//! - `operator`: crashes, partitions, new views, moves; `finale`: the quiet at the end
+//! - `oracle`: what must hold; `levels`: which quorums overlap
+//! - `coverage`: what has happened at all; `trace`: the story of a run
+//!
+//! # What the oracles say
+//! | oracle | rule |
+//! |---|---|
+//! | `lost` | a read sees every write acknowledged before it, where their levels overlap |
+//! | `monotonic` | a read never sees less than an earlier read, where their levels overlap |
+//! | `resurrected` | what was deleted does not come back |
+//! | `expired` | an expired value is never shown, a value that is not is never hidden |
+//! | `not-applied` | a write said not to be applied never appears |
+//! | `phantom` | what is read was written |
+//! | `skew` | no server takes a first-hand stamp from too far ahead |
+//! | `deadline` | every operation ends by its deadline, exactly once, and sends nothing after |
+//! | `one-stamp` | every message of a write carries the same record |
+//! | `liveness` | what nothing stands in the way of succeeds |
+//! | `convergence` | after quiet and a read of everything, owners hold the same bytes |
+//! | `probe` | a request that must be refused is refused, for the right reason |
+
+mod client;
+mod coverage;
+mod finale;
+mod levels;
+mod network;
+mod operator;
+mod oracle;
+mod probe;
+mod scenario;
+mod server;
+mod trace;
+mod workload;
+mod world;
+
+pub use coverage::Coverage;
+
+/// How to run a seed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Keep the story of the run.
+    pub traced: bool,
+    /// The rule that is broken on purpose.
+    pub fault: Fault,
+}
+
+/// A rule broken on purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// None.
+    #[default]
+    None,
+    /// One of the replica's.
+    #[cfg(feature = "faults")]
+    Replica(annulet_replica::rules::Fault),
+    /// One of the client's.
+    #[cfg(feature = "faults")]
+    Client(annulet::core::client::Fault),
+}
+
+/// What a run that went well says.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The same for the same seed, whatever else runs.
+    pub hash: u64,
+    /// How often each thing happened.
+    pub coverage: Coverage,
+    /// The story, if it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// What must never happen, and did.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which rule was broken.
+    pub oracle: &'static str,
+    /// How.
+    pub detail: String,
+    /// The story up to there, if it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// The first violation.
+pub fn run(seed: u64, options: Options) -> Result<Report, Box<Violation>> {
+    world::World::new(seed, options).run()
+}

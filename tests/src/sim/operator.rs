@@ -1,0 +1,625 @@
+//! What goes wrong, and what people do to a cluster.
+
+use super::network::Link;
+use super::server::{QUEUE_MAX, State};
+use super::world::{Event, World};
+use annulet_protocol::bucket::{Bucket, Durability, Mode};
+use annulet_protocol::record::Record;
+use annulet_protocol::view::View;
+use annulet_replica::layout::{self, StoredValue};
+use annulet_replica::memory::MemoryStore;
+use annulet_replica::store::{Batch, Change, Family, Store};
+use annulet_ring::owners::Owners;
+use annulet_ring::quorum::majority;
+use bytes::Bytes;
+use rand::Rng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// How long servers take at most to learn of a view.
+const SPREAD_US: u64 = 200_000;
+
+/// A kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    Crash,
+    PowerFailure,
+    Stop,
+    Stall,
+    SlowDisk,
+    Partition,
+    PartitionOneWay,
+    Overload,
+    ClientDies,
+    Cancel,
+    Damage,
+    Perish,
+    ServerClock,
+    BumpTable,
+    AddBucket,
+    DeleteBucket,
+    Move,
+}
+
+impl Trouble {
+    pub(crate) const ALL: &'static [Self] = &[
+        Self::Crash,
+        Self::PowerFailure,
+        Self::Stop,
+        Self::Stall,
+        Self::SlowDisk,
+        Self::Partition,
+        Self::PartitionOneWay,
+        Self::Overload,
+        Self::ClientDies,
+        Self::Cancel,
+        Self::Damage,
+        Self::Perish,
+        Self::ServerClock,
+        Self::BumpTable,
+        Self::AddBucket,
+        Self::DeleteBucket,
+        Self::Move,
+    ];
+}
+
+/// What the operator knows.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    rng: ChaCha8Rng,
+    /// The newest view.
+    pub(crate) view: Arc<View>,
+    /// All views, by epoch.
+    views: BTreeMap<u64, Arc<View>>,
+    /// A move is under way; the view before it.
+    moving: Option<Arc<View>>,
+    /// Servers with a temporary trouble, by its number.
+    afflicted: BTreeMap<u64, usize>,
+    /// The server whose clock is off, and how far it was off before.
+    clock: Option<(usize, i64)>,
+    buckets_made: u32,
+}
+
+impl Operator {
+    pub(crate) fn new(rng: ChaCha8Rng, view: Arc<View>) -> Self {
+        Self {
+            rng,
+            views: BTreeMap::from([(view.epoch, Arc::clone(&view))]),
+            view,
+            moving: None,
+            afflicted: BTreeMap::new(),
+            clock: None,
+            buckets_made: 10,
+        }
+    }
+}
+
+impl World {
+    /// Something goes wrong, and something else later.
+    pub(crate) fn trouble(&mut self) {
+        if self.quiet {
+            return;
+        }
+        let gap_us = self
+            .operator
+            .rng
+            .random_range(0..2 * self.scenario.trouble_gap_us);
+        self.schedule(gap_us, Event::Trouble);
+        let Some(trouble) = self
+            .scenario
+            .troubles
+            .choose(&mut self.operator.rng)
+            .copied()
+        else {
+            return;
+        };
+        let now_us = self.now_us;
+        self.trace.line(now_us, || format!("trouble: {trouble:?}"));
+        let server = self.operator.rng.random_range(0..self.servers.len());
+        let until_us = now_us + self.operator.rng.random_range(10_000..600_000);
+        match trouble {
+            Trouble::Crash => self.crash(server),
+            Trouble::PowerFailure => self.power_failure(),
+            Trouble::Stop => self.stop(server),
+            Trouble::Stall => {
+                self.servers[server].stalled_until_us = until_us;
+                self.coverage.hit("fault", "stall");
+            }
+            Trouble::SlowDisk => {
+                self.servers[server].slow_disk_until_us = until_us;
+                self.coverage.hit("fault", "slow_disk");
+            }
+            Trouble::Partition | Trouble::PartitionOneWay => self.partition(trouble, until_us),
+            Trouble::Overload => {
+                self.servers[server].queue_max = self.operator.rng.random_range(0..3);
+                let number = self.next_number();
+                self.operator.afflicted.insert(number, server);
+                self.schedule_at(until_us, Event::TroubleEnds { trouble, number });
+                self.coverage.hit("fault", "overload");
+            }
+            Trouble::ClientDies => self.client_dies(),
+            Trouble::Cancel => self.cancel_one(),
+            Trouble::Damage => self.damage_one(server),
+            Trouble::Perish => self.perish(server),
+            Trouble::ServerClock => self.set_clock_off(server),
+            Trouble::BumpTable => self.change_view("table_bumped", |view, _| {
+                view.table.epoch = view.epoch;
+                true
+            }),
+            Trouble::AddBucket => self.add_bucket(),
+            Trouble::DeleteBucket => self.delete_bucket(),
+            Trouble::Move => self.begin_move(),
+        }
+    }
+
+    pub(crate) fn trouble_ends(&mut self, trouble: Trouble, number: u64) {
+        match trouble {
+            Trouble::Partition | Trouble::PartitionOneWay => self.network.heal(number),
+            Trouble::Overload => {
+                if let Some(server) = self.operator.afflicted.remove(&number) {
+                    self.servers[server].queue_max = QUEUE_MAX;
+                }
+            }
+            Trouble::ServerClock => self.clock_noticed(),
+            _ => {}
+        }
+    }
+
+    /// A server loses what it has in memory, and what it has not synced.
+    pub(crate) fn crash(&mut self, server: usize) {
+        let at = &mut self.servers[server];
+        if self.quiet || !matches!(at.state, State::Up | State::Stopping) {
+            return;
+        }
+        let unsynced = at.store.unsynced();
+        let keep = match self.operator.rng.random_bool(0.5) {
+            true => 0,
+            false => self.operator.rng.random_range(0..=unsynced),
+        };
+        at.store.crash_keeping(keep);
+        let returns = at.waiting();
+        at.go_down(State::Down);
+        let life = at.life;
+        self.coverage.hit("fault", "crash");
+        if keep < unsynced {
+            self.coverage.hit("fault", "crash_lost_writes");
+            self.oracle.lost_unsynced();
+        }
+        let now_us = self.now_us;
+        self.trace.line(now_us, || {
+            format!("s{server} crashes, keeps {keep} of {unsynced}")
+        });
+        for from in returns {
+            if self.operator.rng.random_bool(0.5) {
+                self.connection_breaks(from);
+            }
+        }
+        let down_us = self.operator.rng.random_range(1_000..800_000);
+        self.schedule(down_us, Event::Restart { server, life });
+    }
+
+    fn power_failure(&mut self) {
+        self.coverage.hit("fault", "power_failure");
+        for server in 0..self.servers.len() {
+            self.crash(server);
+        }
+    }
+
+    fn stop(&mut self, server: usize) {
+        let at = &mut self.servers[server];
+        if at.state == State::Up {
+            at.state = State::Stopping;
+            let life = at.life;
+            let drain_us = self.operator.rng.random_range(1_000..60_000);
+            self.schedule(drain_us, Event::Stopped { server, life });
+            self.coverage.hit("fault", "stop");
+        }
+    }
+
+    pub(crate) fn stopped(&mut self, server: usize, life: u32) {
+        let at = &mut self.servers[server];
+        if at.state == State::Stopping && at.life == life {
+            at.store.sync().expect("a store in memory does not fail");
+            at.go_down(State::Down);
+            let life = at.life;
+            let down_us = self.operator.rng.random_range(1_000..500_000);
+            match self.quiet {
+                true => self.restart(server, life),
+                false => self.schedule(down_us, Event::Restart { server, life }),
+            }
+        }
+    }
+
+    pub(crate) fn restart(&mut self, server: usize, life: u32) {
+        let at = &mut self.servers[server];
+        if at.state == State::Down && at.life == life {
+            at.state = State::Up;
+            let now_us = self.now_us;
+            self.trace.line(now_us, || format!("s{server} is up"));
+        }
+    }
+
+    fn partition(&mut self, trouble: Trouble, until_us: u64) {
+        let number = self.next_number();
+        let rng = &mut self.operator.rng;
+        let servers: Vec<_> = (0..self.servers.len())
+            .filter(|_| rng.random_bool(0.4))
+            .collect();
+        let clients: Vec<_> = (0..self.clients.len())
+            .filter(|_| rng.random_bool(0.6))
+            .collect();
+        let one_way = trouble == Trouble::PartitionOneWay;
+        let requests = !one_way || rng.random_bool(0.5);
+        for (client, server) in clients
+            .iter()
+            .flat_map(|c| servers.iter().map(move |s| (*c, *s)))
+        {
+            if requests {
+                self.network.cut(Link::Request(client, server), number);
+            }
+            if !one_way || !requests {
+                self.network.cut(Link::Reply(client, server), number);
+            }
+        }
+        let name = if one_way {
+            "partition_one_way"
+        } else {
+            "partition"
+        };
+        self.coverage.hit("network", name);
+        self.schedule_at(until_us, Event::TroubleEnds { trouble, number });
+    }
+
+    fn client_dies(&mut self) {
+        let client = self.operator.rng.random_range(0..self.clients.len());
+        let old_view = Arc::clone(self.clients[client].core.view());
+        let first_view = self.operator.views.values().next().map(Arc::clone);
+        let view = match self.operator.rng.random_bool(0.5) {
+            true => first_view.unwrap_or(old_view),
+            false => old_view,
+        };
+        let life = self.clients[client].life + 1;
+        let born = self.new_client(client, life, &view);
+        let dead = std::mem::replace(&mut self.clients[client], born);
+        self.coverage.hit("fault", "client_dies");
+        for (op, running) in dead.operations {
+            self.oracle.forget(op);
+            if !running.completed && matches!(running.machine, super::client::Machine::Write(_)) {
+                self.coverage.hit("fault", "client_dies_mid_write");
+            }
+        }
+    }
+
+    fn cancel_one(&mut self) {
+        let client = self.operator.rng.random_range(0..self.clients.len());
+        let operations = &mut self.clients[client].operations;
+        let running = operations
+            .iter_mut()
+            .find(|(_, r)| !r.completed && !r.cancelled);
+        if let Some((op, running)) = running {
+            running.cancelled = true;
+            running.machine.cancel();
+            let op = *op;
+            self.oracle.forget(op);
+            self.coverage.hit("fault", "cancel");
+            self.settle(client);
+        }
+    }
+
+    /// A bit flips on a disk, at one owner of a key only.
+    fn damage_one(&mut self, server: usize) {
+        if self.operator.moving.is_some() {
+            return;
+        }
+        let family = match self.operator.rng.random_bool(0.5) {
+            true => Family::Records,
+            false => Family::Values,
+        };
+        let entries = self.servers[server].store.entries(family);
+        let Some((storage_key, value)) = entries.choose(&mut self.operator.rng) else {
+            return;
+        };
+        let Some((_, bucket, key)) = layout::parse_storage_key(storage_key) else {
+            return;
+        };
+        if self
+            .servers
+            .iter()
+            .any(|at| damaged(&at.store, bucket, key, storage_key))
+        {
+            return;
+        }
+        let bit = self.operator.rng.random_range(0..value.len() * 8);
+        let flip = |bytes: &mut Vec<u8>| bytes[bit / 8] ^= 1 << (bit % 8);
+        self.servers[server].store.damage(family, storage_key, flip);
+        self.coverage.hit("fault", "damage");
+        let now_us = self.now_us;
+        self.trace.line(now_us, || {
+            format!("s{server} bit {bit} of {family:?} {storage_key:?}")
+        });
+    }
+
+    /// A server is gone for good, with its disk.
+    fn perish(&mut self, server: usize) {
+        let gone = self.servers.iter().any(|at| at.state == State::Perished);
+        let rarely = self.operator.rng.random_bool(0.2);
+        if gone || !rarely || self.operator.moving.is_some() {
+            return;
+        }
+        self.crash(server);
+        self.servers[server].go_down(State::Perished);
+        self.coverage.hit("fault", "perish");
+    }
+
+    /// A server's clock jumps. The server notices a little later.
+    fn set_clock_off(&mut self, server: usize) {
+        if self.operator.clock.is_some() {
+            return;
+        }
+        let at = &mut self.servers[server];
+        self.operator.clock = Some((server, at.skew_ms));
+        let off_ms = self.operator.rng.random_range(600..5_000);
+        at.skew_ms += if self.operator.rng.random_bool(0.5) {
+            off_ms
+        } else {
+            -off_ms
+        };
+        self.coverage.hit("fault", "server_clock_off");
+        self.clock_later();
+    }
+
+    fn clock_later(&mut self) {
+        let trouble = Trouble::ServerClock;
+        let number = self.next_number();
+        let delay_us = self.operator.rng.random_range(50_000..500_000);
+        self.schedule(delay_us, Event::TroubleEnds { trouble, number });
+    }
+
+    /// First the server distrusts its clock, then somebody sets it.
+    fn clock_noticed(&mut self) {
+        let Some((server, _)) = self.operator.clock else {
+            return;
+        };
+        if self.servers[server].clock_trusted {
+            self.servers[server].clock_trusted = false;
+            self.coverage.hit("fault", "server_clock_distrusted");
+            self.clock_later();
+        } else {
+            self.set_clock_right(server);
+        }
+    }
+
+    pub(crate) fn set_clock_right(&mut self, server: usize) {
+        if let Some((off, skew_ms)) = self.operator.clock
+            && off == server
+        {
+            self.operator.clock = None;
+            self.servers[server].skew_ms = skew_ms;
+            self.servers[server].clock_trusted = true;
+        }
+    }
+
+    /// Makes another view, if the last one has reached everybody, and spreads it.
+    fn change_view(
+        &mut self,
+        name: &'static str,
+        change: impl FnOnce(&mut View, &mut ChaCha8Rng) -> bool,
+    ) {
+        let newest = &self.operator.view;
+        let settled = self.servers.iter().all(|at| at.view.epoch == newest.epoch);
+        if !settled || self.operator.moving.is_some() {
+            return;
+        }
+        let mut view = View::clone(newest);
+        view.epoch += 1;
+        if !change(&mut view, &mut self.operator.rng) {
+            return;
+        }
+        view.validate().expect("a sound change of a sound view");
+        let epoch = view.epoch;
+        let view = Arc::new(view);
+        self.know_keys(&view);
+        self.operator.views.insert(epoch, Arc::clone(&view));
+        self.operator.view = view;
+        self.coverage.hit("view", name);
+        for server in 0..self.servers.len() {
+            let delay_us = self.operator.rng.random_range(0..SPREAD_US);
+            self.schedule(delay_us, Event::ViewInstalls { server, epoch });
+        }
+    }
+
+    pub(crate) fn view_installs(&mut self, server: usize, epoch: u64) {
+        let moving = self.operator.moving.is_some();
+        let view = self.operator.views.get(&epoch).map(Arc::clone);
+        let at = &mut self.servers[server];
+        if let Some(view) = view.filter(|view| view.epoch > at.view.epoch) {
+            at.view = view;
+            at.holding = moving;
+            let now_us = self.now_us;
+            self.trace
+                .line(now_us, || format!("s{server} has epoch {epoch}"));
+        }
+    }
+
+    fn add_bucket(&mut self) {
+        self.operator.buckets_made += 1;
+        let number = self.operator.buckets_made;
+        self.change_view("bucket_added", |view, rng| {
+            view.buckets.push(Bucket {
+                replicas: rng.random_range(1..=3),
+                durability: match rng.random_bool(0.5) {
+                    true => Durability::Group,
+                    false => Durability::Async,
+                },
+                ..Bucket::new(number, &format!("extra {number}"))
+            });
+            true
+        });
+    }
+
+    fn delete_bucket(&mut self) {
+        let mut gone = None;
+        self.change_view("bucket_deleted", |view, _| {
+            if view.buckets.last().is_none_or(|bucket| bucket.number <= 10) {
+                return false;
+            }
+            gone = view.buckets.pop();
+            true
+        });
+        if let Some(bucket) = gone {
+            self.oracle.bucket_deleted(bucket.number);
+        }
+    }
+
+    /// Some partitions get another owner each. Every server learns of it before anything is
+    /// copied, and answers nothing under the new epoch until everything is.
+    fn begin_move(&mut self) {
+        let room = self.servers.len() > self.scenario.list_length && self.scenario.regions == 1;
+        let perished = self.servers.iter().any(|at| at.state == State::Perished);
+        let stores = self.servers.iter().map(|at| &at.store);
+        if !room || perished || stores.into_iter().any(any_damaged) {
+            return;
+        }
+        let before = Arc::clone(&self.operator.view);
+        self.change_view("move", |view, rng| {
+            view.table.epoch = view.epoch;
+            let members = view.members.len() as u32;
+            let table = &mut view.table.regions[0];
+            let width = usize::from(table.length) * 4;
+            for list in table.owners.chunks_exact_mut(width) {
+                let owned: BTreeSet<_> = list.chunks_exact(4).map(<[u8]>::to_vec).collect();
+                let newcomer = rng.random_range(0..members).to_le_bytes();
+                let slot = rng.random_range(0..width / 4) * 4;
+                if rng.random_bool(0.5) && !owned.contains(&newcomer[..]) {
+                    list[slot..slot + 4].copy_from_slice(&newcomer);
+                }
+            }
+            true
+        });
+        if self.operator.view.epoch > before.epoch {
+            self.operator.moving = Some(before);
+            self.schedule(SPREAD_US + 1_000, Event::MoveCopies);
+        }
+    }
+
+    /// Copies what has to move, each key from a majority of its owners before.
+    pub(crate) fn move_copies(&mut self) {
+        let Some(before) = self.operator.moving.take() else {
+            return;
+        };
+        let after = Arc::clone(&self.operator.view);
+        let stores = self
+            .servers
+            .iter()
+            .map(|at| at.store.entries(Family::Records));
+        let keys: BTreeSet<_> = stores.flatten().map(|(key, _)| key).collect();
+        for storage_key in keys {
+            self.move_key(&before, &after, &storage_key);
+        }
+        for at in &mut self.servers {
+            at.store.sync().expect("a store in memory does not fail");
+            at.holding = false;
+        }
+        self.oracle.moved();
+        let now_us = self.now_us;
+        self.trace.line(now_us, || "the move is over".into());
+    }
+
+    fn move_key(&mut self, before: &View, after: &View, storage_key: &Bytes) {
+        let Some((hash, number, _)) = layout::parse_storage_key(storage_key) else {
+            return;
+        };
+        let Some(bucket) = before.bucket(number).filter(|b| b.mode == Mode::Lww) else {
+            return;
+        };
+        let server_of = |node| self.server_of(node);
+        let old: Vec<_> = Owners::of(before, bucket, hash)
+            .all()
+            .map(server_of)
+            .collect();
+        let new: Vec<_> = Owners::of(after, bucket, hash)
+            .all()
+            .map(server_of)
+            .collect();
+        let mut sources = old.clone();
+        sources.shuffle(&mut self.operator.rng);
+        sources.truncate(majority(old.len()));
+        let records = sources
+            .iter()
+            .filter_map(|s| held(&self.servers[*s].store, storage_key));
+        let Some(freshest) = records.max_by(|a, b| a.head.freshness(&b.head)) else {
+            return;
+        };
+        for server in &new {
+            let store = &self.servers[*server].store;
+            let own = held(store, storage_key).filter(|_| old.contains(server));
+            if own.is_none_or(|own| freshest.head.freshness(&own.head).is_gt()) {
+                let (entry, apart) = layout::encode(&freshest);
+                let value = match apart {
+                    Some(value) => Change::Put(Family::Values, storage_key.clone(), value),
+                    None => Change::Delete(Family::Values, storage_key.clone()),
+                };
+                let entry = Change::Put(Family::Records, storage_key.clone(), entry);
+                store
+                    .write(vec![entry, value])
+                    .expect("a store in memory does not fail");
+            }
+        }
+        for server in old.iter().filter(|server| !new.contains(server)) {
+            let gone: Batch = [Family::Records, Family::Values]
+                .map(|family| Change::Delete(family, storage_key.clone()))
+                .into();
+            let store = &self.servers[*server].store;
+            store.write(gone).expect("a store in memory does not fail");
+        }
+    }
+
+    /// Brings a move under way to its end at once.
+    pub(crate) fn finish_move(&mut self) {
+        let view = Arc::clone(&self.operator.view);
+        for at in &mut self.servers {
+            at.view = Arc::clone(&view);
+        }
+        self.move_copies();
+    }
+}
+
+/// What a store holds of a key, if it can be read.
+fn held(store: &MemoryStore, storage_key: &Bytes) -> Option<Record> {
+    let keys = [storage_key.clone()];
+    let entry = store.read(Family::Records, &keys).pop()?.ok()??;
+    let stored = layout::decode(entry).ok()?;
+    let value = match stored.value {
+        StoredValue::Inline(value) => value,
+        StoredValue::Apart(length) => {
+            let value = store.read(Family::Values, &keys).pop()?.ok()??;
+            layout::decode_value(value, &stored.head.version, length).ok()?
+        }
+    };
+    Some(Record {
+        head: stored.head,
+        value,
+    })
+}
+
+/// Whether what a store holds of a key cannot be read or is not what was written.
+pub(crate) fn damaged(store: &MemoryStore, bucket: u32, key: &[u8], storage_key: &Bytes) -> bool {
+    let entry = store
+        .read(Family::Records, std::slice::from_ref(storage_key))
+        .pop();
+    let there = matches!(entry, Some(Ok(Some(_))));
+    let sound = |record: Record| record.verify(bucket, key).is_ok();
+    there && !held(store, storage_key).is_some_and(sound)
+}
+
+fn any_damaged(store: &MemoryStore) -> bool {
+    store
+        .entries(Family::Records)
+        .iter()
+        .any(|(storage_key, _)| {
+            layout::parse_storage_key(storage_key)
+                .is_some_and(|(_, bucket, key)| damaged(store, bucket, key, storage_key))
+        })
+}

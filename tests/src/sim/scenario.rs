@@ -1,0 +1,115 @@
+//! What a seed draws: the cluster, and the faults with their rates.
+
+use super::operator::Trouble;
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+
+/// Microseconds of virtual time.
+pub(crate) type Micros = u64;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) regions: usize,
+    /// Servers in each region.
+    pub(crate) nodes: usize,
+    /// Owners in each list.
+    pub(crate) list_length: usize,
+    pub(crate) partitions: u32,
+    pub(crate) clients: usize,
+    /// Keys of each bucket.
+    pub(crate) keys: usize,
+    /// Operations of all clients together.
+    pub(crate) operations: u32,
+    /// Mean time between two operations of a client.
+    pub(crate) gap_us: Micros,
+    /// Longest timeout of an operation, in milliseconds.
+    pub(crate) timeout_ms_max: u64,
+    /// How long a client waits before it takes a message for unanswered, in milliseconds.
+    pub(crate) patience_ms: u64,
+    pub(crate) network: Rates,
+    /// Longest time that a server needs for a request.
+    pub(crate) service_us_max: Micros,
+    /// Longest time that a sync takes.
+    pub(crate) sync_us_max: Micros,
+    /// Furthest that a server's clock is off while it counts as right, in milliseconds.
+    pub(crate) server_skew_ms_max: i64,
+    /// Furthest that a client's clock is off, in milliseconds.
+    pub(crate) client_skew_ms_max: i64,
+    /// What goes wrong, besides the network.
+    pub(crate) troubles: Vec<Trouble>,
+    /// Mean time between two troubles.
+    pub(crate) trouble_gap_us: Micros,
+    /// Chance that a server that acknowledged a write crashes at once.
+    pub(crate) crash_after_ack: f64,
+    /// Chance that a server answers as a newer version would.
+    pub(crate) from_the_future: f64,
+    /// Chance that an operation has the level of its bucket.
+    pub(crate) plain_level: f64,
+}
+
+/// How bad the network is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rates {
+    pub(crate) lost: f64,
+    pub(crate) duplicated: f64,
+    /// Chance of a message that takes very long.
+    pub(crate) spike: f64,
+    /// Longest time of an ordinary message.
+    pub(crate) delay_us_max: Micros,
+    /// Longest time of any message.
+    pub(crate) spike_us_max: Micros,
+}
+
+impl Scenario {
+    pub(crate) fn draw(rng: &mut ChaCha8Rng) -> Self {
+        let regions = if rng.random_bool(0.15) { 2 } else { 1 };
+        let nodes = match regions {
+            1 => *[1, 2, 3, 3, 3, 4, 5, 5, 6].choose(rng).expect("not empty"),
+            _ => 3,
+        };
+        let list_length = nodes.min(if rng.random_bool(0.3) { 5 } else { 3 });
+        let mut rate = |chance: f64, most: f64| match rng.random_bool(chance) {
+            true => most * rng.random::<f64>(),
+            false => 0.0,
+        };
+        let network = Rates {
+            lost: rate(0.5, 0.1),
+            duplicated: rate(0.5, 0.1),
+            spike: rate(0.5, 0.1),
+            ..Rates::default()
+        };
+        let crash_after_ack = rate(0.25, 0.05);
+        let from_the_future = rate(0.1, 0.05);
+        let network = Rates {
+            delay_us_max: *[500, 2_000, 20_000].choose(rng).expect("not empty"),
+            spike_us_max: rng.random_range(50_000..400_000),
+            ..network
+        };
+        let likely = rng.random_range(0.1..0.7);
+        let troubles = Trouble::ALL.iter().copied();
+        Self {
+            regions,
+            nodes,
+            list_length,
+            partitions: *[1, 4, 8].choose(rng).expect("not empty"),
+            clients: rng.random_range(2..=4),
+            keys: rng.random_range(1..=4),
+            operations: rng.random_range(60..=200),
+            gap_us: *[2_000, 10_000, 40_000].choose(rng).expect("not empty"),
+            timeout_ms_max: *[60, 400, 2_000].choose(rng).expect("not empty"),
+            patience_ms: rng.random_range(30..=600),
+            network,
+            service_us_max: *[200, 2_000, 10_000].choose(rng).expect("not empty"),
+            sync_us_max: *[300, 3_000, 30_000].choose(rng).expect("not empty"),
+            server_skew_ms_max: *[0, 100, 450].choose(rng).expect("not empty"),
+            client_skew_ms_max: *[0, 400, 5_000, 3_600_000].choose(rng).expect("not empty"),
+            troubles: troubles.filter(|_| rng.random_bool(likely)).collect(),
+            trouble_gap_us: *[40_000, 150_000, 500_000].choose(rng).expect("not empty"),
+            crash_after_ack,
+            from_the_future,
+            plain_level: *[0.2, 0.6, 1.0].choose(rng).expect("not empty"),
+        }
+    }
+}

@@ -1,0 +1,541 @@
+//! A simulated server: the replica's rules and gate, over a store that forgets what was not
+//! synced, behind a queue.
+
+use super::Fault;
+use super::network::Link;
+use super::scenario::Micros;
+use super::world::{Event, World};
+use annulet_protocol::codec;
+use annulet_protocol::ids::NodeId;
+use annulet_protocol::message::{
+    Answer, Failure, FailureKind, Load, Operation, Read, Refusal, RefusalKind, Reply, Request,
+    Source, Write,
+};
+use annulet_protocol::view::View;
+use annulet_replica::gate::{Gate, SyncPoint};
+use annulet_replica::layout;
+use annulet_replica::memory::{Mark, MemoryStore};
+use annulet_replica::rules::{Moment, Replica};
+use annulet_replica::store::{Family, Store};
+use bytes::Bytes;
+use rand::Rng;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Time between the syncs of what need not be synced before it is acknowledged.
+const ASYNC_SYNC_US: Micros = 10_000;
+/// Requests that are worked on together at most.
+const TOGETHER_MAX: usize = 4;
+/// Requests that wait at most while a server has room.
+pub(crate) const QUEUE_MAX: usize = 64;
+
+/// Whether a server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Up,
+    /// It refuses what comes, and goes down when it is ready.
+    Stopping,
+    Down,
+    /// It will not come back.
+    Perished,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) replica: Replica,
+    pub(crate) store: MemoryStore,
+    gate: Gate,
+    pub(crate) view: Arc<View>,
+    pub(crate) state: State,
+    /// Counts its starts; what belonged to an earlier one is ignored.
+    pub(crate) life: u32,
+    pub(crate) skew_ms: i64,
+    pub(crate) clock_trusted: bool,
+    /// A move is under way: it has the new view and not yet the data.
+    pub(crate) holding: bool,
+    pub(crate) queue_max: usize,
+    pub(crate) stalled_until_us: Micros,
+    pub(crate) slow_disk_until_us: Micros,
+    queue: VecDeque<Queued>,
+    parked: Vec<Parked>,
+    last_point: SyncPoint,
+    syncing: bool,
+    sync_again: bool,
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Return {
+    /// A client: its number, its life, the call.
+    Client(usize, u32, u64),
+    /// The probe of this number.
+    Probe(usize),
+}
+
+#[derive(Debug)]
+struct Queued {
+    from: Return,
+    request: Request,
+    arrived_us: Micros,
+}
+
+#[derive(Debug)]
+struct Parked {
+    from: Return,
+    point: SyncPoint,
+    epoch: u64,
+    results: Vec<Answer>,
+}
+
+impl Server {
+    pub(crate) fn new(node: NodeId, view: Arc<View>, skew_ms: i64, fault: Fault) -> Self {
+        #[allow(unused_mut)]
+        let mut replica = Replica::new(node);
+        match fault {
+            Fault::None => {}
+            #[cfg(feature = "faults")]
+            Fault::Client(_) => {}
+            #[cfg(feature = "faults")]
+            Fault::Replica(fault) => replica.fault = Some(fault),
+        }
+        Self {
+            replica,
+            store: MemoryStore::default(),
+            gate: Gate::default(),
+            view,
+            state: State::Up,
+            life: 0,
+            skew_ms,
+            clock_trusted: true,
+            holding: false,
+            queue_max: QUEUE_MAX,
+            stalled_until_us: 0,
+            slow_disk_until_us: 0,
+            queue: VecDeque::new(),
+            parked: Vec::new(),
+            last_point: SyncPoint::NONE,
+            syncing: false,
+            sync_again: false,
+        }
+    }
+
+    /// Who waits for an answer of this server.
+    pub(crate) fn waiting(&self) -> Vec<Return> {
+        let queued = self.queue.iter().map(|queued| queued.from);
+        queued
+            .chain(self.parked.iter().map(|parked| parked.from))
+            .collect()
+    }
+
+    /// Forgets what is only in memory, as a stop of any kind does.
+    pub(crate) fn go_down(&mut self, state: State) {
+        self.state = state;
+        self.life += 1;
+        self.gate = Gate::default();
+        self.queue.clear();
+        self.parked.clear();
+        self.last_point = SyncPoint::NONE;
+        self.syncing = false;
+        self.sync_again = false;
+    }
+}
+
+impl World {
+    pub(crate) fn server_ms(&self, server: usize) -> u64 {
+        self.true_ms()
+            .saturating_add_signed(self.servers[server].skew_ms)
+    }
+
+    /// Bytes of a request arrive.
+    pub(crate) fn request_arrives(&mut self, server: usize, from: Return, bytes: &Bytes) {
+        let max = self.servers[server].view.value_bytes_max as usize;
+        let at = &mut self.servers[server];
+        if matches!(at.state, State::Down | State::Perished) {
+            return self.connection_breaks(from);
+        }
+        let request = match codec::decode_request(bytes, max) {
+            Ok(request) if request.cluster == at.view.cluster => request,
+            Ok(_) => return self.reject(server, from, FailureKind::WrongCluster),
+            Err(_) => return self.reject(server, from, FailureKind::InvalidInput),
+        };
+        if at.queue.len() >= at.queue_max {
+            if self.rng.random_bool(0.5) {
+                return self.reject(server, from, FailureKind::Overloaded);
+            }
+            return self.refuse_all(server, from, &request, RefusalKind::Overloaded);
+        }
+        at.queue.push_back(Queued {
+            from,
+            request,
+            arrived_us: self.now_us,
+        });
+        let service_us = self.rng.random_range(10..=self.scenario.service_us_max);
+        let at_us = (self.now_us + service_us).max(self.servers[server].stalled_until_us);
+        let life = self.servers[server].life;
+        self.schedule_at(at_us, Event::ServerRuns { server, life });
+    }
+
+    /// Works on the oldest requests, together.
+    pub(crate) fn server_runs(&mut self, server: usize, life: u32) {
+        let at = &mut self.servers[server];
+        if at.life != life {
+            return;
+        }
+        if at.stalled_until_us > self.now_us {
+            let at_us = at.stalled_until_us;
+            return self.schedule_at(at_us, Event::ServerRuns { server, life });
+        }
+        let together = at.queue.len().min(self.rng.random_range(1..=TOGETHER_MAX));
+        let batch: Vec<_> = at.queue.drain(..together).collect();
+        let (stopping, holding) = (at.state == State::Stopping, at.holding);
+        let mut admitted = Vec::new();
+        for queued in batch {
+            let waited_ms = (self.now_us - queued.arrived_us) / 1_000;
+            let Queued { from, request, .. } = &queued;
+            if waited_ms > u64::from(request.budget_ms) {
+                self.refuse_all(server, *from, request, RefusalKind::TooLate);
+            } else if stopping {
+                self.refuse_all(server, *from, request, RefusalKind::Stopping);
+            } else if holding && request.epoch == self.servers[server].view.epoch {
+                // It would be an owner, and has not got the data yet.
+                self.refuse_all(server, *from, request, RefusalKind::Overloaded);
+            } else if self.rng.random_bool(self.scenario.from_the_future) {
+                self.answer_from_the_future(server, *from, request);
+            } else {
+                admitted.push(queued);
+            }
+        }
+        if !admitted.is_empty() {
+            self.decide(server, admitted);
+        }
+    }
+
+    /// Decides requests by the rules, and parks the answers until they may be given.
+    fn decide(&mut self, server: usize, batch: Vec<Queued>) {
+        let mut writes: Vec<(u64, &Write)> = Vec::new();
+        let mut reads: Vec<(u64, &Read)> = Vec::new();
+        for Queued { request, .. } in &batch {
+            for operation in &request.operations {
+                match operation {
+                    Operation::Read(read) => reads.push((request.epoch, read)),
+                    Operation::Write(write) => writes.push((request.epoch, write)),
+                    Operation::Unknown => {}
+                }
+            }
+        }
+        self.note_operations(&batch);
+        let reads_first = self.rng.random_bool(0.5);
+        let mut read = None;
+        if reads_first {
+            read = Some(self.decide_reads(server, &reads));
+        }
+        let (written, write_point) = self.decide_writes(server, &writes);
+        let (found, read_point) = match read {
+            Some(read) => read,
+            None => self.decide_reads(server, &reads),
+        };
+        let epoch = self.servers[server].view.epoch;
+        let (mut written, mut found) = (written.into_iter(), found.into_iter());
+        for Queued { from, request, .. } in &batch {
+            let mut point = SyncPoint::NONE;
+            let results = request.operations.iter().map(|operation| match operation {
+                Operation::Read(_) => {
+                    point = point.max(read_point);
+                    found.next().expect("one answer for each read")
+                }
+                Operation::Write(_) => {
+                    point = point.max(write_point);
+                    written.next().expect("one answer for each write")
+                }
+                Operation::Unknown => {
+                    let why = "this server does not know such an operation";
+                    Answer::Refused(Refusal::new(RefusalKind::Unsupported, why))
+                }
+            });
+            let results = results.collect();
+            self.servers[server].parked.push(Parked {
+                from: *from,
+                point,
+                epoch,
+                results,
+            });
+        }
+        self.release(server, true);
+    }
+
+    fn decide_reads(&mut self, server: usize, reads: &[(u64, &Read)]) -> (Vec<Answer>, SyncPoint) {
+        let now_ms = self.server_ms(server);
+        let at = &self.servers[server];
+        let moment = Moment {
+            now_ms,
+            clock_trusted: at.clock_trusted,
+            view: &at.view,
+        };
+        let answers = at.replica.read(&at.store, moment, reads.iter().copied());
+        let point = at.gate.rests_on(answers.touched.iter().copied());
+        (answers.answers, point)
+    }
+
+    fn decide_writes(
+        &mut self,
+        server: usize,
+        writes: &[(u64, &Write)],
+    ) -> (Vec<Answer>, SyncPoint) {
+        if writes.is_empty() {
+            return (Vec::new(), SyncPoint::NONE);
+        }
+        let now_ms = self.server_ms(server);
+        let at = &mut self.servers[server];
+        let view = Arc::clone(&at.view);
+        let moment = Moment {
+            now_ms,
+            clock_trusted: at.clock_trusted,
+            view: &view,
+        };
+        let decided = at.replica.decide(&at.store, moment, writes.iter().copied());
+        let decided = decided.expect("a store in memory does not fail");
+        let mut ahead = Vec::new();
+        for ((_, write), answer) in writes.iter().zip(&decided.answers) {
+            let Answer::Written(_) = answer else { continue };
+            let stamp = write.record.head.version.stamp;
+            let first_hand = write.source == Source::FirstHand;
+            if first_hand && stamp.millis() > now_ms + at.replica.skew_ms_max {
+                let hash = view.hash(write.bucket, &write.key);
+                let key = layout::storage_key(hash, write.bucket, &write.key);
+                let entry = at.store.read(Family::Records, &[key]).pop();
+                let before = entry.and_then(|e| layout::decode(e.ok()??).ok());
+                let far = before.is_some_and(|s| s.head.version.stamp.millis() >= stamp.millis());
+                if !far {
+                    ahead.push(format!(
+                        "server {server} at {now_ms} took {:?}",
+                        write.record.head
+                    ));
+                }
+            }
+        }
+        let point = decided.enter(&mut at.gate);
+        if decided.needs_sync {
+            at.last_point = at.last_point.max(point);
+        }
+        let changes = !decided.batch.is_empty();
+        let needs_sync = decided.needs_sync;
+        at.store
+            .write(decided.batch)
+            .expect("a store in memory does not fail");
+        for why in ahead {
+            self.oracle.fail("skew", why);
+        }
+        for ((_, write), answer) in writes.iter().zip(&decided.answers) {
+            if let Answer::Written(_) = answer {
+                self.oracle.stored(write.record.head.version);
+            }
+        }
+        if needs_sync {
+            self.begin_sync(server);
+        } else if changes {
+            let life = self.servers[server].life;
+            self.schedule(ASYNC_SYNC_US, Event::SyncDue { server, life });
+        }
+        (decided.answers, point)
+    }
+
+    pub(crate) fn sync_due(&mut self, server: usize, life: u32) {
+        if self.servers[server].life == life {
+            self.begin_sync(server);
+        }
+    }
+
+    fn begin_sync(&mut self, server: usize) {
+        let now_us = self.now_us;
+        let at = &mut self.servers[server];
+        if at.syncing {
+            at.sync_again = true;
+            return;
+        }
+        at.syncing = true;
+        let (mark, point, life) = (at.store.mark(), at.last_point, at.life);
+        let slow = if at.slow_disk_until_us > now_us {
+            20
+        } else {
+            1
+        };
+        let took_us = self.rng.random_range(100..=self.scenario.sync_us_max) * slow;
+        self.schedule(
+            took_us,
+            Event::SyncDone {
+                server,
+                life,
+                mark,
+                point,
+            },
+        );
+    }
+
+    pub(crate) fn sync_done(&mut self, server: usize, life: u32, mark: Mark, point: SyncPoint) {
+        let at = &mut self.servers[server];
+        if at.life != life {
+            return;
+        }
+        at.store.sync_to(mark);
+        at.gate.synced(point);
+        at.syncing = false;
+        let again = std::mem::take(&mut at.sync_again);
+        self.release(server, false);
+        // A server that crashed on answering has a life to come.
+        if again && self.servers[server].life == life {
+            self.begin_sync(server);
+        }
+    }
+
+    /// Gives the answers whose time has come. `at_once`: they were decided just now.
+    fn release(&mut self, server: usize, at_once: bool) {
+        let at = &mut self.servers[server];
+        let parked = std::mem::take(&mut at.parked);
+        let gate = &at.gate;
+        let (open, closed): (Vec<_>, Vec<_>) =
+            parked.into_iter().partition(|p| gate.is_open(p.point));
+        if at_once {
+            let unsynced = at.store.unsynced() > 0;
+            self.note_waiting(&closed, &open, unsynced);
+        }
+        self.servers[server].parked = closed;
+        for Parked {
+            from,
+            epoch,
+            results,
+            ..
+        } in open
+        {
+            let wrote = results
+                .iter()
+                .any(|answer| matches!(answer, Answer::Written(_)));
+            self.answer(server, from, epoch, results);
+            let crash = wrote && self.rng.random_bool(self.crash_after_ack());
+            if crash {
+                let delay_us = self.rng.random_range(0..3_000);
+                self.schedule(delay_us, Event::CrashNow { server });
+            }
+        }
+    }
+
+    fn note_waiting(&mut self, closed: &[Parked], open: &[Parked], unsynced: bool) {
+        let wrote = |p: &Parked| p.results.iter().any(|a| matches!(a, Answer::Written(_)));
+        for parked in closed {
+            let name = if wrote(parked) {
+                "write_waited"
+            } else {
+                "read_waited"
+            };
+            self.coverage.hit("gate", name);
+        }
+        if unsynced && open.iter().any(wrote) {
+            self.coverage.hit("gate", "async_answered_unsynced");
+        }
+    }
+
+    fn note_operations(&mut self, batch: &[Queued]) {
+        for operation in batch.iter().flat_map(|queued| &queued.request.operations) {
+            let name = match operation {
+                Operation::Read(read) if read.head_only => "read_head",
+                Operation::Read(_) => "read",
+                Operation::Write(write) => match write.source {
+                    Source::FirstHand => "write_first_hand",
+                    Source::Repair => "write_repair",
+                },
+                Operation::Unknown => "unknown",
+            };
+            self.coverage.hit("operation", name);
+        }
+    }
+
+    fn refuse_all(&mut self, server: usize, from: Return, request: &Request, kind: RefusalKind) {
+        let retry_after_ms = (kind == RefusalKind::Overloaded && self.rng.random_bool(0.5))
+            .then(|| self.rng.random_range(1..80));
+        let refusal = Refusal {
+            retry_after_ms,
+            ..Refusal::new(kind, "refused as a whole")
+        };
+        let results = vec![Answer::Refused(refusal); request.operations.len()];
+        let epoch = self.servers[server].view.epoch;
+        self.answer(server, from, epoch, results);
+    }
+
+    /// What this version does not know.
+    fn answer_from_the_future(&mut self, server: usize, from: Return, request: &Request) {
+        if self.rng.random_bool(0.5) {
+            return self.refuse_all(server, from, request, RefusalKind::Other);
+        }
+        let results = vec![Answer::Unknown; request.operations.len()];
+        let epoch = self.servers[server].view.epoch;
+        self.answer(server, from, epoch, results);
+    }
+
+    fn answer(&mut self, server: usize, from: Return, epoch: u64, results: Vec<Answer>) {
+        let now_us = self.now_us;
+        for answer in &results {
+            self.trace
+                .line(now_us, || format!("s{server} answers {from:?} {answer:?}"));
+        }
+        let time_ms = self.server_ms(server);
+        let at = &self.servers[server];
+        let reply = Reply {
+            cluster: at.view.cluster,
+            node: at.replica.node,
+            epoch,
+            time_ms,
+            load: Load {
+                in_flight: at.queue.len() as u32,
+                service_us: 100,
+            },
+            results,
+        };
+        self.send_back(server, from, Ok(codec::encode(&reply).into()));
+    }
+
+    fn reject(&mut self, server: usize, from: Return, kind: FailureKind) {
+        let overloaded = kind == FailureKind::Overloaded;
+        let failure = Failure {
+            kind,
+            message: "rejected as a whole".into(),
+            retry_after_ms: overloaded.then(|| self.rng.random_range(1..80)),
+        };
+        self.send_back(server, from, Err(codec::encode(&failure).into()));
+    }
+
+    /// `Ok`: a reply; `Err`: a failure.
+    fn send_back(&mut self, server: usize, from: Return, bytes: Result<Bytes, Bytes>) {
+        let (client, life, call) = match from {
+            Return::Probe(probe) => return self.probe_answered(server, probe, bytes),
+            Return::Client(client, life, call) => (client, life, call),
+        };
+        let fate = self.network.fate(Link::Reply(client, server));
+        match fate.copies.len() {
+            0 => self.coverage.hit("network", "reply_lost"),
+            1 => {}
+            _ => self.coverage.hit("network", "reply_duplicated"),
+        }
+        if fate.spike {
+            self.coverage.hit("network", "delay_spike");
+        }
+        for delay_us in fate.copies {
+            let event = Event::ReplyArrives {
+                client,
+                life,
+                call,
+                bytes: bytes.clone(),
+                sent_us: self.now_us,
+            };
+            self.schedule(delay_us, event);
+        }
+    }
+
+    /// Whoever waits on the other end of a connection finds it broken soon.
+    pub(crate) fn connection_breaks(&mut self, from: Return) {
+        let Return::Client(client, life, call) = from else {
+            return;
+        };
+        let delay_us = self.rng.random_range(100..2_000);
+        self.schedule(delay_us, Event::CallFails { client, life, call });
+    }
+}

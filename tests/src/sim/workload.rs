@@ -1,0 +1,224 @@
+//! What the clients do.
+
+use super::client::{Machine, Running};
+use super::levels::{Needs, Side};
+use super::world::{Event, VALUE_BYTES_MAX, World, key_bytes};
+use annulet::core::client::Call;
+use annulet::core::read::ReadOperation;
+use annulet::core::write::WriteOperation;
+use annulet::{Error, ErrorKind};
+use annulet_protocol::bucket::{Bucket, Mode};
+use annulet_protocol::level::Level;
+use annulet_protocol::record::Origin;
+use annulet_ring::quorum;
+use bytes::Bytes;
+use rand::Rng;
+use rand::seq::IndexedRandom;
+
+/// Time between the last operation and the quiet.
+const LAST_US: u64 = 100_000;
+
+/// One call of the application.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) bucket: Bucket,
+    pub(crate) key: usize,
+    pub(crate) level: Option<Level>,
+    pub(crate) timeout_ms: u64,
+    pub(crate) action: Action,
+    /// It must succeed.
+    pub(crate) must_succeed: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    Get,
+    Exists,
+    Put { bytes: usize, ttl_ms: Option<u64> },
+    Delete,
+}
+
+impl World {
+    /// The application of a client does something, and something else later.
+    pub(crate) fn invoke(&mut self, client: usize) {
+        if self.operations_left == 0 {
+            return;
+        }
+        self.operations_left -= 1;
+        if self.operations_left == 0 {
+            self.schedule(LAST_US, Event::Quiet);
+        }
+        let plan = self.draw(client);
+        self.call(client, plan);
+        let gap_us = self.rng.random_range(0..2 * self.scenario.gap_us);
+        self.schedule(gap_us, Event::Invoke { client });
+    }
+
+    fn draw(&mut self, client: usize) -> Plan {
+        let buckets = &self.clients[client].core.view().buckets;
+        let bucket = buckets
+            .choose(&mut self.rng)
+            .expect("a view has buckets")
+            .clone();
+        let rng = &mut self.rng;
+        let level = match rng.random_bool(self.scenario.plain_level) {
+            true => None,
+            false => Some(match rng.random_range(0..6) {
+                0 => Level::One,
+                1 => Level::Quorum,
+                2 => Level::All,
+                3 => Level::LocalQuorum,
+                4 => Level::EachQuorum,
+                _ => Level::Explicit {
+                    read: rng.random_range(1..=3),
+                    write: rng.random_range(1..=3),
+                },
+            }),
+        };
+        let action = match rng.random_range(0..10) {
+            0..=2 => Action::Get,
+            3 => Action::Exists,
+            4 => Action::Delete,
+            _ => Action::Put {
+                bytes: match rng.random_range(0..30) {
+                    0..=4 => rng.random_range(4_000..9_000),
+                    5 => VALUE_BYTES_MAX as usize + rng.random_range(0..2),
+                    _ => rng.random_range(0..60),
+                },
+                ttl_ms: rng.random_bool(0.3).then(|| rng.random_range(1..1_500)),
+            },
+        };
+        Plan {
+            bucket,
+            key: rng.random_range(0..self.scenario.keys),
+            level,
+            timeout_ms: rng.random_range(10..=self.scenario.timeout_ms_max),
+            action,
+            must_succeed: false,
+        }
+    }
+
+    /// Begins an operation as the client's shell does.
+    pub(crate) fn call(&mut self, client: usize, plan: Plan) {
+        let op = self.next_number();
+        let now_us = self.now_us;
+        self.trace
+            .line(now_us, || format!("c{client} op{op} calls {plan:?}"));
+        let now = self.client_now(client);
+        let (side, needs_side) = match plan.action {
+            Action::Get | Action::Exists => (quorum::Side::Read, Side::Read),
+            Action::Put { .. } | Action::Delete => (quorum::Side::Write, Side::Write),
+        };
+        let call = Call {
+            bucket: plan.bucket.name.clone(),
+            key: key_bytes(plan.key),
+            level: plan.level,
+            timeout_ms: plan.timeout_ms,
+        };
+        let started = self.clients[client].core.begin(now, side, call);
+        let level = started.as_ref().ok().map(|start| start.level);
+        let made = match started {
+            Ok(start) => {
+                let deadline_us = self.at_mono(client, start.deadline_ms);
+                self.make(client, &plan, start, op)
+                    .map(|machine| (machine, deadline_us))
+            }
+            Err(error) => Err(error),
+        };
+        let key = (plan.bucket.number, plan.key);
+        let home = client % self.scenario.regions;
+        let owners = self.oracle.owners(key);
+        let (machine, deadline_us) = match made {
+            Ok(made) => made,
+            Err(error) => return self.refused(&plan, &error),
+        };
+        let needs = level.and_then(|l| Needs::of(l, needs_side, owners, home));
+        self.note_call(&plan, level);
+        match needs {
+            Some(needs) => self.oracle.begin(op, key, needs),
+            // Its bucket was deleted, and the client does not know.
+            None if owners == [0, 0] => {}
+            None => self
+                .oracle
+                .fail("level", format!("operation {op} goes on: {plan:?}")),
+        }
+        let mut running = Running::new(machine, deadline_us);
+        running.must_succeed = plan.must_succeed;
+        self.start(client, op, running);
+    }
+
+    fn make(
+        &mut self,
+        client: usize,
+        plan: &Plan,
+        start: annulet::core::client::Start,
+        op: u64,
+    ) -> Result<Machine, Error> {
+        let now = self.client_now(client);
+        let core = &mut self.clients[client].core;
+        let mut write = |value: Option<Bytes>, ttl_ms: Option<u64>| {
+            let origin = Origin {
+                stamp: core.mint(start.hash, now),
+                op: start.op,
+            };
+            let expires = ttl_ms.map(|ttl| core.clock.corrected_ms(now.wall_ms) + ttl);
+            WriteOperation::new(start.clone(), origin, value, expires).map(Machine::Write)
+        };
+        match plan.action {
+            Action::Get => ReadOperation::new(start, false).map(Machine::Get),
+            Action::Exists => ReadOperation::new(start, true).map(Machine::Exists),
+            Action::Delete => write(None, None),
+            Action::Put { bytes, ttl_ms } => {
+                // Every value is another one.
+                let text = format!("{op} ");
+                let value = text.bytes().cycle().take(bytes.max(text.len()));
+                write(Some(value.collect()), ttl_ms.or(plan.bucket.ttl_ms))
+            }
+        }
+    }
+
+    /// The core refused before anything was sent.
+    fn refused(&mut self, plan: &Plan, error: &Error) {
+        self.coverage.hit("outcome", "invalid_input");
+        let owners = self
+            .oracle
+            .owners((plan.bucket.number, plan.key))
+            .iter()
+            .sum::<u8>();
+        let most = match plan.level {
+            Some(Level::Explicit { read, write }) => read.max(write),
+            _ => 0,
+        };
+        let long =
+            matches!(plan.action, Action::Put { bytes, .. } if bytes > VALUE_BYTES_MAX as usize);
+        let due = plan.bucket.mode != Mode::Lww || long || most > owners;
+        if error.kind() != ErrorKind::InvalidInput || !due {
+            self.oracle
+                .fail("level", format!("{plan:?} was refused: {error}"));
+        }
+    }
+
+    fn note_call(&mut self, plan: &Plan, level: Option<Level>) {
+        let name = match plan.action {
+            Action::Get => "get",
+            Action::Exists => "exists",
+            Action::Delete => "delete",
+            Action::Put { bytes, .. } if bytes > 4096 => "large_put",
+            Action::Put {
+                ttl_ms: Some(_), ..
+            } => "put_ttl",
+            Action::Put { .. } => "put",
+        };
+        self.coverage.hit("call", name);
+        let name = match level {
+            Some(Level::One) => "one",
+            Some(Level::Quorum) => "quorum",
+            Some(Level::All) => "all",
+            Some(Level::LocalQuorum) => "local_quorum",
+            Some(Level::EachQuorum) => "each_quorum",
+            Some(Level::Explicit { .. }) => "explicit",
+            None => return,
+        };
+        self.coverage.hit("level", name);
+    }
+}
