@@ -1,0 +1,89 @@
+//! The command line.
+
+use crate::commands::bench::BenchArgs;
+use crate::commands::bucket::BucketCommand;
+use crate::commands::cert::CertCommand;
+use crate::commands::cluster::ClusterCommand;
+use crate::commands::data::{DeleteArgs, ExistsArgs, GetArgs, PutArgs};
+use crate::commands::dev::DevArgs;
+use crate::commands::import::ImportArgs;
+use crate::commands::many::{MgetArgs, MputArgs};
+use crate::commands::serve::ServeArgs;
+use crate::units;
+use annulet::Level;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A distributed key-value store: thin servers, smart clients
+#[derive(Parser, Debug)]
+#[command(name = "annulet", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Common {
+    /// The cluster and who you are there; else $ANNULET_PROFILE, else .annulet/profile.toml here
+    /// or in a parent folder, else annulet/profile.toml in your configuration folder
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+    /// Print results, and errors, as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// What every command on data takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Target {
+    /// Bucket; else the profile's, else `default`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) bucket: Option<String>,
+    /// one, quorum, all, local_quorum, each_quorum, or as r=1,w=3; else the profile's, else the
+    /// bucket's
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) level: Option<Level>,
+    /// How long an operation may take: 500ms, 90s, a bare number is seconds
+    #[arg(long, value_name = "D", value_parser = units::duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Start a local cluster, with certificates and a profile
+    Dev(DevArgs),
+    /// Run one server
+    Serve(ServeArgs),
+    /// Store a value
+    Put(PutArgs),
+    /// Print a value: its bytes and nothing else
+    Get(GetArgs),
+    /// Delete a value
+    Delete(DeleteArgs),
+    /// Say whether a key has a value
+    Exists(ExistsArgs),
+    /// Print the values of many keys
+    Mget(MgetArgs),
+    /// Store many values
+    Mput(MputArgs),
+    /// Store the rows of a file
+    Import(ImportArgs),
+    /// Make certificates
+    #[command(subcommand)]
+    Cert(CertCommand),
+    /// Look at the cluster
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Look at buckets
+    #[command(subcommand)]
+    Bucket(BucketCommand),
+    /// Measure throughput and latency
+    Bench(BenchArgs),
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 not found or condition not met, 2 bad usage (a key \
+    or value over a limit among it), 3 failed.";

@@ -1,0 +1,179 @@
+//! `annulet put`, `get`, `delete`, `exists`: one key each.
+
+use crate::args::{Common, Target};
+use crate::connect;
+use crate::failure::{Exit, Failure};
+use crate::{output, units};
+use annulet::{Entry, Ttl, Written};
+use annulet_protocol::limits::VALUE_BYTES_MAX;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use clap::Args;
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+#[derive(Args, Debug)]
+pub(crate) struct PutArgs {
+    /// The key, 1 to 4096 bytes
+    key: OsString,
+    /// The value; `-` takes it from standard input
+    #[arg(allow_negative_numbers = true, required_unless_present = "file")]
+    value: Option<OsString>,
+    /// Take the value from a file
+    #[arg(long, value_name = "F", conflicts_with = "value")]
+    file: Option<PathBuf>,
+    /// How long the value lives: 90s, 1h, or `never`; else the bucket's
+    #[arg(long, value_name = "D", value_parser = units::ttl)]
+    ttl: Option<Ttl>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GetArgs {
+    /// The key
+    key: OsString,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DeleteArgs {
+    /// The key
+    key: OsString,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExistsArgs {
+    /// The key
+    key: OsString,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(crate) async fn put(args: PutArgs, common: &Common) -> Result<Exit, Failure> {
+    // Read before connecting, so that a wrong path fails at once.
+    let value = match (&args.file, args.value) {
+        (Some(path), _) => value_of_file(path)?,
+        (None, Some(value)) if value == "-" => value_of(std::io::stdin().lock(), "standard input")?,
+        (None, value) => bytes_of(value.unwrap_or_default()),
+    };
+    let session = connect::session(common, &args.target).await?;
+    let options = session.writing(args.ttl);
+    let written = session
+        .bucket
+        .put_with(bytes_of(args.key), value, &options)
+        .await;
+    session.client.close().await;
+    report_written(&written?, common)
+}
+
+pub(crate) async fn get(args: GetArgs, common: &Common) -> Result<Exit, Failure> {
+    let session = connect::session(common, &args.target).await?;
+    let key = bytes_of(args.key);
+    let found = session
+        .bucket
+        .get_with(key.clone(), &session.reading())
+        .await;
+    session.client.close().await;
+    let found = found?;
+    if common.json {
+        output::json(&entry_json(found.as_ref()))?;
+    } else {
+        match &found {
+            Some(entry) => output::bytes(&entry.value)?,
+            None => output::note(&format!("not found: {}", output::readable(&key))),
+        }
+    }
+    Ok(found_or_not(found.is_some()))
+}
+
+pub(crate) async fn delete(args: DeleteArgs, common: &Common) -> Result<Exit, Failure> {
+    let session = connect::session(common, &args.target).await?;
+    let options = session.writing(None);
+    let written = session
+        .bucket
+        .delete_with(bytes_of(args.key), &options)
+        .await;
+    session.client.close().await;
+    report_written(&written?, common)
+}
+
+pub(crate) async fn exists(args: ExistsArgs, common: &Common) -> Result<Exit, Failure> {
+    let session = connect::session(common, &args.target).await?;
+    let exists = session
+        .bucket
+        .exists_with(bytes_of(args.key), &session.reading())
+        .await;
+    session.client.close().await;
+    let exists = exists?;
+    if common.json {
+        output::json(&json!({ "exists": exists }))?;
+    } else {
+        output::line(if exists { "yes" } else { "no" })?;
+    }
+    Ok(found_or_not(exists))
+}
+
+/// What an argument or a line stands for: its bytes, whatever they are.
+pub(crate) fn bytes_of(text: OsString) -> Bytes {
+    text.into_encoded_bytes().into()
+}
+
+/// The fields of a value that was asked for.
+pub(crate) fn entry_json(found: Option<&Entry>) -> Value {
+    let value = found.map(|entry| BASE64.encode(&entry.value));
+    json!({
+        "found": found.is_some(),
+        "value": value,
+        "siblings": value.iter().collect::<Vec<_>>(),
+        "context": null,
+        "version": found.map(|entry| &entry.version),
+        "expires_at_ms": found.and_then(|entry| entry.expires_at_ms),
+    })
+}
+
+pub(crate) fn written_json(written: &Written) -> Value {
+    json!({ "version": written.version, "superseded": written.superseded })
+}
+
+fn report_written(written: &Written, common: &Common) -> Result<Exit, Failure> {
+    if common.json {
+        output::json(&written_json(written))?;
+    } else if written.superseded {
+        // Done, and yet not what a reader will see: nobody would expect that.
+        output::note("note: a newer version of this key was there already, and stays");
+    }
+    Ok(Exit::Done)
+}
+
+fn found_or_not(found: bool) -> Exit {
+    if found { Exit::Done } else { Exit::NotFound }
+}
+
+fn value_of_file(path: &Path) -> Result<Bytes, Failure> {
+    let file = std::fs::File::open(path).map_err(|error| Failure::unreadable(path, &error))?;
+    value_of(file, &path.display().to_string())
+}
+
+/// Everything that a reader has, and not a byte more than a value can be.
+fn value_of(reader: impl Read, name: &str) -> Result<Bytes, Failure> {
+    let mut value = Vec::new();
+    reader
+        .take(VALUE_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut value)
+        .map_err(|error| Failure::usage(format!("cannot read {name}: {error}")))?;
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(Failure::usage(format!(
+            "{name} is longer than {VALUE_BYTES_MAX} bytes, the most that any cluster takes as one \
+             value"
+        ))
+        .advise("split it over several keys"));
+    }
+    Ok(value.into())
+}

@@ -1,0 +1,11 @@
+//! One module for each command, or family of commands.
+
+pub(crate) mod bench;
+pub(crate) mod bucket;
+pub(crate) mod cert;
+pub(crate) mod cluster;
+pub(crate) mod data;
+pub(crate) mod dev;
+pub(crate) mod import;
+pub(crate) mod many;
+pub(crate) mod serve;

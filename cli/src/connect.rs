@@ -1,0 +1,84 @@
+//! From flags and profile to a bucket in hand.
+
+use crate::args::{Common, Target};
+use crate::failure::Failure;
+use annulet::{Bucket, Client, Level, Profile, ReadOptions, Ttl, View, WriteOptions};
+use std::sync::Arc;
+
+/// A connected client, and what the flags say about its operations.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) bucket: Bucket,
+    pub(crate) bucket_name: String,
+    target: Target,
+    profile_level: Option<Level>,
+}
+
+/// A client for the profile that the flags name, or the one that is found without.
+pub(crate) async fn client(common: &Common) -> Result<Client, Failure> {
+    let profile = Profile::find(common.profile.as_deref())?;
+    Ok(Client::connect(profile).await?)
+}
+
+/// A client, and the bucket to work on.
+pub(crate) async fn session(common: &Common, target: &Target) -> Result<Session, Failure> {
+    let profile = Profile::find(common.profile.as_deref())?;
+    let named = target.bucket.clone().or_else(|| profile.bucket.clone());
+    let bucket_name = named.unwrap_or_else(|| DEFAULT_BUCKET.to_owned());
+    let profile_level = profile.level;
+    let client = Client::connect(profile).await?;
+    Ok(Session {
+        bucket: client.bucket(&bucket_name),
+        client,
+        bucket_name,
+        target: target.clone(),
+        profile_level,
+    })
+}
+
+impl Session {
+    /// Fails if the cluster has no such bucket, before anything is begun.
+    pub(crate) fn check_bucket(&self) -> Result<(), Failure> {
+        match self.client.view().bucket_named(&self.bucket_name) {
+            Some(_) => Ok(()),
+            None => Err(
+                Failure::usage(format!("no bucket is named {}", self.bucket_name))
+                    .advise("`annulet bucket list` lists them"),
+            ),
+        }
+    }
+
+    pub(crate) fn reading(&self) -> ReadOptions {
+        ReadOptions {
+            level: self.target.level,
+            timeout: self.target.timeout,
+        }
+    }
+
+    pub(crate) fn writing(&self, ttl: Option<Ttl>) -> WriteOptions {
+        WriteOptions {
+            level: self.target.level,
+            timeout: self.target.timeout,
+            ttl: ttl.unwrap_or_default(),
+        }
+    }
+
+    /// The level that operations have in the end, for reports.
+    pub(crate) fn level_in_effect(&self, writes: bool) -> Option<Level> {
+        let view: Arc<View> = self.client.view();
+        let bucket = view.bucket_named(&self.bucket_name)?;
+        let of_bucket = if writes {
+            bucket.write_level
+        } else {
+            bucket.read_level
+        };
+        Some(
+            self.target
+                .level
+                .or(self.profile_level)
+                .unwrap_or(of_bucket),
+        )
+    }
+}
+
+const DEFAULT_BUCKET: &str = "default";
