@@ -31,14 +31,15 @@ impl Budget {
     /// Takes a part, or `None` if there is no room. A part larger than the whole budget is given
     /// while nothing else is taken, so that nothing waits for ever.
     pub(crate) fn take(self: &Arc<Self>, amount: usize) -> Option<Share> {
-        self.claim(0, amount).then(|| Share {
+        let alone = |used: usize| used == 0;
+        self.claim(amount, alone).then(|| Share {
             budget: self.clone(),
             amount,
         })
     }
 
-    fn claim(&self, held: usize, more: usize) -> bool {
-        let fits = |used: usize| used <= held || used.saturating_add(more) <= self.most;
+    fn claim(&self, more: usize, exempt: impl Fn(usize) -> bool) -> bool {
+        let fits = |used: usize| exempt(used) || used.saturating_add(more) <= self.most;
         let claim = |used: usize| fits(used).then(|| used.saturating_add(more));
         let claimed = self
             .used
@@ -50,7 +51,7 @@ impl Budget {
 impl Share {
     /// Takes more of the same budget; `false` if there is no room, then nothing changes.
     pub(crate) fn grow(&mut self, more: usize) -> bool {
-        let grown = self.budget.claim(self.amount, more);
+        let grown = self.budget.claim(more, |_| false);
         if grown {
             self.amount += more;
         }

@@ -27,11 +27,13 @@ use crate::store::Engine;
 use annulet_protocol::message::{Answer, Load, Operation, Read, Refusal, RefusalKind, Write};
 use annulet_protocol::view::View;
 use annulet_replica::rules::{Moment, Replica};
-use crossbeam_channel::{Sender, bounded};
+use annulet_replica::store::StoreError;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use lobby::{Lobby, Rest};
 use readers::{ReadJob, Reader, Warmth};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use tokio::sync::{oneshot, watch};
@@ -59,24 +61,15 @@ struct Shared {
 /// The lanes.
 pub(crate) struct Pipeline {
     shared: Arc<Shared>,
-    writer: Sender<Work<WriteJob>>,
-    readers: Sender<Work<ReadJob>>,
+    writer: Queue<WriteJob>,
+    readers: Queue<ReadJob>,
     writes_queued: Arc<Budget>,
     write_bytes_queued: Arc<Budget>,
     reads_queued: Arc<Budget>,
     in_flight: Arc<Budget>,
     service_us: AtomicU32,
     warmth: Warmth,
-    stopping: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    reader_threads: usize,
-}
-
-/// What goes through a lane's queue.
-enum Work<J> {
-    Job(J),
-    /// The last thing a thread gets.
-    Stop,
 }
 
 /// Answers, and the memory that their values take until they are sent.
@@ -103,10 +96,8 @@ impl Pipeline {
             failed: AtomicBool::new(false),
             failure: watch::Sender::new(None),
         });
-        // A job has at least one operation, so the budgets bound the channels too; one more place
-        // for each thread's `Stop`.
-        let (writer, write_jobs) = bounded(limits.operations_queued + 1);
-        let (readers, read_jobs) = bounded(limits.operations_queued + limits.reader_threads);
+        let (writer, write_jobs) = Queue::new(limits.operations_queued);
+        let (readers, read_jobs) = Queue::new(limits.operations_queued);
         let mut threads = Vec::with_capacity(1 + limits.reader_threads);
         let spawn = |name: String| std::thread::Builder::new().name(name);
         let mut lane = Writer::new(shared.clone(), write_jobs);
@@ -125,9 +116,7 @@ impl Pipeline {
             in_flight: Budget::new(usize::MAX),
             service_us: AtomicU32::new(0),
             warmth: Warmth::default(),
-            stopping: AtomicBool::new(false),
             threads: Mutex::new(threads),
-            reader_threads: limits.reader_threads,
         })
     }
 
@@ -204,14 +193,8 @@ impl Pipeline {
 
     /// Ends the threads after what is queued, with a last sync. Blocks until they ended.
     pub(crate) fn stop(&self) {
-        if self.stopping.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        // A lane that failed has no receiver any more, and nothing to stop.
-        let _ = self.writer.send(Work::Stop);
-        for _ in 0..self.reader_threads {
-            let _ = self.readers.send(Work::Stop);
-        }
+        self.writer.close();
+        self.readers.close();
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for thread in threads.drain(..) {
             let name = thread.thread().name().unwrap_or_default().to_owned();
@@ -227,9 +210,6 @@ impl Pipeline {
             return Submitted::Nothing;
         }
         self.shared.parts.metrics.writes.inc_by(writes.len() as u64);
-        if self.stopping.load(Ordering::Acquire) {
-            return Submitted::Refused(stopping());
-        }
         let bytes = writes
             .iter()
             .map(|write| write.key.len() + write.record.value.len())
@@ -246,10 +226,11 @@ impl Pipeline {
             bytes,
             deadline,
             reply,
-            _shares: shares,
+            shares,
         };
-        // A lane without a receiver dropped `reply`, which the receiving end tells.
-        let _ = self.writer.try_send(Work::Job(job));
+        if !self.writer.send(job) {
+            return Submitted::Refused(stopping());
+        }
         Submitted::Pending(answers)
     }
 
@@ -272,9 +253,6 @@ impl Pipeline {
         let found = match self.warmth.try_memory(&self.shared, epoch, &reads) {
             Some(found) => found,
             None => {
-                if self.stopping.load(Ordering::Acquire) {
-                    return Ok((refuse_all(count, &stopping()), None));
-                }
                 let Some(place) = self.reads_queued.take(count) else {
                     return Ok((refuse_all(count, &self.overloaded("reads")), None));
                 };
@@ -284,9 +262,11 @@ impl Pipeline {
                     reads,
                     deadline,
                     reply,
-                    _place: place,
+                    place,
                 };
-                let _ = self.readers.try_send(Work::Job(job));
+                if !self.readers.send(job) {
+                    return Ok((refuse_all(count, &stopping()), None));
+                }
                 let found = found.await.map_err(|_| Failed)?;
                 share = found.share;
                 found.read
@@ -410,16 +390,47 @@ impl Split {
     }
 }
 
-/// A panic of a lane is a mistake of ours; it must not leave a server that takes work and never
-/// answers it.
-struct FailOnPanic(Arc<Shared>);
+/// The jobs of a lane. What was sent is done, or dropped if the store failed: nothing is left in a
+/// queue that nobody reads.
+struct Queue<J>(RwLock<Option<Sender<J>>>);
 
-impl Drop for FailOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0
-                .fail("a thread of the pipeline panicked; this is a bug".into());
-        }
+impl<J> Queue<J> {
+    /// A queue of at most `most` jobs. A job has at least one operation, so the lane's budget of
+    /// operations is the bound that refuses.
+    fn new(most: usize) -> (Self, Receiver<J>) {
+        let (sender, receiver) = bounded(most);
+        (Self(RwLock::new(Some(sender))), receiver)
+    }
+
+    /// Queues a job; `false`: the lane ends.
+    fn send(&self, job: J) -> bool {
+        let sender = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        sender
+            .as_ref()
+            .is_some_and(|sender| sender.try_send(job).is_ok())
+    }
+
+    /// Lets the lane end after what is queued.
+    fn close(&self) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+}
+
+/// Works in a lane until its queue is closed. If the store fails, nothing is answered from then on,
+/// and whoever waits for an answer learns that there is none.
+fn run_lane<J>(shared: &Shared, jobs: &Receiver<J>, work: impl FnOnce() -> Result<(), StoreError>) {
+    // A panic is a mistake of ours; it must not leave a server that takes work and never answers.
+    let why = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "a thread of the pipeline panicked; this is a bug".into(),
+    };
+    shared.fail(why);
+    while let Ok(job) = jobs.recv() {
+        drop(job);
     }
 }
 

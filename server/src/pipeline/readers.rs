@@ -1,6 +1,6 @@
 //! The read lane: from memory on the caller's task, else by a small pool of threads.
 
-use super::{FailOnPanic, Shared, Work, refuse_all, too_late};
+use super::{Shared, refuse_all, run_lane, too_late};
 use crate::budget::Share;
 use crate::clock;
 use crate::store::wrap::{Counted, InMemory};
@@ -22,7 +22,7 @@ pub(super) struct ReadJob {
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Found>,
     /// Its places in the queue, held until it is answered.
-    pub(super) _place: Share,
+    pub(super) place: Share,
 }
 
 /// What a thread found.
@@ -34,23 +34,27 @@ pub(super) struct Found {
 /// One thread of the pool.
 pub(super) struct Reader {
     shared: Arc<Shared>,
-    jobs: Receiver<Work<ReadJob>>,
+    jobs: Receiver<ReadJob>,
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, jobs: Receiver<Work<ReadJob>>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, jobs: Receiver<ReadJob>) -> Self {
         Self { shared, jobs }
     }
 
-    /// Works until told to stop. Each request is read by itself: requests are batches already, and
-    /// a short one must not wait for the disk on behalf of a long one.
+    /// Works until the queue is closed. Each request is read by itself: requests are batches
+    /// already, and a short one must not wait for the disk on behalf of a long one.
     pub(super) fn run(&self) {
-        let _guard = FailOnPanic(self.shared.clone());
-        while let Ok(Work::Job(job)) = self.jobs.recv() {
-            let found = self.read(&job);
-            // Whoever gave up waiting needs no answer.
-            let _ = job.reply.send(found);
-        }
+        run_lane(&self.shared, &self.jobs, || {
+            while let Ok(job) = self.jobs.recv() {
+                let found = self.read(&job);
+                // Whoever has an answer finds the places free again.
+                drop(job.place);
+                // Whoever gave up waiting needs no answer.
+                let _ = job.reply.send(found);
+            }
+            Ok(())
+        });
     }
 
     fn read(&self, job: &ReadJob) -> Found {

@@ -1,6 +1,6 @@
 //! The write lane: one thread, so that a batch is decided on what the batch before it left.
 
-use super::{FailOnPanic, Shared, Work, refuse_all, too_late};
+use super::{Shared, refuse_all, run_lane, too_late};
 use crate::budget::Share;
 use crate::clock;
 use crate::store::wrap::Plain;
@@ -26,19 +26,30 @@ pub(super) struct WriteJob {
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Vec<Answer>>,
     /// Its places in the queue, held until it is answered.
-    pub(super) _shares: [Share; 2],
+    pub(super) shares: [Share; 2],
+}
+
+impl WriteJob {
+    /// Gives it its part of the answers.
+    fn answer(self, answers: &mut impl Iterator<Item = Answer>) {
+        let answers = answers.take(self.writes.len()).collect();
+        // Whoever has an answer finds the places free again.
+        drop((self.writes, self.shares));
+        // Whoever gave up waiting needs no answer.
+        let _ = self.reply.send(answers);
+    }
 }
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    jobs: Receiver<Work<WriteJob>>,
+    jobs: Receiver<WriteJob>,
     /// Since when something is written and not synced.
     unsynced: Option<Instant>,
     stop: bool,
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, jobs: Receiver<Work<WriteJob>>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, jobs: Receiver<WriteJob>) -> Self {
         Self {
             shared,
             jobs,
@@ -47,15 +58,15 @@ impl Writer {
         }
     }
 
-    /// Works until told to stop, or until the store fails.
+    /// Works until the queue is closed or the store fails.
     pub(super) fn run(&mut self) {
-        let guard = FailOnPanic(self.shared.clone());
-        while !self.stop {
-            if let Err(error) = self.round() {
-                guard.0.fail(error.to_string());
-                return;
+        let (shared, jobs) = (self.shared.clone(), self.jobs.clone());
+        run_lane(&shared, &jobs, || {
+            while !self.stop {
+                self.round()?;
             }
-        }
+            Ok(())
+        });
     }
 
     /// Takes what is queued, writes it, and answers it.
@@ -65,8 +76,8 @@ impl Writer {
         let now = clock::now();
         let (late, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|j| now >= j.deadline);
         for job in late {
-            let answers = refuse_all(job.writes.len(), &too_late());
-            let _ = job.reply.send(answers);
+            let refusals = refuse_all(job.writes.len(), &too_late());
+            job.answer(&mut refusals.into_iter());
         }
         if !jobs.is_empty() {
             self.write(jobs)?;
@@ -86,24 +97,19 @@ impl Writer {
             Some(since) => self.jobs.recv_deadline(since + ASYNC_SYNC),
             None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
-        let (mut operations, mut bytes) = (0, 0);
         let mut next = match first {
-            Ok(work) => Some(work),
+            Ok(job) => Some(job),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Work::Stop),
-        };
-        while let Some(work) = next {
-            match work {
-                Work::Stop => {
-                    self.stop = true;
-                    return;
-                }
-                Work::Job(job) => {
-                    operations += job.writes.len();
-                    bytes += job.bytes;
-                    jobs.push(job);
-                }
+            Err(RecvTimeoutError::Disconnected) => {
+                self.stop = true;
+                None
             }
+        };
+        let (mut operations, mut bytes) = (0, 0);
+        while let Some(job) = next {
+            operations += job.writes.len();
+            bytes += job.bytes;
+            jobs.push(job);
             let full = operations >= BATCH_OPERATIONS_MAX || bytes >= BATCH_BYTES_MAX;
             next = if full {
                 None
