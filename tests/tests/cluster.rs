@@ -14,11 +14,17 @@ use tokio::time::timeout;
 const SLACK: Duration = Duration::from_millis(250);
 
 fn at(level: Level) -> ReadOptions {
-    ReadOptions { level: Some(level), timeout: None }
+    ReadOptions {
+        level: Some(level),
+        timeout: None,
+    }
 }
 
 fn level(level: Level) -> WriteOptions {
-    WriteOptions { level: Some(level), ..WriteOptions::default() }
+    WriteOptions {
+        level: Some(level),
+        ..WriteOptions::default()
+    }
 }
 
 /// Waits until `done` says so.
@@ -28,7 +34,9 @@ async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} in time"));
+    timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("{what} in time"));
 }
 
 /// Writers that put one key after the other at quorum and remember what was acknowledged.
@@ -62,7 +70,11 @@ impl Load {
                 kept
             });
         }
-        Self { stop, acknowledged, writers: set }
+        Self {
+            stop,
+            acknowledged,
+            writers: set,
+        }
     }
 
     /// Waits for so many more acknowledgements.
@@ -76,7 +88,12 @@ impl Load {
 
     async fn stop(self) -> Vec<(String, Bytes)> {
         self.stop.store(true, Ordering::Relaxed);
-        self.writers.join_all().await.into_iter().flatten().collect()
+        self.writers
+            .join_all()
+            .await
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 
@@ -85,7 +102,11 @@ async fn all_there(client: &Client, kept: &[(String, Bytes)], options: &ReadOpti
     let found = client.bucket("default").multi_get_with(keys, options).await;
     for ((key, value), entry) in kept.iter().zip(found) {
         let entry = entry.unwrap_or_else(|error| panic!("{key}: {error}"));
-        assert_eq!(entry.map(|entry| entry.value).as_ref(), Some(value), "{key}");
+        assert_eq!(
+            entry.map(|entry| entry.value).as_ref(),
+            Some(value),
+            "{key}"
+        );
     }
 }
 
@@ -127,29 +148,46 @@ async fn deadlines_hold_while_servers_are_stopped() {
     bucket.put("k", "v").await.unwrap();
     cluster.signal(0, "STOP");
     let limit = Duration::from_millis(500);
+    let writes = WriteOptions {
+        timeout: Some(limit),
+        ..WriteOptions::default()
+    };
+    let reads = ReadOptions {
+        timeout: Some(limit),
+        ..ReadOptions::default()
+    };
     for round in 0..20 {
-        let put = bucket.put_with(format!("k{round}"), "v", &WriteOptions {
-            timeout: Some(limit),
-            ..WriteOptions::default()
-        });
-        timeout(limit + SLACK, put).await.expect("in time").expect("two of three are enough");
-        let get = bucket.get_with("k", &ReadOptions { timeout: Some(limit), level: None });
-        let entry = timeout(limit + SLACK, get).await.expect("in time").expect("two of three");
+        let key = format!("k{round}");
+        let put = timeout(limit + SLACK, bucket.put_with(key, "v", &writes)).await;
+        put.expect("in time").expect("two of three are enough");
+        let entry = timeout(limit + SLACK, bucket.get_with("k", &reads)).await;
+        let entry = entry.expect("in time").expect("two of three are enough");
         assert_eq!(entry.unwrap().value, "v");
     }
-    let all = WriteOptions { timeout: Some(limit), ..level(Level::All) };
-    let error = timeout(limit + SLACK, bucket.put_with("k", "w", &all)).await.expect("in time");
+    let all = WriteOptions {
+        timeout: Some(limit),
+        ..level(Level::All)
+    };
+    let error = timeout(limit + SLACK, bucket.put_with("k", "w", &all))
+        .await
+        .expect("in time");
     let error = error.unwrap_err();
-    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Some(Outcome::Unknown)));
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (ErrorKind::Timeout, Some(Outcome::Unknown))
+    );
     cluster.signal(1, "STOP");
     for _ in 0..3 {
-        let get = bucket.get_with("k", &ReadOptions { timeout: Some(limit), level: None });
-        let error = timeout(limit + SLACK, get).await.expect("in time").unwrap_err();
+        let get = timeout(limit + SLACK, bucket.get_with("k", &reads)).await;
+        let error = get.expect("in time").unwrap_err();
         assert!(error.is_retryable(), "{error}");
     }
     cluster.signal(0, "CONT");
     cluster.signal(1, "CONT");
-    until("the cluster answers again", async || bucket.get("k").await.is_ok()).await;
+    until("the cluster answers again", async || {
+        bucket.get("k").await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,7 +204,10 @@ async fn a_write_is_not_applied_when_no_server_can_be_reached() {
     for node in 0..3 {
         cluster.restart(node).await;
     }
-    until("the cluster answers again", async || bucket.get("k").await.is_ok()).await;
+    until("the cluster answers again", async || {
+        bucket.get("k").await.is_ok()
+    })
+    .await;
     assert_eq!(bucket.get("k").await.unwrap(), None);
 }
 
@@ -175,16 +216,31 @@ async fn a_server_that_was_away_is_repaired_by_reads() {
     let mut cluster = Cluster::start(3).await;
     let client = cluster.client().await;
     let bucket = client.bucket("default");
-    bucket.put_with("k", "old", &level(Level::All)).await.unwrap();
-    assert!(cluster.stop(2), "a graceful stop ends well: {}", cluster.log(2));
+    bucket
+        .put_with("k", "old", &level(Level::All))
+        .await
+        .unwrap();
+    assert!(
+        cluster.stop(2),
+        "a graceful stop ends well: {}",
+        cluster.log(2)
+    );
     bucket.put("k", "new").await.unwrap();
     cluster.restart(2).await;
-    let entry = bucket.get_with("k", &at(Level::All)).await.unwrap().unwrap();
+    let entry = bucket
+        .get_with("k", &at(Level::All))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(entry.value, "new");
     assert!(client.statistics().repairs > 0, "{:?}", client.statistics());
     cluster.kill(0);
     cluster.kill(1);
-    let entry = bucket.get_with("k", &at(Level::One)).await.unwrap().unwrap();
+    let entry = bucket
+        .get_with("k", &at(Level::One))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(entry.value, "new");
     let error = bucket.get("k").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -196,23 +252,42 @@ async fn values_of_every_size_come_back_as_they_were() {
     let client = cluster.client().await;
     let bucket = client.bucket("default");
     for length in [0, 1, 4_096, 4_097, 65_536, 65_537, 1 << 20, 16 << 20] {
-        let value: Bytes = (0..length).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>().into();
+        let value: Bytes = (0..length)
+            .map(|i| (i * 31 % 251) as u8)
+            .collect::<Vec<_>>()
+            .into();
         let key = format!("size/{length}");
-        bucket.put(&key, value.clone()).await.unwrap_or_else(|e| panic!("{length}: {e}"));
-        let entry = bucket.get(&key).await.unwrap_or_else(|e| panic!("{length}: {e}"));
+        bucket
+            .put(&key, value.clone())
+            .await
+            .unwrap_or_else(|e| panic!("{length}: {e}"));
+        let entry = bucket
+            .get(&key)
+            .await
+            .unwrap_or_else(|e| panic!("{length}: {e}"));
         assert!(entry.is_some_and(|entry| entry.value == value), "{length}");
         assert!(bucket.exists(&key).await.unwrap());
     }
     let error = bucket.put("k", vec![0; (16 << 20) + 1]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert_eq!(error.outcome(), Some(Outcome::NotApplied));
-    assert_eq!(bucket.put("", "v").await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(
+        bucket.put("", "v").await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
     let long = vec![b'k'; 4_097];
-    assert_eq!(bucket.get(&long).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(
+        bucket.get(&long).await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
     bucket.put(&long[..4_096], "v").await.unwrap();
     let many = (0..64).map(|n| Bytes::from(format!("size/{}", [4_097, 1 << 20][n % 2])));
     let found = bucket.multi_get(many).await;
-    assert!(found.iter().all(|entry| entry.as_ref().is_ok_and(Option::is_some)));
+    assert!(
+        found
+            .iter()
+            .all(|entry| entry.as_ref().is_ok_and(Option::is_some))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -223,13 +298,28 @@ async fn many_calls_share_requests_and_connections() {
     let entries = (0..5_000).map(|n| (Bytes::from(format!("m{n}")), Bytes::from("v")));
     assert!(bucket.multi_put(entries).await.iter().all(Result::is_ok));
     let keys = || (0..5_000).map(|n| Bytes::from(format!("m{n}")));
-    assert!(bucket.multi_get(keys()).await.iter().all(|e| matches!(e, Ok(Some(_)))));
-    assert!(bucket.multi_delete(keys().step_by(2)).await.iter().all(Result::is_ok));
+    assert!(
+        bucket
+            .multi_get(keys())
+            .await
+            .iter()
+            .all(|e| matches!(e, Ok(Some(_))))
+    );
+    assert!(
+        bucket
+            .multi_delete(keys().step_by(2))
+            .await
+            .iter()
+            .all(Result::is_ok)
+    );
     let found = bucket.multi_get(keys()).await;
     let live = found.iter().map(|entry| entry.as_ref().unwrap().is_some());
     assert!(live.enumerate().all(|(n, live)| live == (n % 2 == 1)));
     let statistics = client.statistics();
-    assert!(statistics.requests * 8 < statistics.messages, "{statistics:?}");
+    assert!(
+        statistics.requests * 8 < statistics.messages,
+        "{statistics:?}"
+    );
     assert!(statistics.connections <= 9, "{statistics:?}");
     assert_eq!(statistics.errors, 0, "{statistics:?}");
 }
@@ -237,10 +327,15 @@ async fn many_calls_share_requests_and_connections() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_are_closed_and_resumed() {
     let cluster = Cluster::start(1).await;
-    let client = cluster.client_with(|config| config.idle_after = Duration::from_secs(1)).await;
+    let client = cluster
+        .client_with(|config| config.idle_after = Duration::from_secs(1))
+        .await;
     let bucket = client.bucket("default");
     bucket.put("k", "v").await.unwrap();
-    until("the connection is closed", async || client.statistics().connections_closed > 0).await;
+    until("the connection is closed", async || {
+        client.statistics().connections_closed > 0
+    })
+    .await;
     assert_eq!(bucket.get("k").await.unwrap().unwrap().value, "v");
     bucket.put("k", "w").await.unwrap();
     let statistics = client.statistics();
@@ -275,7 +370,13 @@ async fn a_client_of_another_authority_is_told_so() {
     profile.ca = other.profile().ca;
     let error = Client::connect(profile).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error}");
-    cluster.client().await.bucket("default").put("k", "v").await.unwrap();
+    cluster
+        .client()
+        .await
+        .bucket("default")
+        .put("k", "v")
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -285,11 +386,18 @@ async fn buckets_and_levels_that_cannot_be_are_refused() {
     let error = client.bucket("nowhere").get("k").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     let three = Level::Explicit { read: 1, write: 3 };
-    let error = client.bucket("default").put_with("k", "v", &level(three)).await.unwrap_err();
+    let error = client
+        .bucket("default")
+        .put_with("k", "v", &level(three))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     for name in ["async", "single"] {
         let bucket = client.bucket(name);
-        bucket.put_with("k", name, &level(Level::All)).await.unwrap();
+        bucket
+            .put_with("k", name, &level(Level::All))
+            .await
+            .unwrap();
         assert_eq!(bucket.get("k").await.unwrap().unwrap().value, name);
     }
     client.close().await;
@@ -302,11 +410,18 @@ async fn the_example_of_sessions_runs() {
     let cluster = Cluster::start(3).await;
     let profile = cluster.folder().join("profile.toml");
     let program = binary().with_file_name("annulet-example-sessions");
-    let output = std::process::Command::new(program).env("ANNULET_PROFILE", profile).output();
+    let output = std::process::Command::new(program)
+        .env("ANNULET_PROFILE", profile)
+        .output();
     let output = output.expect("`make test-cluster` builds the examples");
     let said = String::from_utf8_lossy(&output.stdout);
     let expected = "signed in as {\"user\":\"ada\"}\n\
                     known to the nearest replica: true\n\
                     after logout: None\n";
-    assert_eq!(said, expected, "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        said,
+        expected,
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

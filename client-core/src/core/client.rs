@@ -214,7 +214,7 @@ impl Core {
         self.peers
             .note_answer(node, now.mono_ms, round_trip_us, load);
         // The server read its clock about half a round trip ago.
-        let server_ms = time_ms + round_trip_us / 2_000;
+        let server_ms = time_ms.saturating_add(round_trip_us / 2_000);
         self.clock.note_server(node, server_ms, now.wall_ms);
     }
 

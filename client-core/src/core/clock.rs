@@ -28,7 +28,8 @@ pub struct ClientClock {
 impl ClientClock {
     /// Notes a server's time, as of when its reply came in.
     pub fn note_server(&mut self, node: NodeId, server_ms: u64, wall_ms: u64) {
-        let difference = server_ms as i64 - wall_ms as i64;
+        // Times come over the network: any number may be one.
+        let difference = (server_ms as i64).saturating_sub(wall_ms as i64);
         if self.differences.insert(node, difference) == Some(difference) {
             return;
         }
@@ -36,6 +37,9 @@ impl ClientClock {
         all.sort_unstable();
         // The lower of the two in the middle: of one or two servers neither can be outvoted.
         self.correction_ms = all[(all.len() - 1) / 2];
+        // Before the first servers answered, stamps came from a clock that nobody had set right.
+        // They must not lead it for as long as it was off: servers would take nothing until then.
+        self.hybrid.rewind(self.corrected_ms(wall_ms), AHEAD_MS_MAX);
     }
 
     /// Forgets servers that are no longer members.

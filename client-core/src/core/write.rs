@@ -10,7 +10,7 @@ use super::attempts::{
     OwnerState, Owners, Verdict, failure_error, judge_failure, judge_refusal, refusal_error,
 };
 use super::client::{Core, Now, Start};
-use super::{Attempt, Coordinator, Effect, Effects, Response, Send};
+use super::{Attempt, Coordinator, Effect, Effects, Response, Send, SendFailure};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Answer, Operation, Source, Write, Written};
@@ -203,6 +203,18 @@ impl WriteOperation {
             Outcome::NotApplied
         };
         effects.push(Effect::Complete(Err(error.with_outcome(outcome))));
+        // What was said of the outcome must stay true: nothing more is sent.
+        self.owners.restart([]);
+    }
+}
+
+/// Whether a message without an answer may have been acted upon.
+fn may_have_arrived(failure: &SendFailure) -> bool {
+    match failure {
+        SendFailure::NotSent(_) => false,
+        SendFailure::Unanswered(_) => true,
+        // A fault of the server's own may have come after the work.
+        SendFailure::Rejected(error, _) => error.kind() == ErrorKind::Internal,
     }
 }
 
@@ -210,11 +222,11 @@ impl Coordinator for WriteOperation {
     type Done = WriteDone;
 
     fn next_wake_ms(&self) -> Option<u64> {
-        let retry = self.owners.next_wake_ms();
-        match self.completed {
-            true => retry,
-            false => Some(retry.unwrap_or(u64::MAX).min(self.start.deadline_ms)),
+        if self.is_finished() {
+            return None;
         }
+        let retry = self.owners.next_wake_ms();
+        Some(retry.unwrap_or(u64::MAX).min(self.start.deadline_ms))
     }
 
     fn is_finished(&self) -> bool {
@@ -265,7 +277,7 @@ impl Coordinator for WriteOperation {
                 self.owners.set(node, OwnerState::Lost);
             }
             Err(failure) => {
-                self.uncertain |= matches!(failure, super::SendFailure::Unanswered(_));
+                self.uncertain |= may_have_arrived(&failure);
                 self.error = Some(failure_error(node, &failure));
                 let verdict = judge_failure(&failure);
                 self.owners.failed(
@@ -291,6 +303,7 @@ impl Coordinator for WriteOperation {
         if !self.start.move_to(view, core.home()) {
             let why = format!("bucket `{}` was deleted", self.start.bucket.name);
             self.fail(Error::new(ErrorKind::InvalidInput, why), &mut effects);
+            self.owners.restart([]);
             return effects;
         }
         let owners = self.start.owners();
@@ -298,8 +311,8 @@ impl Coordinator for WriteOperation {
         match self.start.quorum(Side::Write, &owners) {
             Ok(quorum) => self.quorum = quorum,
             Err(error) => {
-                self.owners.restart([]);
                 self.fail(error, &mut effects);
+                self.owners.restart([]);
                 return effects;
             }
         }

@@ -14,7 +14,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::{AlertDescription, ClientConfig, HandshakeKind};
+use rustls::{ClientConfig, HandshakeKind};
 use rustls_pki_types::ServerName;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,28 +170,31 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
 /// Whether one side does not accept the other's certificate. With TLS 1.3 a server refuses a
 /// client's only after the client thinks that it is connected, so this may come with any request.
 fn is_certificate_trouble(error: &(dyn std::error::Error + 'static)) -> bool {
+    /// Alerts that speak of a certificate, as rustls prints them: HTTP/2 hands its transport's
+    /// errors on as text alone.
+    const ALERTS: [&str; 8] = [
+        "UnknownCA",
+        "BadCertificate",
+        "CertificateUnknown",
+        "CertificateExpired",
+        "CertificateRequired",
+        "UnsupportedCertificate",
+        "AccessDenied",
+        "DecryptError",
+    ];
     std::iter::successors(Some(error), |error| error.source()).any(|error| {
         let io = error
             .downcast_ref::<std::io::Error>()
             .and_then(std::io::Error::get_ref);
         let tls = io.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        let tls = tls.or_else(|| error.downcast_ref());
-        matches!(
-            tls,
-            Some(
-                rustls::Error::InvalidCertificate(_)
-                    | rustls::Error::AlertReceived(
-                        AlertDescription::UnknownCA
-                            | AlertDescription::BadCertificate
-                            | AlertDescription::CertificateUnknown
-                            | AlertDescription::CertificateExpired
-                            | AlertDescription::CertificateRequired
-                            | AlertDescription::UnsupportedCertificate
-                            | AlertDescription::AccessDenied
-                            | AlertDescription::DecryptError
-                    )
-            )
-        )
+        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        let text = error.to_string();
+        let alert = text
+            .split_once("received fatal alert: ")
+            .map(|(_, alert)| alert);
+        alert.is_some_and(|alert| ALERTS.contains(&alert.trim_end()))
     })
 }
 
