@@ -26,6 +26,8 @@ pub(crate) struct Outcome {
     pub(crate) latencies: Histogram<u64>,
     pub(crate) errors: u64,
     pub(crate) first_error: Option<String>,
+    /// From the begin of measuring to the end of the last operation.
+    pub(crate) elapsed: Duration,
 }
 
 /// Stores every key once.
@@ -33,14 +35,18 @@ pub(crate) async fn store_keys<C: Connection>(
     connections: &[C],
     plan: &Plan,
 ) -> Result<(), String> {
+    let values = Values::new(plan.value_size);
     let mut callers = JoinSet::new();
     for caller in 0..LOADERS {
         let mut connection = connections[caller % connections.len()].clone();
-        let plan = *plan;
+        let values = values.clone();
+        let mut random = ChaCha8Rng::seed_from_u64(caller as u64);
+        let numbers = (caller as u32..plan.keys).step_by(LOADERS);
         callers.spawn(async move {
-            let value = value(&plan, caller);
-            for number in (caller as u32..plan.keys).step_by(LOADERS) {
-                connection.put(key(number), value.clone()).await?;
+            for number in numbers {
+                connection
+                    .put(key(number), values.next(&mut random))
+                    .await?;
             }
             Ok::<(), String>(())
         });
@@ -57,70 +63,92 @@ pub(crate) async fn measure<C: Connection>(
     connections: &[C],
     plan: &Plan,
 ) -> Result<Outcome, String> {
-    let start = clock::now() + WARM_UP;
-    let window = (start, start + plan.measured);
+    let values = Values::new(plan.value_size);
+    let from = clock::now() + WARM_UP;
+    let end = from + plan.measured;
     let mut callers = JoinSet::new();
-    for caller in 0..plan.callers {
-        let connection = connections[caller % connections.len()].clone();
-        callers.spawn(call(connection, *plan, caller, window));
+    for number in 0..plan.callers {
+        let caller = Caller {
+            connection: connections[number % connections.len()].clone(),
+            plan: *plan,
+            values: values.clone(),
+            random: ChaCha8Rng::seed_from_u64(number as u64),
+            from,
+            end,
+        };
+        callers.spawn(caller.run());
     }
     let mut total = Outcome::new()?;
     while let Some(ended) = callers.join_next().await {
         total.add(ended.map_err(|error| error.to_string())??)?;
     }
+    total.elapsed = clock::now().max(end) - from;
     Ok(total)
 }
 
-/// One caller: the next operation begins when the last one has ended. What ends in the window
-/// counts.
-async fn call<C: Connection>(
-    mut connection: C,
+/// One caller: the next operation begins when the last one has ended. What begins between
+/// `from` and `end` counts, however long it takes.
+struct Caller<C> {
+    connection: C,
     plan: Plan,
-    caller: usize,
-    (start, end): (Instant, Instant),
-) -> Result<Outcome, String> {
-    let mut random = ChaCha8Rng::seed_from_u64(caller as u64);
-    let value = value(&plan, caller);
-    let mut outcome = Outcome::new()?;
-    let mut before = clock::now();
-    while before < end {
-        let key = key(random.random_range(0..plan.keys));
-        let answer = match plan.workload {
-            Workload::Put => connection.put(key, value.clone()).await,
-            Workload::Get => connection.get(key).await.and_then(|length| {
-                (length == Some(plan.value_size))
-                    .then_some(())
-                    .ok_or_else(|| format!("a value of {length:?} bytes"))
-            }),
-        };
-        let after = clock::now();
-        if after >= start && after < end {
-            outcome.record(answer, after - before);
+    values: Values,
+    random: ChaCha8Rng,
+    from: Instant,
+    end: Instant,
+}
+
+impl<C: Connection> Caller<C> {
+    async fn run(mut self) -> Result<Outcome, String> {
+        let mut outcome = Outcome::new()?;
+        loop {
+            let began = clock::now();
+            if began >= self.end {
+                return Ok(outcome);
+            }
+            let answer = self.operate().await;
+            if began >= self.from {
+                outcome.record(answer, clock::now() - began)?;
+            }
         }
-        before = after;
     }
-    Ok(outcome)
+
+    async fn operate(&mut self) -> Result<(), String> {
+        let key = key(self.random.random_range(0..self.plan.keys));
+        match self.plan.workload {
+            Workload::Put => {
+                let value = self.values.next(&mut self.random);
+                self.connection.put(key, value).await
+            }
+            Workload::Get => match self.connection.get(key).await? {
+                Some(length) if length == self.plan.value_size => Ok(()),
+                length => Err(format!("a value of {length:?} bytes was read")),
+            },
+        }
+    }
 }
 
 impl Outcome {
     fn new() -> Result<Self, String> {
         Ok(Self {
-            latencies: Histogram::new_with_bounds(1, LATENCY_NANOS_MAX, SIGNIFICANT_DIGITS)
-                .map_err(|error| error.to_string())?,
+            latencies: Histogram::new(SIGNIFICANT_DIGITS).map_err(|error| error.to_string())?,
             errors: 0,
             first_error: None,
+            elapsed: Duration::ZERO,
         })
     }
 
-    fn record(&mut self, answer: Result<(), String>, latency: Duration) {
+    fn record(&mut self, answer: Result<(), String>, latency: Duration) -> Result<(), String> {
         match answer {
             Ok(()) => {
                 let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-                self.latencies.saturating_record(nanos);
+                // Not `saturating_record`, which cuts off instead of growing.
+                let recorded = self.latencies.record(nanos.max(1));
+                recorded.map_err(|error| error.to_string())
             }
             Err(error) => {
                 self.errors += 1;
                 self.first_error.get_or_insert(error);
+                Ok(())
             }
         }
     }
@@ -135,20 +163,36 @@ impl Outcome {
     }
 }
 
-fn key(number: u32) -> Bytes {
-    Bytes::from(format!("bench-{number:010}"))
+/// Values to write, cut out of random bytes, so that storing them is no easier than real ones.
+#[derive(Clone)]
+struct Values {
+    pool: Bytes,
+    size: usize,
 }
 
-/// Bytes that do not compress, the same for all operations of a caller.
-fn value(plan: &Plan, caller: usize) -> Bytes {
-    let mut bytes = vec![0; plan.value_size];
-    ChaCha8Rng::seed_from_u64(caller as u64).fill_bytes(&mut bytes);
-    Bytes::from(bytes)
+impl Values {
+    fn new(size: usize) -> Self {
+        let mut pool = vec![0; size + POOL_BYTES];
+        ChaCha8Rng::seed_from_u64(0).fill_bytes(&mut pool);
+        Self {
+            pool: pool.into(),
+            size,
+        }
+    }
+
+    fn next(&self, random: &mut impl Rng) -> Bytes {
+        let at = random.random_range(0..=POOL_BYTES);
+        self.pool.slice(at..at + self.size)
+    }
+}
+
+fn key(number: u32) -> Bytes {
+    Bytes::from(format!("bench-{number:012}"))
 }
 
 /// Callers that store the keys.
 const LOADERS: usize = 256;
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Longer than any operation may take.
-const LATENCY_NANOS_MAX: u64 = 60_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
+/// Random bytes beyond one value: so many different values there are.
+const POOL_BYTES: usize = 64 << 10;

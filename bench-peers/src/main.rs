@@ -116,6 +116,7 @@ fn report(args: &Args, outcome: &Outcome) -> Value {
         (nanos as f64 / 100.0).round() / 10.0
     };
     let operations = latencies.len();
+    let seconds = outcome.elapsed.as_secs_f64();
     json!({
         "peer": args.peer.name(),
         "workload": args.workload.name(),
@@ -123,10 +124,11 @@ fn report(args: &Args, outcome: &Outcome) -> Value {
         "concurrency": args.concurrency,
         "connections": args.connections,
         "value_size": args.value_size,
-        "seconds": args.seconds,
+        "keys": args.keys,
+        "seconds": seconds,
         "operations": operations,
         "errors": outcome.errors,
-        "ops_per_second": (operations as f64 / f64::from(args.seconds)).round(),
+        "ops_per_second": (operations as f64 / seconds * 10.0).round() / 10.0,
         "p50_us": micros(0.5),
         "p99_us": micros(0.99),
         "p999_us": micros(0.999),
