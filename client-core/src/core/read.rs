@@ -2,15 +2,16 @@
 //!
 //! A read asks as many of the best replicas as its level needs, and another one for each that
 //! fails or is slow. The newest answer wins. If answers differ, the newest record is written back
-//! until every later read at the same level must see it, and only then the read returns: that is
-//! what makes quorum reads monotonic (hazard: read repair is not an optimisation). A read at level
-//! `one` returns at once; a sample of them looks at the other owners afterwards.
+//! to the owners that showed an older one, and the read returns once so many hold it that every
+//! later read at the same level must see it: that is what makes quorum reads monotonic (hazard:
+//! read repair is not an optimisation). A read at level `one` returns at once; a sample of them
+//! looks at the other owners afterwards.
 //!
 //! | phase | what is outstanding |
 //! |---|---|
 //! | ask | reads at the owners |
 //! | fetch | a full read at an owner that showed the newest head |
-//! | repair | the newest record, at owners that have not shown it |
+//! | repair | the newest record, at owners that have not shown it; goes on after the result |
 
 use super::attempts::{
     OwnerState, Owners, Verdict, failure_error, judge_failure, judge_refusal, refusal_error,
@@ -68,6 +69,10 @@ pub struct ReadOperation {
     newest: Option<Record>,
     /// Owners that hold the newest record.
     holders: Nodes,
+    /// Owners that showed an older one: each is sent the newest, also when the read is over.
+    stale: Nodes,
+    /// Owners whose answers were damaged: they count for nothing.
+    barred: Nodes,
     /// How many must hold it before the read is over.
     hold: Quorum,
     error: Option<Error>,
@@ -84,7 +89,7 @@ impl ReadOperation {
         let owners = start.owners();
         let quorum = start.quorum(Side::Read, &owners)?;
         Ok(Self {
-            hold: quorum.blocking(),
+            hold: hold(&start, &quorum),
             order: owners.all().collect(),
             owners: Owners::new(owners.all()),
             quorum,
@@ -94,6 +99,8 @@ impl ReadOperation {
             seen: Vec::new(),
             newest: None,
             holders: Nodes::new(),
+            stale: Nodes::new(),
+            barred: Nodes::new(),
             error: None,
             wanted_epoch: 0,
             completed: false,
@@ -128,7 +135,7 @@ impl ReadOperation {
                 }
                 (Some(head), None)
             }
-            (Phase::Ask, Answer::Absent(_)) => (None, None),
+            (Phase::Ask | Phase::Fetch, Answer::Absent(_)) => (None, None),
             (_, other) => {
                 return self.lose(
                     node,
@@ -139,19 +146,58 @@ impl ReadOperation {
         self.owners.set(node, OwnerState::Done);
         self.seen.retain(|(seen, _)| *seen != node);
         self.seen.push((node, head));
-        let Some(record) = record else { return };
-        let newer = self
-            .newest
-            .as_ref()
-            .is_none_or(|newest| record.head.freshness(&newest.head) == Ordering::Greater);
-        if newer {
-            self.newest = Some(record);
+        if let Some(record) = record {
+            let newer = self
+                .newest
+                .as_ref()
+                .is_none_or(|newest| record.head.freshness(&newest.head) == Ordering::Greater);
+            if newer {
+                self.newest = Some(record);
+            }
+        }
+        if self.phase == Phase::Fetch {
+            self.ask_again();
         }
     }
 
+    /// Counts an owner for nothing: what it sent is damaged, or is no answer.
     fn lose(&mut self, node: NodeId, why: String) {
         self.error = Some(Error::new(ErrorKind::Unavailable, why));
         self.owners.set(node, OwnerState::Lost);
+        self.bar(node);
+    }
+
+    /// An owner did not do what was asked. One that was to send the newest record and will not may
+    /// as well not have shown it.
+    fn failed(&mut self, core: &mut Core, now: Now, node: NodeId, verdict: Verdict) {
+        let (op, now_ms) = (&self.start.op, now.mono_ms);
+        self.owners
+            .failed(node, verdict, op, now_ms, &mut core.retries);
+        if self.phase == Phase::Fetch && self.owners.is(node, |state| state == OwnerState::Lost) {
+            self.bar(node);
+        }
+    }
+
+    /// What an owner showed is forgotten, and the owner not asked again.
+    fn bar(&mut self, node: NodeId) {
+        self.barred.push(node);
+        self.seen.retain(|(seen, _)| *seen != node);
+        if self.phase == Phase::Fetch {
+            self.ask_again();
+        }
+    }
+
+    /// An owner that was to send the newest record sent another one, or none: what is known now
+    /// is judged anew, with more owners if need be.
+    fn ask_again(&mut self) {
+        self.phase = Phase::Ask;
+        self.owners.restart(self.order.iter().copied());
+        for (node, _) in &self.seen {
+            self.owners.set(*node, OwnerState::Done);
+        }
+        for node in &self.barred {
+            self.owners.set(*node, OwnerState::Lost);
+        }
     }
 
     /// Moves through the phases as far as the answers allow, and sends what the phase needs.
@@ -161,16 +207,18 @@ impl ReadOperation {
                 Phase::Ask if self.quorum.is_met(|node| self.has_shown(node)) => {
                     self.judge(core, now, effects);
                 }
-                Phase::Fetch if self.newest_head().is_some_and(|h| self.has_record(&h)) => {
-                    self.begin_repair();
-                }
-                Phase::Repair if self.hold.is_met(|node| self.holders.contains(&node)) => {
+                Phase::Repair if !self.completed && self.is_held() => {
                     self.complete(core, now, effects);
-                    self.phase = Phase::Over;
                 }
+                Phase::Repair if self.completed && !self.is_repairing() => self.phase = Phase::Over,
                 Phase::Ask | Phase::Fetch | Phase::Repair => {
                     self.send_more(now, effects);
-                    break;
+                    // A look at all owners goes on with those that answered.
+                    let checked = self.completed && self.phase == Phase::Ask;
+                    if !(checked && self.is_stuck()) {
+                        break;
+                    }
+                    self.judge(core, now, effects);
                 }
                 Phase::Over => return,
             }
@@ -207,6 +255,7 @@ impl ReadOperation {
                 if self.has_record(&head) {
                     self.begin_repair();
                 } else {
+                    // Later answers to the question itself are no longer needed.
                     self.phase = Phase::Fetch;
                     self.owners.restart(self.holders.iter().copied());
                 }
@@ -233,8 +282,7 @@ impl ReadOperation {
             self.phase = Phase::Over;
             return;
         };
-        self.quorum = all.clone();
-        self.hold = all;
+        self.quorum = all;
         self.head_only = true;
         let asked: Nodes = self.seen.iter().map(|(node, _)| *node).collect();
         self.owners.restart(owners.all());
@@ -244,27 +292,32 @@ impl ReadOperation {
         self.phase = Phase::Ask;
     }
 
+    /// Writes the newest record to every owner that showed an older one, and to as many others as
+    /// must hold it before the read is over.
     fn begin_repair(&mut self) {
         self.phase = Phase::Repair;
-        let newest = self.newest_head();
-        let showed = self
-            .seen
-            .iter()
-            .filter(|(_, head)| same(head.as_ref(), newest.as_ref()));
-        self.holders = showed.map(|(node, _)| *node).collect();
-        let held = |node: &NodeId| self.holders.contains(node);
-        let stale = self
+        self.stale = self
             .seen
             .iter()
             .map(|(node, _)| *node)
-            .filter(|node| !held(node));
-        let unseen = self
-            .order
-            .iter()
-            .copied()
-            .filter(|node| !self.has_shown(*node));
-        self.order = stale.chain(unseen).collect();
+            .filter(|node| !self.holders.contains(node))
+            .collect();
+        let barred = |node: &NodeId| self.barred.contains(node);
+        let unseen = self.order.iter().copied();
+        let unseen = unseen.filter(|node| !self.has_shown(*node) && !barred(node));
+        self.order = self.stale.iter().copied().chain(unseen).collect();
         self.owners.restart(self.order.iter().copied());
+    }
+
+    /// Whether so many owners hold the newest record that later reads must see it.
+    fn is_held(&self) -> bool {
+        self.hold.is_met(|node| self.holders.contains(&node))
+    }
+
+    /// Whether an owner that showed an older record has not settled yet.
+    fn is_repairing(&self) -> bool {
+        let open = |state| !matches!(state, OwnerState::Done | OwnerState::Lost);
+        self.stale.iter().any(|node| self.owners.is(*node, open))
     }
 
     /// Sends as many messages as the phase still needs, each to an owner not asked before.
@@ -284,9 +337,10 @@ impl ReadOperation {
             let wanted = match self.phase {
                 Phase::Ask => self.quorum.wants(node, counted),
                 Phase::Fetch => !self.holders.iter().any(|node| counted(*node)),
-                Phase::Repair => self
-                    .hold
-                    .wants(node, |node| self.holders.contains(&node) || counted(node)),
+                Phase::Repair => {
+                    let held = |node| self.holders.contains(&node) || counted(node);
+                    self.stale.contains(&node) || !self.completed && self.hold.wants(node, held)
+                }
                 Phase::Over => false,
             };
             if wanted && self.owners.is(node, |state| state == OwnerState::Idle) {
@@ -459,25 +513,13 @@ impl Coordinator for ReadOperation {
                     verdict = self.refresh(epoch.unwrap_or(0), &mut effects);
                 }
                 self.error = Some(refusal_error(node, &refusal));
-                self.owners.failed(
-                    node,
-                    verdict,
-                    &self.start.op,
-                    now.mono_ms,
-                    &mut core.retries,
-                );
+                self.failed(core, now, node, verdict);
             }
             Ok(answer) => self.take(node, answer),
             Err(failure) => {
                 self.error = Some(failure_error(node, &failure));
                 let verdict = judge_failure(&failure);
-                self.owners.failed(
-                    node,
-                    verdict,
-                    &self.start.op,
-                    now.mono_ms,
-                    &mut core.retries,
-                );
+                self.failed(core, now, node, verdict);
             }
         }
         self.advance(core, now, &mut effects);
@@ -507,10 +549,12 @@ impl Coordinator for ReadOperation {
                 return effects;
             }
         }
-        self.hold = self.quorum.blocking();
+        self.hold = hold(&self.start, &self.quorum);
         self.phase = Phase::Ask;
         self.seen.clear();
         self.holders.clear();
+        self.stale.clear();
+        self.barred.clear();
         self.newest = None;
         self.owners.restart(owners.all());
         effects.extend(self.start(core, now));
@@ -537,6 +581,19 @@ impl Coordinator for ReadOperation {
     fn cancel(&mut self) {
         self.completed = true;
         self.phase = Phase::Over;
+    }
+}
+
+/// How many must hold what a read returns: so many that every later read at its level meets one,
+/// and at `quorum` a majority, which also lasts when the owners change.
+fn hold(start: &Start, quorum: &Quorum) -> Quorum {
+    match start.level {
+        Level::Quorum => quorum.clone(),
+        Level::One
+        | Level::All
+        | Level::LocalQuorum
+        | Level::EachQuorum
+        | Level::Explicit { .. } => quorum.blocking(),
     }
 }
 
