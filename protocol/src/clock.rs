@@ -64,6 +64,15 @@ impl HybridClock {
         true
     }
 
+    /// Goes back to `now_ms` if it is more than `ahead_ms_max` ahead of that, as when the wall
+    /// clock was far off and has been set right. What is minted next may then come before what was
+    /// minted last.
+    pub fn rewind(&mut self, now_ms: u64, ahead_ms_max: u64) {
+        if self.last.millis() > now_ms.saturating_add(ahead_ms_max) {
+            self.last = Stamp::at(now_ms);
+        }
+    }
+
     /// The time that this clock has certainly reached, in milliseconds.
     pub fn reached_ms(&self, now_ms: u64) -> u64 {
         now_ms.max(self.last.millis())

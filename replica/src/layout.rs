@@ -7,14 +7,17 @@
 //! (8), the writer (16), the checksum (8), the operation's sequence (8) and first-sent time (8);
 //! if flagged the operation's client (16, else the writer) and the expiry's time (8), stamp (8)
 //! and checksum (4); then the value, or, if flagged, its length (8) and the value itself lies in
-//! [`Family::Values`] under the same key, behind the first 32 bytes of its version. All numbers
-//! are big-endian.
+//! [`Family::Values`] under the same key, behind the first 32 bytes of its version; last, a
+//! checksum over all before (4, the low half of xxh3), since a damaged head would decide which
+//! record stays. A value that lies apart has the client's checksum only, which its readers check.
+//! All numbers are big-endian.
 
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::ids::{Incarnation, OpId};
 use annulet_protocol::record::{Expiry, Head, Kind, Record, Version};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Longest value that is stored with its head, in bytes.
 pub const INLINE_VALUE_BYTES_MAX: usize = 4096;
@@ -26,6 +29,8 @@ const HAS_EXPIRY: u8 = 1 << 1;
 const OTHER_CLIENT: u8 = 1 << 2;
 const VALUE_APART: u8 = 1 << 3;
 const KNOWN_FLAGS: u8 = TOMBSTONE | HAS_EXPIRY | OTHER_CLIENT | VALUE_APART;
+/// Checksum at the end of an entry.
+const CHECKSUM_BYTES: usize = 4;
 /// Version before a value that lies apart.
 const VERSION_BYTES: usize = 32;
 
@@ -64,7 +69,7 @@ pub fn encode(record: &Record) -> (Bytes, Option<Bytes>) {
     flags |= flag(expiry.is_some(), HAS_EXPIRY);
     flags |= flag(op.client != version.writer, OTHER_CLIENT);
     flags |= flag(apart, VALUE_APART);
-    let mut bytes = BytesMut::with_capacity(96 + if apart { 8 } else { record.value.len() });
+    let mut bytes = BytesMut::with_capacity(100 + if apart { 8 } else { record.value.len() });
     bytes.put_u8(FORMAT_LWW);
     bytes.put_u8(flags);
     put_version(&mut bytes, version);
@@ -80,13 +85,22 @@ pub fn encode(record: &Record) -> (Bytes, Option<Bytes>) {
     }
     if !apart {
         bytes.put_slice(&record.value);
-        return (bytes.freeze(), None);
+        return (seal(bytes), None);
     }
     bytes.put_u64(record.value.len() as u64);
     let mut value = BytesMut::with_capacity(VERSION_BYTES + record.value.len());
     put_version(&mut value, version);
     value.put_slice(&record.value);
-    (bytes.freeze(), Some(value.freeze()))
+    (seal(bytes), Some(value.freeze()))
+}
+
+fn seal(mut bytes: BytesMut) -> Bytes {
+    bytes.put_u32(checksum(&bytes));
+    bytes.freeze()
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    xxh3_64(bytes) as u32
 }
 
 /// A stored entry, read.
@@ -115,6 +129,10 @@ pub enum StoredValue {
 /// If it is not one: damaged, or of a newer version of this program.
 pub fn decode(mut bytes: Bytes) -> Result<Stored, String> {
     let read = |e: bytes::TryGetError| format!("a stored record is cut off: {e}");
+    let sealed = bytes.split_off(bytes.len().saturating_sub(CHECKSUM_BYTES));
+    if *sealed != checksum(&bytes).to_be_bytes() {
+        return Err("a stored record does not match its checksum".into());
+    }
     let format = bytes.try_get_u8().map_err(read)?;
     if format != FORMAT_LWW {
         return Err(format!(

@@ -11,6 +11,7 @@ use annulet_protocol::message::{
     Answer, Failure, FailureKind, Load, Operation, Read, Refusal, RefusalKind, Reply, Request,
     Source, Write,
 };
+use annulet_protocol::record::Head;
 use annulet_protocol::view::View;
 use annulet_replica::gate::{Gate, SyncPoint};
 use annulet_replica::layout;
@@ -295,25 +296,7 @@ impl World {
         };
         let decided = at.replica.decide(&at.store, moment, writes.iter().copied());
         let decided = decided.expect("a store in memory does not fail");
-        let mut ahead = Vec::new();
-        for ((_, write), answer) in writes.iter().zip(&decided.answers) {
-            let Answer::Written(_) = answer else { continue };
-            let stamp = write.record.head.version.stamp;
-            let first_hand = write.source == Source::FirstHand;
-            if first_hand && stamp.millis() > now_ms + at.replica.skew_ms_max {
-                let hash = view.hash(write.bucket, &write.key);
-                let key = layout::storage_key(hash, write.bucket, &write.key);
-                let entry = at.store.read(Family::Records, &[key]).pop();
-                let before = entry.and_then(|e| layout::decode(e.ok()??).ok());
-                let far = before.is_some_and(|s| s.head.version.stamp.millis() >= stamp.millis());
-                if !far {
-                    ahead.push(format!(
-                        "server {server} at {now_ms} took {:?}",
-                        write.record.head
-                    ));
-                }
-            }
-        }
+        let ahead = too_far_ahead(at, now_ms, writes, &decided.answers);
         let point = decided.enter(&mut at.gate);
         if decided.needs_sync {
             at.last_point = at.last_point.max(point);
@@ -323,7 +306,8 @@ impl World {
         at.store
             .write(decided.batch)
             .expect("a store in memory does not fail");
-        for why in ahead {
+        if let Some(head) = ahead {
+            let why = format!("server {server} at {now_ms} took {head:?}");
             self.oracle.fail("skew", why);
         }
         for ((_, write), answer) in writes.iter().zip(&decided.answers) {
@@ -538,4 +522,36 @@ impl World {
         let delay_us = self.rng.random_range(100..2_000);
         self.schedule(delay_us, Event::CallFails { client, life, call });
     }
+}
+
+/// A record that a server took first hand from further ahead than it may. `at`: the server before
+/// it stored them.
+fn too_far_ahead(
+    at: &Server,
+    now_ms: u64,
+    writes: &[(u64, &Write)],
+    answers: &[Answer],
+) -> Option<Head> {
+    // What an earlier write of the same batch has stored counts as stored.
+    let mut taken: Vec<(u32, &Bytes, u64)> = Vec::new();
+    for ((_, write), answer) in writes.iter().zip(answers) {
+        let Answer::Written(_) = answer else { continue };
+        let (bucket, key, head) = (write.bucket, &write.key, write.record.head);
+        let stamp_ms = head.version.stamp.millis();
+        let first_hand = write.source == Source::FirstHand;
+        if first_hand && stamp_ms > now_ms + at.replica.skew_ms_max {
+            let hash = at.view.hash(bucket, key);
+            let storage_key = [layout::storage_key(hash, bucket, key)];
+            let entry = at.store.read(Family::Records, &storage_key).pop();
+            let before = entry.and_then(|e| layout::decode(e.ok()??).ok());
+            let far_ms = before.map(|stored| stored.head.version.stamp.millis());
+            let own = taken.iter().filter(|(b, k, _)| (*b, *k) == (bucket, key));
+            let far_ms = far_ms.into_iter().chain(own.map(|(_, _, ms)| *ms)).max();
+            if far_ms.is_none_or(|far_ms| far_ms < stamp_ms) {
+                return Some(head);
+            }
+        }
+        taken.push((bucket, key, stamp_ms));
+    }
+    None
 }
