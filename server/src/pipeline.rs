@@ -184,10 +184,14 @@ impl Pipeline {
     /// Waits until the store fails, and says why.
     pub(crate) async fn failure(&self) -> String {
         let mut failure = self.shared.failure.subscribe();
-        match failure.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
-            // The sender lives as long as `self`.
-            Err(_) => std::future::pending().await,
+        loop {
+            if let Some(why) = failure.borrow_and_update().clone() {
+                return why;
+            }
+            if failure.changed().await.is_err() {
+                // The sender lives as long as `self`.
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -306,6 +310,13 @@ impl Pipeline {
 
 const RETRY_MS_MIN: u64 = 10;
 const RETRY_MS_MAX: u64 = 1_000;
+
+impl Drop for Pipeline {
+    /// The threads use the store: it is not closed before they ended.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
 
 impl Shared {
     fn moment(&self) -> Moment<'_> {

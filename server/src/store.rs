@@ -13,8 +13,8 @@ pub type Entry = Result<Option<Bytes>, StoreError>;
 
 /// A store that threads share.
 pub trait Engine: Store + Send + Sync {
-    /// Reads records as [`Store::read`] does if all of them are in memory; else `None`, without
-    /// having waited for a disk.
+    /// Reads records if all of them are in memory; else `None`, without having waited for a disk.
+    /// Unlike in [`Store::read`], each key is read as of its own moment.
     fn read_cached(&self, keys: &[Bytes]) -> Option<Vec<Entry>>;
 
     /// How much it holds, for the metrics.

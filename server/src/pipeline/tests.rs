@@ -243,7 +243,7 @@ async fn writes_that_come_during_a_sync_share_the_next_one() {
     let more = KEYS.map(|key| bench.spawn(vec![put(GROUP, key, 1, "1".into())]));
     eventually(|| bench.pipeline.under_way().writes_queued == 1 + KEYS.len()).await;
     bench.probe.release();
-    assert_eq!(first.await.unwrap().1, 1);
+    assert!(first.await.unwrap().1 >= 1);
     for write in more {
         assert_eq!(kinds(&write.await.unwrap().0), ["written"]);
     }

@@ -9,8 +9,8 @@ use rocksdb::properties::{
 };
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
-    DBCompressionType, DBRecoveryMode, DataBlockIndexType, Error, ErrorKind, Options, ReadOptions,
-    ReadTier, WriteBatch,
+    DBCompressionType, DBPinnableSlice, DBRecoveryMode, DataBlockIndexType, Error, ErrorKind,
+    Options, ReadOptions, ReadTier, WriteBatch,
 };
 use std::path::Path;
 
@@ -88,27 +88,6 @@ impl RocksStore {
         self.db.cf_handle(name).expect("both families are open")
     }
 
-    /// All keys as of one moment: a batched read takes one snapshot of its family.
-    fn read_with(
-        &self,
-        family: Family,
-        keys: &[Bytes],
-        options: &ReadOptions,
-    ) -> impl Iterator<Item = Result<Option<Bytes>, Error>> {
-        let family = self.family(family);
-        let found = match keys {
-            [] => Vec::new(),
-            [key] => vec![self.db.get_pinned_cf_opt(family, key, options)],
-            keys => self
-                .db
-                .batched_multi_get_cf_opt(family, keys, false, options),
-        };
-        let copied = |value: rocksdb::DBPinnableSlice<'_>| Bytes::copy_from_slice(&value);
-        found
-            .into_iter()
-            .map(move |entry| entry.map(|value| value.map(copied)))
-    }
-
     fn sum(&self, property: &rocksdb::properties::PropName) -> u64 {
         let of = |family| {
             let value = self.db.property_int_value_cf(self.family(family), property);
@@ -127,9 +106,17 @@ impl std::fmt::Debug for RocksStore {
 }
 
 impl Store for RocksStore {
+    /// All keys as of one moment: a batched read takes one snapshot of its family.
     fn read(&self, family: Family, keys: &[Bytes]) -> Vec<Entry> {
-        let found = self.read_with(family, keys, &self.anywhere);
-        found.map(|entry| entry.map_err(unreadable)).collect()
+        let family = self.family(family);
+        let found = match keys {
+            [] => Vec::new(),
+            [key] => vec![self.db.get_pinned_cf_opt(family, key, &self.anywhere)],
+            keys => self
+                .db
+                .batched_multi_get_cf_opt(family, keys, false, &self.anywhere),
+        };
+        found.into_iter().map(entry).collect()
     }
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
@@ -149,13 +136,17 @@ impl Store for RocksStore {
 }
 
 impl Engine for RocksStore {
+    /// One by one: a batched read waits for the disk whatever tier it is told.
     fn read_cached(&self, keys: &[Bytes]) -> Option<Vec<Entry>> {
-        let found = self.read_with(Family::Records, keys, &self.in_memory);
-        let known = |entry: Result<Option<Bytes>, Error>| match entry {
-            Err(error) if error.kind() == ErrorKind::Incomplete => None,
-            entry => Some(entry.map_err(unreadable)),
-        };
-        found.map(known).collect()
+        let family = self.family(Family::Records);
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            match self.db.get_pinned_cf_opt(family, key, &self.in_memory) {
+                Err(error) if error.kind() == ErrorKind::Incomplete => return None,
+                result => found.push(entry(result)),
+            }
+        }
+        Some(found)
     }
 
     fn usage(&self) -> Usage {
@@ -183,6 +174,13 @@ impl Engine for RocksStore {
 
 /// The crate has no constant for it.
 const LIVE_BLOB_FILE_SIZE: &str = "rocksdb.live-blob-file-size";
+
+fn entry(found: Result<Option<DBPinnableSlice<'_>>, Error>) -> Entry {
+    match found {
+        Ok(value) => Ok(value.map(|value| Bytes::copy_from_slice(&value))),
+        Err(error) => Err(unreadable(error)),
+    }
+}
 
 /// A key that cannot be read is damaged, whatever the reason: other keys may be well, and the
 /// other owners have this one.

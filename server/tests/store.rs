@@ -1,0 +1,272 @@
+//! The store on disk keeps the promises that the store in memory keeps.
+
+use annulet_replica::memory::MemoryStore;
+use annulet_replica::store::{Change, Family, Store};
+use annulet_server::store::Engine;
+use annulet_server::store::rocks::{RocksStore, Sizes};
+use bytes::Bytes;
+use std::path::Path;
+
+const SIZES: Sizes = Sizes {
+    cache: 8 << 20,
+    write_buffer: 8 << 20,
+    open_files: 64,
+};
+
+fn open(folder: &Path) -> RocksStore {
+    RocksStore::open(&folder.join("store"), SIZES, true).unwrap()
+}
+
+fn put(family: Family, key: &'static str, value: impl Into<Bytes>) -> Change {
+    Change::Put(family, key.into(), value.into())
+}
+
+fn read(store: &impl Store, family: Family, keys: &[&'static str]) -> Vec<Option<Bytes>> {
+    let keys: Vec<_> = keys.iter().map(|key| Bytes::from(*key)).collect();
+    store
+        .read(family, &keys)
+        .into_iter()
+        .map(Result::unwrap)
+        .collect()
+}
+
+fn some(value: &'static str) -> Option<Bytes> {
+    Some(value.into())
+}
+
+/// What every store promises, durability apart.
+fn keeps_its_promises(store: &impl Store) {
+    use Family::{Records, Values};
+    assert_eq!(read(store, Records, &[]), Vec::<Option<Bytes>>::new());
+    assert_eq!(read(store, Records, &["a"]), [None]);
+    store.write(Vec::new()).unwrap();
+
+    store
+        .write(vec![put(Records, "a", "1"), put(Records, "b", "2")])
+        .unwrap();
+    assert_eq!(
+        read(store, Records, &["b", "x", "a", "b"]),
+        [some("2"), None, some("1"), some("2")]
+    );
+    assert_eq!(read(store, Values, &["a"]), [None], "families are apart");
+
+    store
+        .write(vec![
+            put(Values, "a", "long"),
+            Change::Delete(Records, "b".into()),
+        ])
+        .unwrap();
+    assert_eq!(read(store, Records, &["a", "b"]), [some("1"), None]);
+    assert_eq!(read(store, Values, &["a", "b"]), [some("long"), None]);
+
+    let delete = Change::Delete(Records, "a".into());
+    store
+        .write(vec![put(Records, "a", "9"), delete, put(Records, "c", "3")])
+        .unwrap();
+    assert_eq!(
+        read(store, Records, &["a", "c"]),
+        [None, some("3")],
+        "the last change counts"
+    );
+    store
+        .write(vec![
+            Change::Delete(Records, "never".into()),
+            put(Records, "", ""),
+        ])
+        .unwrap();
+    assert_eq!(
+        read(store, Records, &["", "never"]),
+        [some(""), None],
+        "empty is not absent"
+    );
+
+    let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    store
+        .write(vec![put(Values, "long", bytes.clone())])
+        .unwrap();
+    store.sync().unwrap();
+    assert_eq!(read(store, Values, &["long"]), [Some(bytes.into())]);
+    let many: Vec<_> = (0..500u32)
+        .map(|i| Bytes::from(i.to_be_bytes().to_vec()))
+        .collect();
+    let puts = many
+        .iter()
+        .map(|key| Change::Put(Records, key.clone(), key.clone()));
+    store.write(puts.collect()).unwrap();
+    let found = store.read(Records, &many);
+    assert!(
+        found
+            .into_iter()
+            .zip(many)
+            .all(|(found, key)| found == Ok(Some(key)))
+    );
+    store.sync().unwrap();
+}
+
+#[test]
+fn a_store_in_memory_keeps_its_promises() {
+    keeps_its_promises(&MemoryStore::default());
+}
+
+#[test]
+fn a_store_on_disk_keeps_its_promises() {
+    let folder = tempfile::tempdir().unwrap();
+    keeps_its_promises(&open(folder.path()));
+}
+
+#[test]
+fn what_was_written_is_there_when_it_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = vec![7; 100_000];
+    for written_out in [false, true] {
+        let store = open(folder.path());
+        store.write(vec![put(Family::Records, "a", "1")]).unwrap();
+        store
+            .write(vec![put(Family::Values, "a", long.clone())])
+            .unwrap();
+        store.sync().unwrap();
+        if written_out {
+            store.settle().unwrap();
+        }
+        drop(store);
+        let store = open(folder.path());
+        assert_eq!(read(&store, Family::Records, &["a"]), [some("1")]);
+        assert_eq!(
+            read(&store, Family::Values, &["a"]),
+            [Some(long.clone().into())]
+        );
+    }
+}
+
+#[test]
+fn long_values_lie_in_files_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    store
+        .write(vec![put(Family::Values, "a", vec![7; 100_000])])
+        .unwrap();
+    store.write(vec![put(Family::Records, "a", "1")]).unwrap();
+    assert!(store.usage().memtables > 100_000);
+    store.settle().unwrap();
+    let usage = store.usage();
+    assert!(usage.blobs >= 100_000, "{usage:?}");
+    assert!(usage.tables > 0 && usage.tables < 10_000, "{usage:?}");
+    let blobs = std::fs::read_dir(folder.path().join("store")).unwrap();
+    let blobs = blobs.filter(|file| {
+        let name = file.as_ref().unwrap().file_name();
+        name.to_string_lossy().ends_with(".blob")
+    });
+    assert_eq!(blobs.count(), 1);
+}
+
+#[test]
+fn memory_answers_what_it_has_and_says_what_it_has_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = [Bytes::from("a"), Bytes::from("none")];
+    let store = open(folder.path());
+    store.write(vec![put(Family::Records, "a", "1")]).unwrap();
+    let expected = Some(vec![Ok(some("1")), Ok(None)]);
+    assert_eq!(store.read_cached(&keys), expected, "from the memtable");
+    store.settle().unwrap();
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(store.read_cached(&keys[..1]), None, "no block was read yet");
+    assert_eq!(store.read_cached(&keys), None);
+    store.read(Family::Records, &keys);
+    assert_eq!(store.read_cached(&keys), expected, "from the cache");
+    assert_eq!(store.read_cached(&keys[..1]), Some(vec![Ok(some("1"))]));
+}
+
+#[test]
+fn a_store_that_is_missing_is_not_made_unless_it_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = RocksStore::open(&folder.path().join("store"), SIZES, false);
+    assert!(missing.unwrap_err().contains("does not exist"));
+}
+
+#[test]
+fn a_damaged_block_is_damage_of_its_keys_not_absence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = open(folder.path());
+    store
+        .write(vec![put(Family::Records, "a", vec![1; 3000])])
+        .unwrap();
+    store
+        .write(vec![put(Family::Values, "b", vec![2; 30_000])])
+        .unwrap();
+    store.settle().unwrap();
+    drop(store);
+    for file in std::fs::read_dir(&path).unwrap() {
+        let file = file.unwrap().path();
+        let kind = file
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let mut bytes = std::fs::read(&file).unwrap();
+        match kind.as_str() {
+            // Into the block of the data, which is the first.
+            "sst" => bytes[10] ^= 1,
+            // Into the value, which is nearly all.
+            "blob" => *bytes.get_mut(15_000).unwrap() ^= 1,
+            _ => continue,
+        }
+        std::fs::write(&file, bytes).unwrap();
+    }
+    let store = open(folder.path());
+    let damaged = |family, key: &'static str| store.read(family, &[key.into()]).remove(0).is_err();
+    assert!(damaged(Family::Records, "a"));
+    assert!(damaged(Family::Values, "b"));
+    assert_eq!(store.read(Family::Records, &["x".into()]), [Ok(None)]);
+}
+
+#[test]
+fn a_damaged_log_is_not_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = open(folder.path());
+    for key in ["a", "b", "c"] {
+        store
+            .write(vec![put(Family::Records, key, vec![1; 50_000])])
+            .unwrap();
+    }
+    store.sync().unwrap();
+    drop(store);
+    let logs = std::fs::read_dir(&path)
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let mut logs: Vec<_> = logs
+        .filter(|f| f.extension().is_some_and(|k| k == "log"))
+        .collect();
+    logs.sort_by_key(|log| std::fs::metadata(log).unwrap().len());
+    let log = logs.pop().unwrap();
+    let whole = std::fs::read(&log).unwrap();
+    assert!(whole.len() > 150_000);
+
+    let mut damaged = whole.clone();
+    damaged[1000] ^= 1;
+    std::fs::write(&log, damaged).unwrap();
+    let opened = RocksStore::open(&path, SIZES, false);
+    assert!(
+        opened.unwrap_err().contains("Corruption"),
+        "acknowledged writes would be gone"
+    );
+}
+
+#[test]
+fn checksums_are_made_by_the_processor() {
+    if !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let log = std::fs::read_to_string(folder.path().join("store/LOG")).unwrap();
+    let line = log
+        .lines()
+        .find(|line| line.contains("Fast CRC32 supported"));
+    assert!(
+        line.unwrap().contains("Supported on x86"),
+        "{line:?}: RocksDB was built without it"
+    );
+}
