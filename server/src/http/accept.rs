@@ -123,7 +123,16 @@ async fn handshake(mut stream: TcpStream, tls: &Tls) -> std::io::Result<TlsStrea
         tell_plain(&mut stream).await?;
         return Err(std::io::Error::other("it began without TLS"));
     }
-    TlsAcceptor::from(tls.server()).accept(stream).await
+    let accept = TlsAcceptor::from(tls.server()).accept(stream).into_fallible();
+    match accept.await {
+        Ok(stream) => Ok(stream),
+        Err((error, mut stream)) => {
+            // rustls has written the alert that says why; it must not be lost.
+            stream.shutdown().await?;
+            drain(&mut stream).await?;
+            Err(error)
+        }
+    }
 }
 
 /// Tells somebody who came without TLS what is wrong, in the plainest way.
@@ -136,9 +145,14 @@ async fn tell_plain(stream: &mut TcpStream) -> std::io::Result<()> {
     );
     stream.write_all(response.as_bytes()).await?;
     stream.shutdown().await?;
-    // To close with bytes unread would take the answer away from the other end.
+    drain(stream).await
+}
+
+/// Reads what the other end still sends, until it ends or has sent too much: to close with bytes
+/// unread would take the last words away from it.
+async fn drain(stream: &mut TcpStream) -> std::io::Result<()> {
     let mut unread = [0; 1024];
-    for _ in 0..PLAIN_READS_MAX {
+    for _ in 0..DRAIN_READS_MAX {
         if stream.read(&mut unread).await? == 0 {
             break;
         }
@@ -146,7 +160,7 @@ async fn tell_plain(stream: &mut TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-const PLAIN_READS_MAX: usize = 64;
+const DRAIN_READS_MAX: usize = 64;
 
 async fn converse(stream: TlsStream, state: Arc<State>, mut stop: watch::Receiver<bool>) {
     let (_, session) = stream.get_ref();

@@ -195,11 +195,15 @@ impl Running {
     }
 }
 
-#[allow(clippy::disallowed_methods)] // A test's own client.
 pub(crate) async fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).await.unwrap();
+    let stream = try_connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     stream
+}
+
+#[allow(clippy::disallowed_methods)] // A test's own client.
+pub(crate) async fn try_connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    TcpStream::connect(address).await
 }
 
 #[allow(clippy::disallowed_methods)] // A test's own clock.
