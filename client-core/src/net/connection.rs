@@ -19,6 +19,7 @@ use rustls_pki_types::ServerName;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
 /// Window of one stream: a value of a megabyte arrives without a pause.
@@ -27,6 +28,8 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// How often a connection in use is checked, and how long the other side has to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Longest time from a connection's end to its task's word about it.
+const ENDING_MAX: Duration = Duration::from_millis(100);
 /// Longest answer: what a server may put in one reply.
 const REPLY_BYTES_MAX: usize = VALUE_BYTES_MAX + 16 * REQUEST_OVERHEAD_BYTES;
 
@@ -35,8 +38,16 @@ const REPLY_BYTES_MAX: usize = VALUE_BYTES_MAX + 16 * REQUEST_OVERHEAD_BYTES;
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     authority: Arc<str>,
+    /// Why the connection ended, once it has.
+    ended: watch::Receiver<Option<Ended>>,
     /// Whether TLS resumed an earlier session.
     pub(crate) resumed: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Ended {
+    why: String,
+    certificate: bool,
 }
 
 impl Connection {
@@ -78,13 +89,20 @@ impl Connection {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|e| at("HTTP/2 with", &e))?;
+        let (end, ended) = watch::channel(None);
         tokio::spawn(async move {
-            // How a connection ends is told by the requests on it.
-            let _ = connection.await;
+            let error = connection.await.err();
+            let end = end;
+            end.send_replace(error.map(|error| Ended {
+                why: describe(&error),
+                certificate: is_certificate_trouble(&error),
+            }));
         });
+        let authority = address.into();
         Ok(Self {
             sender,
-            authority: address.into(),
+            authority,
+            ended,
             resumed,
         })
     }
@@ -118,26 +136,16 @@ impl Connection {
             .body(Full::new(body))
             .map_err(|e| SendFailure::NotSent(format!("a malformed request: {e}")))?;
         if let Err(error) = self.sender.ready().await {
-            return Err(SendFailure::NotSent(error.to_string()));
+            return Err(self.failure(true, &error).await);
         }
-        let response = self
-            .sender
-            .try_send_request(request)
-            .await
-            .map_err(|mut error| {
+        let response = match self.sender.try_send_request(request).await {
+            Ok(response) => response,
+            Err(mut error) => {
                 // A request that is handed back was never put on the wire.
                 let unsent = error.take_message().is_some();
-                let why = describe(error.error());
-                if is_certificate_trouble(error.error()) {
-                    let why = format!("{} refuses the certificate: {why}", self.authority);
-                    return SendFailure::Rejected(Error::new(ErrorKind::Unauthorized, why), None);
-                }
-                if unsent {
-                    SendFailure::NotSent(why)
-                } else {
-                    SendFailure::Unanswered(why)
-                }
-            })?;
+                return Err(self.failure(unsent, error.error()).await);
+            }
+        };
         let status = response.status();
         let (head, body) = response.into_parts();
         let body = Limited::new(body, REPLY_BYTES_MAX).collect().await;
@@ -150,6 +158,36 @@ impl Connection {
         match head.headers.get(http::header::CONTENT_ENCODING) {
             Some(encoding) if encoding == "zstd" => unpack(&body).map_err(SendFailure::Unanswered),
             Some(_) | None => Ok(body),
+        }
+    }
+}
+
+impl Connection {
+    /// Why a request failed. Where the connection went with it, that is the better reason.
+    async fn failure(&mut self, unsent: bool, error: &hyper::Error) -> SendFailure {
+        let mut why = describe(error);
+        let mut certificate = is_certificate_trouble(error);
+        if self.sender.is_closed() {
+            // The connection's task says why in the moment that it ends, or leaves without a word.
+            let ended = self.ended.wait_for(Option::is_some);
+            if let Ok(Ok(ended)) = tokio::time::timeout(ENDING_MAX, ended).await
+                && let Some(ended) = ended.as_ref()
+            {
+                why.clone_from(&ended.why);
+                certificate |= ended.certificate;
+            }
+        }
+        if certificate {
+            let why = format!(
+                "{} and this client do not accept each other: {why}",
+                self.authority
+            );
+            return SendFailure::Rejected(Error::new(ErrorKind::Unauthorized, why), None);
+        }
+        if unsent {
+            SendFailure::NotSent(why)
+        } else {
+            SendFailure::Unanswered(why)
         }
     }
 }
