@@ -21,7 +21,7 @@ fn a_command_line_that_cannot_be_ends_with_2_and_says_what_is_wrong() {
         (&["put", "k", "v", "--ttl", "0"], "longer than zero"),
         (&["put", "k", "--file", "missing"], "cannot read missing"),
         (&["get", "k", "--level", "two"], "unknown level `two`"),
-        (&["get", "k", "--timeout", "-1"], "--timeout"),
+        (&["get", "k", "--timeout", "0"], "--timeout"),
         (&["get"], "KEY"),
         (&["get", "k"], "no profile found"),
         (

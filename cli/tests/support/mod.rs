@@ -10,23 +10,23 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// How long anything may take on a machine that has other things to do.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a run of the program came to.
 #[derive(Debug)]
-pub struct Done {
-    pub code: i32,
-    pub stdout: Vec<u8>,
-    pub stderr: String,
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
 }
 
 impl Done {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.stdout).unwrap().trim_end()
     }
 
     /// Each line of standard output as JSON.
-    pub fn objects(&self) -> Vec<Value> {
+    pub(crate) fn objects(&self) -> Vec<Value> {
         let lines = self.text().lines();
         lines
             .map(|line| serde_json::from_str(line).unwrap())
@@ -35,7 +35,7 @@ impl Done {
 
     /// The only line of standard output as JSON.
     #[track_caller]
-    pub fn object(&self) -> Value {
+    pub(crate) fn object(&self) -> Value {
         let objects = self.objects();
         assert_eq!(objects.len(), 1, "{self:?}");
         objects.into_iter().next().unwrap()
@@ -43,47 +43,47 @@ impl Done {
 
     /// The error that was reported with `--json`.
     #[track_caller]
-    pub fn error(&self) -> Value {
+    pub(crate) fn error(&self) -> Value {
         let report: Value = serde_json::from_str(self.stderr.trim()).expect(&self.stderr);
         report["error"].clone()
     }
 
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:?}");
         self
     }
 }
 
 /// A folder of a test, in which it runs the program; no profile of the user's is found from it.
-pub struct Place {
+pub(crate) struct Place {
     folder: TempDir,
     profile: Option<PathBuf>,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
             profile: None,
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, content).unwrap();
         path
     }
 
-    pub fn use_profile(&mut self, path: &Path) {
+    pub(crate) fn use_profile(&mut self, path: &Path) {
         self.profile = Some(path.to_owned());
     }
 
-    pub fn command<A: AsRef<std::ffi::OsStr>>(&self, args: &[A]) -> Command {
+    pub(crate) fn command<A: AsRef<std::ffi::OsStr>>(&self, args: &[A]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_annulet"));
         command.args(args).current_dir(self.folder.path());
         command.env("HOME", self.folder.path());
@@ -96,11 +96,11 @@ impl Place {
         command
     }
 
-    pub fn run<A: AsRef<std::ffi::OsStr>>(&self, args: &[A]) -> Done {
+    pub(crate) fn run<A: AsRef<std::ffi::OsStr>>(&self, args: &[A]) -> Done {
         self.run_with(args, b"")
     }
 
-    pub fn run_with<A: AsRef<std::ffi::OsStr>>(&self, args: &[A], input: &[u8]) -> Done {
+    pub(crate) fn run_with<A: AsRef<std::ffi::OsStr>>(&self, args: &[A], input: &[u8]) -> Done {
         let mut child = self
             .command(args)
             .stdin(Stdio::piped())
@@ -127,13 +127,13 @@ impl Place {
 }
 
 /// A process that prints lines; killed when it is dropped.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
 }
 
 impl Running {
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = spawned.unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -149,7 +149,7 @@ impl Running {
     }
 
     /// The next line; `None` if the process has ended.
-    pub fn line(&self) -> Option<String> {
+    pub(crate) fn line(&self) -> Option<String> {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
             Err(mpsc::RecvTimeoutError::Disconnected) => None,
@@ -157,12 +157,12 @@ impl Running {
         }
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         signal(self.child.id(), name);
     }
 
     /// Waits for the process to end by itself.
-    pub fn ended(mut self) -> i32 {
+    pub(crate) fn ended(mut self) -> i32 {
         while self.line().is_some() {}
         let status = self.child.wait().unwrap();
         status.code().unwrap_or(-1)
@@ -177,21 +177,21 @@ impl Drop for Running {
 }
 
 /// A local cluster, and a place whose commands go there.
-pub struct Dev {
-    pub place: Place,
-    pub running: Option<Running>,
+pub(crate) struct Dev {
+    pub(crate) place: Place,
+    pub(crate) running: Option<Running>,
     /// Process id and address of each server.
-    pub servers: Vec<(u32, String)>,
-    pub profile: PathBuf,
+    pub(crate) servers: Vec<(u32, String)>,
+    pub(crate) profile: PathBuf,
 }
 
 impl Dev {
     /// A cluster in a temporary folder, with free ports.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&["--ephemeral"], Place::new())
     }
 
-    pub fn start_with(args: &[&str], mut place: Place) -> Self {
+    pub(crate) fn start_with(args: &[&str], mut place: Place) -> Self {
         let all = [&["dev", "--port", "0"], args].concat();
         let running = Running::start(place.command(&all));
         let mut servers = Vec::new();
@@ -213,19 +213,19 @@ impl Dev {
         }
     }
 
-    pub fn run(&self, args: &[&str]) -> Done {
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
         self.place.run(args)
     }
 
     /// Asks it to stop and waits until it has.
-    pub fn stop(mut self) -> Place {
+    pub(crate) fn stop(mut self) -> Place {
         let running = self.running.take().unwrap();
         running.signal("TERM");
         assert_eq!(running.ended(), 0);
         std::mem::replace(&mut self.place, Place::new())
     }
 
-    pub fn wait_until_none_listens(&self) {
+    pub(crate) fn wait_until_none_listens(&self) {
         for (_, address) in &self.servers {
             wait_until(|| !listens(address));
         }
@@ -248,7 +248,7 @@ impl Running {
     }
 }
 
-pub fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill")
         .arg(format!("-{name}"))
         .arg(pid.to_string())
@@ -260,9 +260,17 @@ pub fn signal(pid: u32, name: &str) {
     clippy::disallowed_methods,
     reason = "whether a server is there shows by connecting"
 )]
-pub fn listens(address: &str) -> bool {
+pub(crate) fn listens(address: &str) -> bool {
     let address = address.parse().unwrap();
     std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "takes a port away from the program"
+)]
+pub(crate) fn listen(address: &str) -> std::net::TcpListener {
+    std::net::TcpListener::bind(address).unwrap()
 }
 
 /// Asks again and again until a condition holds, not longer than `PATIENCE`.
@@ -271,7 +279,7 @@ pub fn listens(address: &str) -> bool {
     reason = "a bounded wait for what other processes do"
 )]
 #[track_caller]
-pub fn wait_until(condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(condition: impl Fn() -> bool) {
     let end = std::time::Instant::now() + PATIENCE;
     while !condition() {
         assert!(std::time::Instant::now() < end, "it does not come true");

@@ -32,7 +32,7 @@ pub(super) struct Packed {
 
 impl Tally {
     pub(super) fn new() -> Result<Self, Failure> {
-        let latency = Histogram::new(SIGNIFICANT_DIGITS)
+        let latency = Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS)
             .map_err(|error| Failure::failed(format!("cannot make a histogram: {error}")))?;
         Ok(Self {
             latency,
@@ -140,6 +140,8 @@ fn microseconds(nanoseconds: f64) -> f64 {
 }
 
 const SIGNIFICANT_DIGITS: u8 = 3;
+/// An hour; no operation may take as long.
+const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
 #[cfg(test)]
 mod tests {

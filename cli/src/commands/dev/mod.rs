@@ -52,8 +52,9 @@ pub(crate) async fn run(args: DevArgs, common: &Common) -> Result<Exit, Failure>
     let folder = temporary
         .as_ref()
         .map_or(args.dir.as_path(), |folder| folder.path());
-    let mut cluster = tokio::select! {
-        cluster = start(folder, &args) => cluster?,
+    // The layout holds the folder's lock until the end.
+    let (_layout, mut cluster) = tokio::select! {
+        started = start(folder, &args) => started?,
         _ = signals.next() => return Ok(Exit::Done),
     };
     let announced = cluster.announce(common);
@@ -72,7 +73,7 @@ struct Cluster {
     profile: PathBuf,
 }
 
-async fn start(folder: &Path, args: &DevArgs) -> Result<Cluster, Failure> {
+async fn start(folder: &Path, args: &DevArgs) -> Result<(Layout, Cluster), Failure> {
     let mut layout = Layout::prepare(folder, args.nodes.map(usize::from), args.port)?;
     let mut tries = START_TRIES;
     loop {
@@ -80,7 +81,7 @@ async fn start(folder: &Path, args: &DevArgs) -> Result<Cluster, Failure> {
         match start_servers(&layout).await? {
             Started::All(cluster) => {
                 wait_until_all_answer(&cluster.profile).await?;
-                return Ok(cluster);
+                return Ok((layout, cluster));
             }
             // Between choosing the ports and listening on them, another program took one.
             Started::PortTaken(_) if args.port == Some(0) && tries > 0 => {
