@@ -17,12 +17,26 @@ use annulet_protocol::limits::KEY_BYTES_MAX;
 use annulet_protocol::message::{
     Absent, Answer, Read, Refusal, RefusalKind, Source, Write, Written,
 };
-use annulet_protocol::record::{Head, Kind, Record};
+use annulet_protocol::record::{Damage, Head, Kind, Record};
 use annulet_protocol::view::View;
 use annulet_ring::owners::Owners;
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+
+/// Whether a rule is broken on purpose.
+macro_rules! breaks {
+    ($replica:expr, $fault:ident) => {{
+        #[cfg(feature = "faults")]
+        let broken = $replica.breaks(Fault::$fault);
+        #[cfg(not(feature = "faults"))]
+        let broken = {
+            let _ = $replica;
+            false
+        };
+        broken
+    }};
+}
 
 /// One server's rules.
 #[derive(Clone, Debug)]
@@ -114,7 +128,7 @@ impl Replica {
             match self.place(moment, epoch, read.bucket, &read.key) {
                 Err(refusal) => answers.push(Answer::Refused(refusal)),
                 Ok((bucket, hash)) => {
-                    if bucket.durability == Durability::Group && !self.acks_before_sync() {
+                    if bucket.durability == Durability::Group && self.gates_reads() {
                         touched.push(hash);
                     }
                     keys.push(layout::storage_key(hash, read.bucket, &read.key));
@@ -197,7 +211,7 @@ impl Replica {
             );
             return Err(Refusal::new(RefusalKind::Behind, why));
         }
-        if epoch < view.table.epoch {
+        if epoch < view.table.epoch && self.is_fenced() {
             let why = format!(
                 "the owners changed in epoch {}, the request is of epoch {epoch}: fetch the view",
                 view.table.epoch
@@ -244,7 +258,8 @@ impl Replica {
             );
             return Err(Refusal::new(RefusalKind::TooLarge, why));
         }
-        if let Err(damage) = write.record.verify(write.bucket, &write.key) {
+        let sound = write.record.verify(write.bucket, &write.key);
+        if let Err(damage) = sound.or_else(|damage| self.forgive(damage)) {
             return Err(Refusal::new(RefusalKind::BadChecksum, damage.to_string()));
         }
         let storage_key = layout::storage_key(hash, write.bucket, &write.key);
@@ -279,9 +294,10 @@ impl Replica {
             decided.touched.push(*hash);
         }
         let record = &write.record;
-        let fresher = current
-            .as_ref()
-            .is_none_or(|stored| record.head.freshness(&stored.head) == Ordering::Greater);
+        let fresher = self.overwrites_blindly()
+            || current
+                .as_ref()
+                .is_none_or(|stored| record.head.freshness(&stored.head) == Ordering::Greater);
         if fresher {
             decided.needs_sync |= durable;
             if self.drops_tombstones() && record.head.kind == Kind::Tombstone {
@@ -451,43 +467,64 @@ fn fetch_value(
 #[cfg(feature = "faults")]
 pub use faults::Fault;
 
-#[cfg(feature = "faults")]
 mod faults {
+    //! Rules to break, so that tests can show that they would notice. Without the feature each is
+    //! a constant that the compiler removes.
+
+    use super::{Damage, Replica};
+
     /// A rule to break. Only test builds have these.
+    #[cfg(feature = "faults")]
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Fault {
         /// Answers do not wait for the sync they rest on.
         AckBeforeSync,
+        /// Answers to reads do not wait for the sync of what they show.
+        ReadsPassTheGate,
         /// First-hand stamps are not checked against the clock.
         SkewAccepted,
         /// A delete removes the record instead of leaving a tombstone.
         TombstoneDropped,
+        /// What comes last stays, not what is fresher.
+        StaleOverwrites,
+        /// Requests of before the owners changed are served.
+        Unfenced,
+        /// Records are not checked before they are merged.
+        ChecksumIgnored,
+    }
+
+    impl Replica {
+        #[cfg(feature = "faults")]
+        fn breaks(&self, fault: Fault) -> bool {
+            self.fault == Some(fault)
+        }
+
+        pub(super) fn acks_before_sync(&self) -> bool {
+            breaks!(self, AckBeforeSync)
+        }
+        pub(super) fn gates_reads(&self) -> bool {
+            !breaks!(self, AckBeforeSync) && !breaks!(self, ReadsPassTheGate)
+        }
+        pub(super) fn accepts_skew(&self) -> bool {
+            breaks!(self, SkewAccepted)
+        }
+        pub(super) fn drops_tombstones(&self) -> bool {
+            breaks!(self, TombstoneDropped)
+        }
+        pub(super) fn overwrites_blindly(&self) -> bool {
+            breaks!(self, StaleOverwrites)
+        }
+        pub(super) fn is_fenced(&self) -> bool {
+            !breaks!(self, Unfenced)
+        }
+        pub(super) fn forgive(&self, damage: Damage) -> Result<(), Damage> {
+            if breaks!(self, ChecksumIgnored) {
+                return Ok(());
+            }
+            Err(damage)
+        }
     }
 }
 
-#[cfg(feature = "faults")]
-impl Replica {
-    fn acks_before_sync(&self) -> bool {
-        self.fault == Some(Fault::AckBeforeSync)
-    }
-    fn accepts_skew(&self) -> bool {
-        self.fault == Some(Fault::SkewAccepted)
-    }
-    fn drops_tombstones(&self) -> bool {
-        self.fault == Some(Fault::TombstoneDropped)
-    }
-}
-
-#[cfg(not(feature = "faults"))]
-#[allow(clippy::unused_self)]
-impl Replica {
-    fn acks_before_sync(&self) -> bool {
-        false
-    }
-    fn accepts_skew(&self) -> bool {
-        false
-    }
-    fn drops_tombstones(&self) -> bool {
-        false
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,20 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Whether a rule is broken on purpose.
+macro_rules! breaks {
+    ($core:expr, $fault:ident) => {{
+        #[cfg(feature = "faults")]
+        let broken = $core.breaks(Fault::$fault);
+        #[cfg(not(feature = "faults"))]
+        let broken = {
+            let _ = $core;
+            false
+        };
+        broken
+    }};
+}
+
 /// A moment, by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
@@ -306,43 +320,58 @@ impl Core {
 #[cfg(feature = "faults")]
 pub use faults::Fault;
 
-#[cfg(feature = "faults")]
 mod faults {
+    //! Rules to break, so that tests can show that they would notice. Without the feature each is
+    //! a constant that the compiler removes.
+
+    use super::Core;
+
     /// A rule to break. Only test builds have these.
+    #[cfg(feature = "faults")]
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Fault {
         /// Reads do not write back what they saw.
         RepairOff,
+        /// Reads return before what they saw is written back.
+        RepairNotAwaited,
         /// Expired values are shown.
         ExpiryIgnored,
         /// Acknowledgements are counted, not the owners that gave them.
         DuplicateCounted,
+        /// Acknowledgements of two epochs make one quorum.
+        EpochsMixed,
+        /// A write whose messages were not answered is said not to be applied.
+        OutcomeGuessed,
+        /// What owners send is not checked.
+        ChecksumIgnored,
     }
-}
 
-#[cfg(feature = "faults")]
-impl Core {
-    pub(super) fn repairs(&self) -> bool {
-        self.fault != Some(Fault::RepairOff)
-    }
-    pub(super) fn heeds_expiry(&self) -> bool {
-        self.fault != Some(Fault::ExpiryIgnored)
-    }
-    pub(super) fn counts_duplicates(&self) -> bool {
-        self.fault == Some(Fault::DuplicateCounted)
-    }
-}
+    impl Core {
+        #[cfg(feature = "faults")]
+        fn breaks(&self, fault: Fault) -> bool {
+            self.fault == Some(fault)
+        }
 
-#[cfg(not(feature = "faults"))]
-#[allow(clippy::unused_self)]
-impl Core {
-    pub(super) fn repairs(&self) -> bool {
-        true
-    }
-    pub(super) fn heeds_expiry(&self) -> bool {
-        true
-    }
-    pub(super) fn counts_duplicates(&self) -> bool {
-        false
+        pub(in crate::core) fn repairs(&self) -> bool {
+            !breaks!(self, RepairOff)
+        }
+        pub(in crate::core) fn awaits_repair(&self) -> bool {
+            !breaks!(self, RepairNotAwaited)
+        }
+        pub(in crate::core) fn heeds_expiry(&self) -> bool {
+            !breaks!(self, ExpiryIgnored)
+        }
+        pub(in crate::core) fn counts_duplicates(&self) -> bool {
+            breaks!(self, DuplicateCounted)
+        }
+        pub(in crate::core) fn mixes_epochs(&self) -> bool {
+            breaks!(self, EpochsMixed)
+        }
+        pub(in crate::core) fn guesses_outcomes(&self) -> bool {
+            breaks!(self, OutcomeGuessed)
+        }
+        pub(in crate::core) fn checks_records(&self) -> bool {
+            !breaks!(self, ChecksumIgnored)
+        }
     }
 }

@@ -113,7 +113,7 @@ impl ReadOperation {
     }
 
     /// Takes an answer that is not a refusal.
-    fn take(&mut self, node: NodeId, answer: Answer) {
+    fn take(&mut self, core: &Core, node: NodeId, answer: Answer) {
         let bucket = self.start.bucket.number;
         let (head, record) = match (self.phase, answer) {
             (Phase::Repair, Answer::Written(_)) => {
@@ -122,7 +122,8 @@ impl ReadOperation {
                 return;
             }
             (Phase::Ask | Phase::Fetch, Answer::Found(record)) => {
-                if let Err(damage) = record.verify(bucket, &self.start.key) {
+                let sound = record.verify(bucket, &self.start.key);
+                if let (Err(damage), true) = (sound, core.checks_records()) {
                     let why = format!("server {node} sent a damaged record: {damage}");
                     return self.lose(node, why);
                 }
@@ -207,7 +208,7 @@ impl ReadOperation {
                 Phase::Ask if self.quorum.is_met(|node| self.has_shown(node)) => {
                     self.judge(core, now, effects);
                 }
-                Phase::Repair if !self.completed && self.is_held() => {
+                Phase::Repair if !self.completed && (self.is_held() || !core.awaits_repair()) => {
                     self.complete(core, now, effects);
                 }
                 Phase::Repair if self.completed && !self.is_repairing() => self.phase = Phase::Over,
@@ -515,7 +516,7 @@ impl Coordinator for ReadOperation {
                 self.error = Some(refusal_error(node, &refusal));
                 self.failed(core, now, node, verdict);
             }
-            Ok(answer) => self.take(node, answer),
+            Ok(answer) => self.take(core, node, answer),
             Err(failure) => {
                 self.error = Some(failure_error(node, &failure));
                 let verdict = judge_failure(&failure);

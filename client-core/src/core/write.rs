@@ -277,7 +277,7 @@ impl Coordinator for WriteOperation {
                 self.owners.set(node, OwnerState::Lost);
             }
             Err(failure) => {
-                self.uncertain |= may_have_arrived(&failure);
+                self.uncertain |= may_have_arrived(&failure) && !core.guesses_outcomes();
                 self.error = Some(failure_error(node, &failure));
                 let verdict = judge_failure(&failure);
                 self.owners.failed(
@@ -299,7 +299,10 @@ impl Coordinator for WriteOperation {
             return effects;
         }
         self.uncertain |= !self.taken.is_empty() || self.owners.any_in_flight();
-        self.taken.clear();
+        // The replies that make one quorum are of one epoch.
+        if !core.mixes_epochs() {
+            self.taken.clear();
+        }
         if !self.start.move_to(view, core.home()) {
             let why = format!("bucket `{}` was deleted", self.start.bucket.name);
             self.fail(Error::new(ErrorKind::InvalidInput, why), &mut effects);

@@ -4,6 +4,7 @@ use super::Fault;
 use super::network::Link;
 use super::scenario::Micros;
 use super::server::{Return, State};
+use super::workload::Errand;
 use super::world::{Event, World};
 use annulet::core::client::{Core, Home, Now};
 use annulet::core::read::{ReadDone, ReadOperation};
@@ -55,11 +56,11 @@ struct Call {
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) machine: Machine,
+    /// What the application asked for.
+    errand: Errand,
     pub(crate) deadline_us: Micros,
     pub(crate) completed: bool,
     pub(crate) cancelled: bool,
-    /// It must succeed.
-    pub(crate) must_succeed: bool,
     /// Whom it sent a message of its first phase, since it last started.
     asked: BTreeSet<NodeId>,
 }
@@ -133,13 +134,13 @@ impl Machine {
 }
 
 impl Running {
-    pub(crate) fn new(machine: Machine, deadline_us: Micros) -> Self {
+    pub(crate) fn new(machine: Machine, errand: Errand, deadline_us: Micros) -> Self {
         Self {
             machine,
+            errand,
             deadline_us,
             completed: false,
             cancelled: false,
-            must_succeed: false,
             asked: BTreeSet::new(),
         }
     }
@@ -559,11 +560,12 @@ impl World {
     }
 
     fn read_ends(&mut self, client: usize, op: u64, result: Result<ReadDone, Error>) {
-        let Some((exists, must_succeed)) = self.note_end(client, op) else {
+        let Some((exists, errand)) = self.note_end(client, op) else {
             return;
         };
         match result {
             Ok(done) => {
+                self.follow(&errand);
                 let name = match &done.head {
                     None => "absent",
                     Some(_) if done.live => "found",
@@ -576,25 +578,26 @@ impl World {
             }
             Err(error) => {
                 self.coverage.hit("outcome", "read_failed");
-                self.note_error(op, &error, must_succeed);
+                self.note_error(op, &error, errand.must_succeed);
                 self.oracle.forget(op);
             }
         }
     }
 
     fn write_ends(&mut self, client: usize, op: u64, result: Result<WriteDone, Error>) {
-        let Some((_, must_succeed)) = self.note_end(client, op) else {
+        let Some((_, errand)) = self.note_end(client, op) else {
             return;
         };
         match result {
             Ok(done) => {
+                self.follow(&errand);
                 let superseded = done.superseded.is_some();
                 let name = if superseded { "superseded" } else { "written" };
                 self.coverage.hit("outcome", name);
                 self.oracle.written(op, done.version);
             }
             Err(error) => {
-                self.note_error(op, &error, must_succeed);
+                self.note_error(op, &error, errand.must_succeed);
                 match error.outcome() {
                     Some(Outcome::NotApplied) => {
                         self.coverage.hit("outcome", "not_applied");
@@ -612,8 +615,8 @@ impl World {
         }
     }
 
-    /// Notes that an operation completed, and says whether it is an exists, and had to succeed.
-    fn note_end(&mut self, client: usize, op: u64) -> Option<(bool, bool)> {
+    /// Notes that an operation completed, and says whether it is an exists, and what was asked.
+    fn note_end(&mut self, client: usize, op: u64) -> Option<(bool, Errand)> {
         let running = self.clients[client].operations.get_mut(&op)?;
         running.completed = true;
         if self.now_us > running.deadline_us {
@@ -625,7 +628,7 @@ impl World {
         }
         Some((
             matches!(running.machine, Machine::Exists(_)),
-            running.must_succeed,
+            running.errand.clone(),
         ))
     }
 

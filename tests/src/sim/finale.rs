@@ -3,7 +3,7 @@
 use super::operator::damaged;
 use super::scenario::Micros;
 use super::server::{QUEUE_MAX, State};
-use super::workload::{Action, Plan};
+use super::workload::{Action, Errand};
 use super::world::{Event, World, key_bytes};
 use annulet_protocol::bucket::Mode;
 use annulet_protocol::level::Level;
@@ -59,7 +59,7 @@ impl World {
                     continue;
                 }
                 let read = healthy as u8;
-                let plan = Plan {
+                let errand = Errand {
                     bucket: bucket.clone(),
                     key,
                     level: Some(Level::Explicit { read, write: 1 }),
@@ -67,7 +67,7 @@ impl World {
                     action: Action::Get,
                     must_succeed: true,
                 };
-                self.call(client, plan);
+                self.call(client, errand);
             }
         }
         self.schedule(READ_US, Event::Compare);

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How long servers take at most to learn of a view.
-const SPREAD_US: u64 = 200_000;
+const SPREADS_US: [u64; 3] = [5_000, 50_000, 200_000];
 
 /// A kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -422,11 +422,17 @@ impl World {
         let view = Arc::new(view);
         self.know_keys(&view);
         self.operator.views.insert(epoch, Arc::clone(&view));
-        self.operator.view = view;
+        let before = std::mem::replace(&mut self.operator.view, view);
         self.coverage.hit("view", name);
+        let spread = SPREADS_US.choose(&mut self.operator.rng).copied();
+        let spread_us = spread.expect("not empty");
         for server in 0..self.servers.len() {
-            let delay_us = self.operator.rng.random_range(0..SPREAD_US);
+            let delay_us = self.operator.rng.random_range(0..spread_us);
             self.schedule(delay_us, Event::ViewInstalls { server, epoch });
+        }
+        if name == "move" {
+            self.operator.moving = Some(before);
+            self.schedule(spread_us, Event::MoveCopies);
         }
     }
 
@@ -482,7 +488,6 @@ impl World {
         if !room || perished || stores.into_iter().any(any_damaged) {
             return;
         }
-        let before = Arc::clone(&self.operator.view);
         self.change_view("move", |view, rng| {
             view.table.epoch = view.epoch;
             let members = view.members.len() as u32;
@@ -498,10 +503,6 @@ impl World {
             }
             true
         });
-        if self.operator.view.epoch > before.epoch {
-            self.operator.moving = Some(before);
-            self.schedule(SPREAD_US + 1_000, Event::MoveCopies);
-        }
     }
 
     /// Copies what has to move, each key from a majority of its owners before.

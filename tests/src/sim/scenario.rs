@@ -47,6 +47,16 @@ pub(crate) struct Scenario {
     pub(crate) from_the_future: f64,
     /// Chance that an operation has the level of its bucket.
     pub(crate) plain_level: f64,
+    /// Chance that another client reads what an operation has just shown or written.
+    pub(crate) follow: f64,
+}
+
+/// Mostly some chance up to this, now and then none.
+fn rate_of(rng: &mut ChaCha8Rng, most: f64) -> f64 {
+    match rng.random_bool(0.7) {
+        true => most * rng.random::<f64>(),
+        false => 0.0,
+    }
 }
 
 /// How bad the network is.
@@ -89,7 +99,7 @@ impl Scenario {
         };
         let likely = rng.random_range(0.1..0.7);
         let troubles = Trouble::ALL.iter().copied();
-        Self {
+        let drawn = Self {
             regions,
             nodes,
             list_length,
@@ -110,6 +120,25 @@ impl Scenario {
             crash_after_ack,
             from_the_future,
             plain_level: *[0.2, 0.6, 1.0].choose(rng).expect("not empty"),
+            follow: rate_of(rng, 0.7),
+        };
+        match rng.random_bool(0.15) {
+            true => drawn.moving(rng),
+            false => drawn,
         }
+    }
+
+    /// A cluster whose partitions move all the time.
+    fn moving(mut self, rng: &mut ChaCha8Rng) -> Self {
+        self.regions = 1;
+        self.nodes = rng.random_range(4..=6);
+        self.list_length = 3;
+        self.timeout_ms_max = 2_000;
+        self.trouble_gap_us = 40_000;
+        self.gap_us = 10_000;
+        self.troubles
+            .retain(|t| !matches!(t, Trouble::Damage | Trouble::Perish));
+        self.troubles.push(Trouble::Move);
+        self
     }
 }

@@ -20,7 +20,7 @@ const LAST_US: u64 = 100_000;
 
 /// One call of the application.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Errand {
     pub(crate) bucket: Bucket,
     pub(crate) key: usize,
     pub(crate) level: Option<Level>,
@@ -48,13 +48,42 @@ impl World {
         if self.operations_left == 0 {
             self.schedule(LAST_US, Event::Quiet);
         }
-        let plan = self.draw(client);
-        self.call(client, plan);
+        let errand = self.draw(client);
+        self.call(client, errand);
         let gap_us = self.rng.random_range(0..2 * self.scenario.gap_us);
         self.schedule(gap_us, Event::Invoke { client });
     }
 
-    fn draw(&mut self, client: usize) -> Plan {
+    /// Somebody may read at once what an operation has shown or written.
+    pub(crate) fn follow(&mut self, first: &Errand) {
+        if self.quiet || !self.rng.random_bool(self.scenario.follow) {
+            return;
+        }
+        let errand = Errand {
+            level: None,
+            action: match self.rng.random_bool(0.8) {
+                true => Action::Get,
+                false => Action::Exists,
+            },
+            ..first.clone()
+        };
+        let client = self.rng.random_range(0..self.clients.len());
+        self.schedule(1, Event::Follow { client, errand });
+    }
+
+    pub(crate) fn follow_now(&mut self, client: usize, errand: Errand) {
+        // Its view may be older than the bucket.
+        if self.clients[client]
+            .core
+            .view()
+            .bucket(errand.bucket.number)
+            .is_some()
+        {
+            self.call(client, errand);
+        }
+    }
+
+    fn draw(&mut self, client: usize) -> Errand {
         let buckets = &self.clients[client].core.view().buckets;
         let bucket = buckets
             .choose(&mut self.rng)
@@ -88,7 +117,7 @@ impl World {
                 ttl_ms: rng.random_bool(0.3).then(|| rng.random_range(1..1_500)),
             },
         };
-        Plan {
+        Errand {
             bucket,
             key: rng.random_range(0..self.scenario.keys),
             level,
@@ -99,58 +128,56 @@ impl World {
     }
 
     /// Begins an operation as the client's shell does.
-    pub(crate) fn call(&mut self, client: usize, plan: Plan) {
+    pub(crate) fn call(&mut self, client: usize, errand: Errand) {
         let op = self.next_number();
         let now_us = self.now_us;
         self.trace
-            .line(now_us, || format!("c{client} op{op} calls {plan:?}"));
+            .line(now_us, || format!("c{client} op{op} calls {errand:?}"));
         let now = self.client_now(client);
-        let (side, needs_side) = match plan.action {
+        let (side, needs_side) = match errand.action {
             Action::Get | Action::Exists => (quorum::Side::Read, Side::Read),
             Action::Put { .. } | Action::Delete => (quorum::Side::Write, Side::Write),
         };
         let call = Call {
-            bucket: plan.bucket.name.clone(),
-            key: key_bytes(plan.key),
-            level: plan.level,
-            timeout_ms: plan.timeout_ms,
+            bucket: errand.bucket.name.clone(),
+            key: key_bytes(errand.key),
+            level: errand.level,
+            timeout_ms: errand.timeout_ms,
         };
         let started = self.clients[client].core.begin(now, side, call);
         let level = started.as_ref().ok().map(|start| start.level);
         let made = match started {
             Ok(start) => {
                 let deadline_us = self.at_mono(client, start.deadline_ms);
-                self.make(client, &plan, start, op)
+                self.make(client, &errand, start, op)
                     .map(|machine| (machine, deadline_us))
             }
             Err(error) => Err(error),
         };
-        let key = (plan.bucket.number, plan.key);
+        let key = (errand.bucket.number, errand.key);
         let home = client % self.scenario.regions;
         let owners = self.oracle.owners(key);
         let (machine, deadline_us) = match made {
             Ok(made) => made,
-            Err(error) => return self.refused(&plan, &error),
+            Err(error) => return self.refused(&errand, &error),
         };
         let needs = level.and_then(|l| Needs::of(l, needs_side, owners, home));
-        self.note_call(&plan, level);
+        self.note_call(&errand, level);
         match needs {
             Some(needs) => self.oracle.begin(op, key, needs),
             // Its bucket was deleted, and the client does not know.
             None if owners == [0, 0] => {}
             None => self
                 .oracle
-                .fail("level", format!("operation {op} goes on: {plan:?}")),
+                .fail("level", format!("operation {op} goes on: {errand:?}")),
         }
-        let mut running = Running::new(machine, deadline_us);
-        running.must_succeed = plan.must_succeed;
-        self.start(client, op, running);
+        self.start(client, op, Running::new(machine, errand, deadline_us));
     }
 
     fn make(
         &mut self,
         client: usize,
-        plan: &Plan,
+        errand: &Errand,
         start: annulet::core::client::Start,
         op: u64,
     ) -> Result<Machine, Error> {
@@ -164,7 +191,7 @@ impl World {
             let expires = ttl_ms.map(|ttl| core.clock.corrected_ms(now.wall_ms) + ttl);
             WriteOperation::new(start.clone(), origin, value, expires).map(Machine::Write)
         };
-        match plan.action {
+        match errand.action {
             Action::Get => ReadOperation::new(start, false).map(Machine::Get),
             Action::Exists => ReadOperation::new(start, true).map(Machine::Exists),
             Action::Delete => write(None, None),
@@ -172,34 +199,34 @@ impl World {
                 // Every value is another one.
                 let text = format!("{op} ");
                 let value = text.bytes().cycle().take(bytes.max(text.len()));
-                write(Some(value.collect()), ttl_ms.or(plan.bucket.ttl_ms))
+                write(Some(value.collect()), ttl_ms.or(errand.bucket.ttl_ms))
             }
         }
     }
 
     /// The core refused before anything was sent.
-    fn refused(&mut self, plan: &Plan, error: &Error) {
+    fn refused(&mut self, errand: &Errand, error: &Error) {
         self.coverage.hit("outcome", "invalid_input");
         let owners = self
             .oracle
-            .owners((plan.bucket.number, plan.key))
+            .owners((errand.bucket.number, errand.key))
             .iter()
             .sum::<u8>();
-        let most = match plan.level {
+        let most = match errand.level {
             Some(Level::Explicit { read, write }) => read.max(write),
             _ => 0,
         };
         let long =
-            matches!(plan.action, Action::Put { bytes, .. } if bytes > VALUE_BYTES_MAX as usize);
-        let due = plan.bucket.mode != Mode::Lww || long || most > owners;
+            matches!(errand.action, Action::Put { bytes, .. } if bytes > VALUE_BYTES_MAX as usize);
+        let due = errand.bucket.mode != Mode::Lww || long || most > owners;
         if error.kind() != ErrorKind::InvalidInput || !due {
             self.oracle
-                .fail("level", format!("{plan:?} was refused: {error}"));
+                .fail("level", format!("{errand:?} was refused: {error}"));
         }
     }
 
-    fn note_call(&mut self, plan: &Plan, level: Option<Level>) {
-        let name = match plan.action {
+    fn note_call(&mut self, errand: &Errand, level: Option<Level>) {
+        let name = match errand.action {
             Action::Get => "get",
             Action::Exists => "exists",
             Action::Delete => "delete",

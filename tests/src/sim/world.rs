@@ -10,6 +10,7 @@ use super::probe::Probe;
 use super::scenario::{Micros, Scenario};
 use super::server::{Return, Server};
 use super::trace::Trace;
+use super::workload::Errand;
 use super::{Options, Report, Violation};
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::ids::{ClusterId, Incarnation, NodeId};
@@ -105,6 +106,10 @@ pub(crate) enum Event {
     },
     Invoke {
         client: usize,
+    },
+    Follow {
+        client: usize,
+        errand: Errand,
     },
     Trouble,
     TroubleEnds {
@@ -258,6 +263,7 @@ impl World {
             } => self.view_arrives(client, life, &bytes),
             Event::DeadlineOver { client, life, op } => self.deadline_over(client, life, op),
             Event::Invoke { client } => self.invoke(client),
+            Event::Follow { client, errand } => self.follow_now(client, errand),
             Event::Trouble => self.trouble(),
             Event::TroubleEnds { trouble, number } => self.trouble_ends(trouble, number),
             Event::ViewInstalls { server, epoch } => self.view_installs(server, epoch),

@@ -1,0 +1,143 @@
+//! Rules broken on purpose. Each must be noticed: a test that cannot fail shows nothing.
+#![cfg(feature = "faults")]
+
+use annulet::core::client::Fault as Client;
+use annulet_replica::rules::Fault as Replica;
+use annulet_tests::sim::{Fault, Options, run};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Seeds after which a fault must have been noticed.
+const SEEDS: u64 = 2_000;
+
+#[test]
+fn answers_that_do_not_wait_for_their_sync_are_noticed() {
+    noticed(
+        Fault::Replica(Replica::AckBeforeSync),
+        &["lost", "monotonic", "resurrected"],
+    );
+}
+
+#[test]
+fn reads_that_show_what_a_crash_can_take_away_are_noticed() {
+    noticed(
+        Fault::Replica(Replica::ReadsPassTheGate),
+        &["monotonic", "resurrected"],
+    );
+}
+
+#[test]
+fn a_server_that_takes_stamps_from_far_ahead_is_noticed() {
+    noticed(Fault::Replica(Replica::SkewAccepted), &["skew"]);
+}
+
+#[test]
+fn deletes_that_leave_no_tombstone_are_noticed() {
+    let oracles = ["resurrected", "lost", "monotonic", "convergence"];
+    noticed(Fault::Replica(Replica::TombstoneDropped), &oracles);
+}
+
+#[test]
+fn older_records_that_overwrite_newer_ones_are_noticed() {
+    let oracles = ["lost", "monotonic", "resurrected", "convergence"];
+    noticed(Fault::Replica(Replica::StaleOverwrites), &oracles);
+}
+
+#[test]
+fn a_server_that_serves_requests_of_an_older_epoch_is_noticed() {
+    noticed(
+        Fault::Replica(Replica::Unfenced),
+        &["probe", "lost", "monotonic"],
+    );
+}
+
+#[test]
+fn a_server_that_merges_damaged_records_is_noticed() {
+    noticed(
+        Fault::Replica(Replica::ChecksumIgnored),
+        &["probe", "phantom"],
+    );
+}
+
+#[test]
+fn reads_that_do_not_repair_are_noticed() {
+    noticed(
+        Fault::Client(Client::RepairOff),
+        &["monotonic", "resurrected", "convergence"],
+    );
+}
+
+#[test]
+fn reads_that_return_before_their_repair_are_noticed() {
+    noticed(
+        Fault::Client(Client::RepairNotAwaited),
+        &["monotonic", "resurrected"],
+    );
+}
+
+#[test]
+fn expired_values_that_are_shown_are_noticed() {
+    noticed(Fault::Client(Client::ExpiryIgnored), &["expired"]);
+}
+
+#[test]
+fn an_owner_that_is_counted_twice_is_noticed() {
+    noticed(
+        Fault::Client(Client::DuplicateCounted),
+        &["lost", "resurrected"],
+    );
+}
+
+#[test]
+fn a_quorum_out_of_two_epochs_is_noticed() {
+    noticed(Fault::Client(Client::EpochsMixed), &["lost", "resurrected"]);
+}
+
+#[test]
+fn a_write_that_is_wrongly_said_not_to_be_applied_is_noticed() {
+    noticed(Fault::Client(Client::OutcomeGuessed), &["not-applied"]);
+}
+
+#[test]
+fn a_client_that_returns_damaged_values_is_noticed() {
+    noticed(Fault::Client(Client::ChecksumIgnored), &["phantom"]);
+}
+
+/// Runs seeds until one breaks a promise, and checks that it is one of those that the fault is
+/// about: what is noticed by accident may not be noticed tomorrow.
+fn noticed(fault: Fault, oracles: &[&str]) {
+    let next = AtomicU64::new(0);
+    let first = AtomicU64::new(u64::MAX);
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= SEEDS.min(first.load(Ordering::Relaxed)) {
+                        break;
+                    }
+                    if attempt(seed, fault).is_some_and(|oracle| oracles.contains(&oracle)) {
+                        first.fetch_min(seed, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let first = first.into_inner();
+    assert!(first < SEEDS, "{fault:?} was not noticed in {SEEDS} seeds");
+    let oracle = attempt(first, fault).expect("it was noticed once");
+    println!("{fault:?}: noticed by `{oracle}` after {} seeds", first + 1);
+}
+
+/// The oracle that a seed violates.
+fn attempt(seed: u64, fault: Fault) -> Option<&'static str> {
+    let options = Options {
+        traced: false,
+        fault,
+    };
+    match catch_unwind(AssertUnwindSafe(|| run(seed, options))) {
+        Ok(result) => result.err().map(|violation| violation.oracle),
+        Err(_) => Some("panic"),
+    }
+}
