@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # It shares its names with the script that sources it.
 # Starts the stores that `scripts/bench.sh` measures, three processes each, all over TLS 1.3 with
 # certificates on both sides, and stops every one by its own id. Sourced; not run by itself.
 #
@@ -26,7 +27,8 @@ stop_all() {
     done
     for pid in "${pids[@]}"; do
         for ((turn = 0; turn < 100; turn++)); do
-            kill -0 "$pid" 2>/dev/null || break
+            # An id that is gone may soon be another program's: leave it alone.
+            kill -0 "$pid" 2>/dev/null || continue 2
             sleep 0.1
         done
         kill -KILL "$pid" 2>/dev/null || true

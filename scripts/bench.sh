@@ -57,7 +57,7 @@ fail() {
 # not there.
 choose_stores() {
     local wanted=${STORES-etcd redis}
-    with_etcd= with_redis= missing=()
+    with_etcd="" with_redis="" missing=()
     if [[ $wanted == *etcd* ]]; then
         if command -v etcd >/dev/null; then with_etcd=yes; else missing+=(etcd-server); fi
     fi
@@ -71,7 +71,7 @@ choose_stores() {
     [[ -n $with_etcd$with_redis ]] || return 0
     if ! command -v protoc >/dev/null; then
         missing+=(protobuf-compiler libprotobuf-dev)
-        with_etcd= with_redis=
+        with_etcd="" with_redis=""
         return
     fi
     cargo build --release -p annulet-bench-peers ||
