@@ -1,6 +1,7 @@
 //! A simulated client: a core, its running operations, and the calls it has out.
 
 use super::Fault;
+use super::levels::PerRegion;
 use super::network::Link;
 use super::scenario::Micros;
 use super::server::{Return, State};
@@ -63,6 +64,10 @@ pub(crate) struct Running {
     pub(crate) cancelled: bool,
     /// Whom it sent a message of its first phase, since it last started.
     asked: BTreeSet<NodeId>,
+    /// What it sent since it last started.
+    sent: BTreeSet<Attempt>,
+    /// Who answered something that counts to that.
+    answered: BTreeSet<NodeId>,
 }
 
 /// A coordinator of either kind.
@@ -142,6 +147,19 @@ impl Running {
             completed: false,
             cancelled: false,
             asked: BTreeSet::new(),
+            sent: BTreeSet::new(),
+            answered: BTreeSet::new(),
+        }
+    }
+}
+
+impl Running {
+    /// Whether a response may count towards the operation's quorum.
+    fn counts(&self, response: &Response) -> bool {
+        match response {
+            Ok(Answer::Written(_)) => matches!(self.machine, Machine::Write(_)),
+            Ok(Answer::Found(_) | Answer::FoundHead(_) | Answer::Absent(_)) => true,
+            Ok(Answer::Refused(_) | Answer::Unknown) | Err(_) => false,
         }
     }
 }
@@ -234,6 +252,9 @@ impl World {
         let Some(running) = operations.get_mut(&op) else {
             return;
         };
+        if running.sent.contains(&from.1) && running.counts(&response) {
+            running.answered.insert(from.0);
+        }
         let steps =
             with!(&mut running.machine, it => it.handle_response(core, now, from, epoch, response));
         self.carry_out(client, op, Cause::Response, steps);
@@ -299,6 +320,8 @@ impl World {
             .filter(|_| restarted)
         {
             running.asked.clear();
+            running.sent.clear();
+            running.answered.clear();
             let name = match running.machine {
                 Machine::Write(_) => "write_restarted",
                 Machine::Get(_) | Machine::Exists(_) => "read_restarted",
@@ -356,6 +379,7 @@ impl World {
             let why = format!("operation {op} sent a message after its deadline: {send:?}");
             self.oracle.fail("deadline", why);
         }
+        running.sent.insert(send.attempt);
         let exists = matches!(running.machine, Machine::Exists(_));
         let path = match &send.operation {
             Operation::Write(write) if matches!(running.machine, Machine::Write(_)) => {
@@ -565,6 +589,7 @@ impl World {
         };
         match result {
             Ok(done) => {
+                self.oracle.counted(op, self.answered(client, op));
                 self.follow(&errand);
                 let name = match &done.head {
                     None => "absent",
@@ -590,6 +615,7 @@ impl World {
         };
         match result {
             Ok(done) => {
+                self.oracle.counted(op, self.answered(client, op));
                 self.follow(&errand);
                 let superseded = done.superseded.is_some();
                 let name = if superseded { "superseded" } else { "written" };
@@ -630,6 +656,16 @@ impl World {
             matches!(running.machine, Machine::Exists(_)),
             running.errand.clone(),
         ))
+    }
+
+    /// How many owners of each region have answered an operation since it last started.
+    fn answered(&self, client: usize, op: u64) -> PerRegion {
+        let mut counts = PerRegion::default();
+        let running = self.clients[client].operations.get(&op);
+        for node in running.into_iter().flat_map(|running| &running.answered) {
+            counts[self.server_of(*node) % self.scenario.regions] += 1;
+        }
+        counts
     }
 
     fn note_error(&mut self, op: u64, error: &Error, must_succeed: bool) {

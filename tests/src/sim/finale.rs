@@ -59,13 +59,15 @@ impl World {
                     continue;
                 }
                 let read = healthy as u8;
+                let owners: u8 = self.oracle.owners((bucket.number, key)).iter().sum();
                 let errand = Errand {
                     bucket: bucket.clone(),
                     key,
                     level: Some(Level::Explicit { read, write: 1 }),
                     timeout_ms: READ_TIMEOUT_MS,
                     action: Action::Get,
-                    must_succeed: true,
+                    // What is found must be held by all but `read - 1` owners before it is shown.
+                    must_succeed: owners < 2 * read,
                 };
                 self.call(client, errand);
             }

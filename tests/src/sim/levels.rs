@@ -79,7 +79,8 @@ impl Needs {
         })
     }
 
-    fn is_met(self, held: PerRegion) -> bool {
+    /// Whether so many of each region are enough.
+    pub(crate) fn is_met(self, held: PerRegion) -> bool {
         held.iter().sum::<u8>() >= self.total
             && held
                 .iter()

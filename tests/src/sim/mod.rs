@@ -28,6 +28,8 @@
 //! | `phantom` | what is read was written |
 //! | `skew` | no server takes a first-hand stamp from too far ahead |
 //! | `deadline` | every operation ends by its deadline, exactly once, and sends nothing after |
+//! | `quorum` | an operation succeeds only with enough distinct owners, all under one view |
+//! | `level` | a level that no quorum can meet is refused at once, any other is not |
 //! | `one-stamp` | every message of a write carries the same record |
 //! | `liveness` | what nothing stands in the way of succeeds |
 //! | `convergence` | after quiet and a read of everything, owners hold the same bytes |

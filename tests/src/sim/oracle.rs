@@ -127,6 +127,15 @@ impl Oracle {
         }
     }
 
+    /// An operation succeeds with so many answers of one epoch from each region.
+    pub(crate) fn counted(&mut self, op: u64, answered: PerRegion) {
+        let needs = self.pending.get(&op).map(|pending| pending.needs);
+        if let Some(needs) = needs.filter(|needs| !needs.is_met(answered)) {
+            let why = format!("operation {op} succeeds with {answered:?} of {needs:?}");
+            self.fail("quorum", why);
+        }
+    }
+
     /// A write was acknowledged.
     pub(crate) fn written(&mut self, op: u64, version: Version) {
         let Some(pending) = self.pending.remove(&op) else {
