@@ -215,6 +215,7 @@ impl Bucket {
     async fn read(&self, key: Bytes, options: &ReadOptions, head_only: bool) -> Result<ReadDone> {
         let shared = self.client.shared();
         shared.check_open()?;
+        shared.look_for_bucket(&self.name).await;
         add(&shared.counters.reads, 1);
         let call = self.call(key, options.level, options.timeout);
         let start = shared.core().begin(shared.clock.now(), Side::Read, call)?;
@@ -233,6 +234,7 @@ impl Bucket {
         let shared = self.client.shared();
         let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
         shared.check_open().map_err(refused)?;
+        shared.look_for_bucket(&self.name).await;
         add(&shared.counters.writes, 1);
         let call = self.call(key, options.level, options.timeout);
         let now = shared.clock.now();

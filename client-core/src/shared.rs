@@ -25,6 +25,9 @@ use tokio::runtime::Handle;
 /// Longest time that looking for a newer view takes.
 const REFRESH_MAX: Duration = Duration::from_secs(2);
 
+/// How often an unknown bucket makes it look for a newer view.
+const LOOK_AGAIN_MS: u64 = 1_000;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -43,6 +46,8 @@ pub(crate) struct Shared {
     seeds: Vec<String>,
     jitter: OpId,
     drawn: AtomicU64,
+    /// When an unknown bucket last made it look for a newer view.
+    looked_ms: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -78,6 +83,7 @@ impl Shared {
                 ..OpId::default()
             },
             drawn: AtomicU64::new(0),
+            looked_ms: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         });
         shared.save_view();
@@ -205,6 +211,24 @@ impl Shared {
                 shared.carry_out(out);
             }
         });
+    }
+
+    /// Looks for a view that has this bucket, if the present one has not: the bucket may be new.
+    /// Asks at most once a second, since the name may as well be wrong.
+    pub(crate) async fn look_for_bucket(&self, name: &str) {
+        if self.core().has_bucket(name) {
+            return;
+        }
+        let now_ms = self.clock.now().mono_ms;
+        let last_ms = self.looked_ms.load(Ordering::Relaxed);
+        if now_ms < last_ms + LOOK_AGAIN_MS && last_ms != 0 {
+            return;
+        }
+        self.looked_ms.store(now_ms.max(1), Ordering::Relaxed);
+        let newer = self.view().epoch + 1;
+        if let Err(why) = self.refresh(newer).await {
+            tracing::debug!(%why, bucket = name, "no newer view with the bucket");
+        }
     }
 
     /// Makes sure that the view is of at least this epoch.

@@ -425,3 +425,30 @@ async fn the_example_of_sessions_runs() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_follows_a_newer_cluster_file() {
+    let mut cluster = Cluster::start(3).await;
+    let client = cluster.client().await;
+    let bucket = client.bucket("default");
+    bucket.put("k", "old").await.unwrap();
+    let fresh = client.bucket("fresh");
+    assert_eq!(
+        fresh.get("k").await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    cluster.write_cluster_file(2, "[[bucket]]\nnumber = 9\nname = \"fresh\"\n");
+    // One after the other: in between, servers of two epochs answer, and no quorum mixes them.
+    for node in 0..3 {
+        assert!(cluster.stop(node), "{}", cluster.log(node));
+        cluster.restart(node).await;
+    }
+    assert_eq!(bucket.get("k").await.unwrap().unwrap().value, "old");
+    bucket.put("k", "new").await.unwrap();
+    assert_eq!(client.view().epoch, 2);
+    until("the new bucket is found", async || {
+        fresh.put("k", "v").await.is_ok()
+    })
+    .await;
+    assert_eq!(bucket.get("k").await.unwrap().unwrap().value, "new");
+}

@@ -188,6 +188,11 @@ impl Core {
         &self.home
     }
 
+    /// Whether its view has a bucket of this name.
+    pub fn has_bucket(&self, name: &str) -> bool {
+        self.buckets.contains_key(name)
+    }
+
     /// Takes a view if it is newer than the one it has. Says whether it was.
     pub fn install(&mut self, view: Arc<View>) -> bool {
         let newer = view.epoch > self.view.epoch && view.cluster == self.view.cluster;

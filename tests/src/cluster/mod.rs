@@ -21,6 +21,9 @@ struct Node {
     process: Option<Child>,
 }
 
+/// The id of every test cluster.
+const CLUSTER: &str = "000102030405060708090a0b0c0d0e0f";
+
 /// Buckets besides `default`, as lines of the cluster file.
 pub const BUCKETS: &str = r#"
 [[bucket]]
@@ -61,13 +64,23 @@ impl Cluster {
     fn prepare(&self) {
         let certs = self.folder.path().join("certs");
         let certs = certs.to_str().expect("a folder with a plain name");
-        let id = "000102030405060708090a0b0c0d0e0f";
-        annulet(&["cert", "ca", "--dir", certs, "--cluster", id]);
+        annulet(&["cert", "ca", "--dir", certs, "--cluster", CLUSTER]);
         annulet(&["cert", "client", "tester", "--dir", certs]);
-        let mut file = format!("cluster = \"{id}\"\nname = \"test\"\nseed = 7\n");
-        for (index, node) in self.nodes.iter().enumerate() {
+        for index in 0..self.nodes.len() {
             let name = format!("node-{index}");
             annulet(&["cert", "peer", &name, "--dir", certs, "--host", "127.0.0.1"]);
+        }
+        self.write_cluster_file(1, "");
+        self.profile()
+            .save(&self.folder.path().join("profile.toml"))
+            .expect("writes a file");
+    }
+
+    /// Writes the cluster file anew; servers read it when they start.
+    pub fn write_cluster_file(&self, epoch: u64, more: &str) {
+        let mut file =
+            format!("cluster = \"{CLUSTER}\"\nname = \"test\"\nseed = 7\nepoch = {epoch}\n");
+        for (index, node) in self.nodes.iter().enumerate() {
             file += &format!(
                 "[[member]]\nid = \"{:016x}\"\naddress = \"127.0.0.1:{}\"\nzone = \"z{index}\"\n",
                 index + 1,
@@ -75,10 +88,8 @@ impl Cluster {
             );
         }
         file += BUCKETS;
+        file += more;
         std::fs::write(self.folder.path().join("cluster.toml"), file).expect("writes a file");
-        self.profile()
-            .save(&self.folder.path().join("profile.toml"))
-            .expect("writes a file");
     }
 
     /// The cluster's folder.
