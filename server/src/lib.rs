@@ -16,6 +16,10 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+// The tests inside share their support with the tests outside, which know the crate by its name.
+#[cfg(test)]
+extern crate self as annulet_server;
+
 mod budget;
 mod clock;
 pub mod cluster_file;

@@ -37,6 +37,8 @@ const SAMPLE_MAX: usize = 16;
 const GREETING: Duration = Duration::from_secs(2);
 /// How many rounds an answer counts.
 const ROUNDS_KEPT: u32 = 12;
+/// Time between two warnings of different cluster files.
+const WARN_EVERY: Duration = Duration::from_secs(30);
 /// A clock further than this off the median of its peers takes no first-hand writes.
 const OFFSET_MS_MAX: i64 = (SKEW_MS_MAX / 2) as i64;
 
@@ -45,6 +47,8 @@ const OFFSET_MS_MAX: i64 = (SKEW_MS_MAX / 2) as i64;
 pub(crate) struct Peers {
     others: Vec<Peer>,
     heard: Mutex<BTreeMap<NodeId, Heard>>,
+    /// When a disagreement was last warned of.
+    warned: Mutex<Option<Instant>>,
     every: Duration,
 }
 
@@ -75,6 +79,7 @@ impl Peers {
         Self {
             others: others.collect(),
             heard: Mutex::default(),
+            warned: Mutex::default(),
             every: Duration::from_millis(limits.hello_ms),
         }
     }
@@ -82,7 +87,7 @@ impl Peers {
     /// Warns if a peer of the same epoch was given another cluster file. Says whether it was.
     pub(crate) fn compare(&self, theirs: &Hello, ours: &Hello) -> bool {
         let disagrees = theirs.epoch == ours.epoch && theirs.view_digest != ours.view_digest;
-        if disagrees {
+        if disagrees && self.may_warn() {
             tracing::error!(
                 peer = %theirs.node,
                 epoch = theirs.epoch,
@@ -91,6 +96,16 @@ impl Peers {
             );
         }
         disagrees
+    }
+
+    /// Loudly, but not with every greeting.
+    fn may_warn(&self) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = warned.is_none_or(|at| clock::since(at) >= WARN_EVERY);
+        if may {
+            *warned = Some(clock::now());
+        }
+        may
     }
 
     /// A random choice of the peers.

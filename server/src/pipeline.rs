@@ -181,18 +181,20 @@ impl Pipeline {
         self.shared.clock_trusted.store(trusted, Ordering::Relaxed);
     }
 
-    /// Waits until the store fails, and says why.
-    pub(crate) async fn failure(&self) -> String {
+    /// Waits until the store fails.
+    pub(crate) async fn failure(&self) {
         let mut failure = self.shared.failure.subscribe();
-        loop {
-            if let Some(why) = failure.borrow_and_update().clone() {
-                return why;
-            }
+        while self.failed().is_none() {
             if failure.changed().await.is_err() {
                 // The sender lives as long as `self`.
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// Why the store failed, if it did.
+    pub(crate) fn failed(&self) -> Option<String> {
+        self.shared.failure.borrow().clone()
     }
 
     /// Ends the threads after what is queued, with a last sync. Blocks until they ended.

@@ -27,6 +27,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+#[cfg(test)]
+mod tests;
+
 /// How long a server whose store failed tells callers so before it exits.
 const FAILED_STOP: Duration = Duration::from_secs(1);
 
@@ -55,7 +58,7 @@ impl Server {
     /// # Errors
     /// Says what to do before the next start.
     pub async fn bind(config: Config) -> Result<Self, ServerError> {
-        Self::build(config, None)
+        Self::build(config, None, open)
     }
 
     /// As [`Server::bind`], on a socket that listens already; `listen` only names it.
@@ -63,10 +66,14 @@ impl Server {
     /// # Errors
     /// As those of [`Server::bind`].
     pub async fn with_listener(config: Config, listener: TcpListener) -> Result<Self, ServerError> {
-        Self::build(config, Some(listener))
+        Self::build(config, Some(listener), open)
     }
 
-    fn build(config: Config, listener: Option<TcpListener>) -> Result<Self, ServerError> {
+    fn build(
+        config: Config,
+        listener: Option<TcpListener>,
+        open: impl FnOnce(&Config, Owner) -> Result<(Folder, Arc<dyn Engine>), FolderError>,
+    ) -> Result<Self, ServerError> {
         config.validate().map_err(ServerError::Config)?;
         let (served, node) = find_self(&config)?;
         let longest = request_bytes_max(served.view.value_bytes_max as usize);
@@ -167,9 +174,9 @@ impl Server {
         let greeting = tokio::spawn(peers::run(state.clone(), tls.clone()));
         let certificates = tokio::spawn(watch_certificates(state.clone(), tls));
         state.ready.store(true, Ordering::Release);
-        let failure = tokio::select! {
-            () = shutdown => None,
-            why = state.pipeline.failure() => Some(why),
+        let failed = tokio::select! {
+            () = shutdown => false,
+            () = state.pipeline.failure() => true,
         };
         state.ready.store(false, Ordering::Release);
         tracing::info!("stopping");
@@ -178,27 +185,27 @@ impl Server {
         // Without receivers nothing serves any more, and nobody needs to be told.
         let _ = stop.send(true);
         let aborter = serving.abort_handle();
-        match failure {
-            None => drop(serving.await),
-            Some(_) => drop(tokio::time::timeout(FAILED_STOP, serving).await),
+        if failed {
+            drop(tokio::time::timeout(FAILED_STOP, serving).await);
+        } else {
+            drop(serving.await);
         }
         aborter.abort();
-        let failed = failure.is_some();
-        let last = tokio::task::spawn_blocking(move || finish(&state, failed));
-        let last = last.await.unwrap_or_else(|panic| Some(panic.to_string()));
+        let finished = tokio::task::spawn_blocking(move || finish(&state)).await;
         drop(folder);
-        match failure.or(last) {
+        match finished.unwrap_or_else(|panic| Some(panic.to_string())) {
             None => Ok(()),
             Some(why) => Err(ServerError::StoreFailed(why)),
         }
     }
 }
 
-/// Ends the lanes, and leaves the store tidy if it is well. Says if the store failed at the last.
-fn finish(state: &State, failed: bool) -> Option<String> {
+/// Ends the lanes, and leaves the store tidy if it is well. Says why if it failed, be it at the
+/// very last sync.
+fn finish(state: &State) -> Option<String> {
     state.pipeline.stop();
-    if failed {
-        return None;
+    if let Some(why) = state.pipeline.failed() {
+        return Some(why);
     }
     if let Err(error) = state.pipeline.engine().settle() {
         tracing::warn!(%error, "the store was not written out; the next start reads its log");

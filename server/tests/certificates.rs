@@ -83,7 +83,7 @@ async fn certificates_are_replaced_while_serving() {
     // The same authority, another certificate.
     let renewed = authority.issue(CLUSTER, "peer");
     write_certificates(folder.path(), &authority, &renewed);
-    let presented = || async {
+    let presented = async || {
         let fresh = Arc::new(authority.client(Some(&identity), HTTP1));
         let stream = server.tls(&fresh).await.unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0] == der(&renewed)
@@ -97,7 +97,7 @@ async fn certificates_are_replaced_while_serving() {
 
     // Another authority: what the former one vouched for is nothing any more.
     write_certificates(folder.path(), &next, &next.issue(CLUSTER, "peer"));
-    eventually(|| async { server.tls(&client).await.is_err() }).await;
+    eventually(async || server.tls(&client).await.is_err()).await;
     let identity = next.issue(CLUSTER, "client");
     let mut caller = server.caller(next.client(Some(&identity), HTTP1)).await;
     assert_eq!(value(&caller.operations(vec![get("a")]).await[0]), None);
@@ -139,7 +139,7 @@ async fn new_certificates_that_cannot_be_used_leave_the_old_ones_in_use() {
     std::fs::remove_file(folder.path().join("node.pem")).unwrap();
     let good = authority.issue(CLUSTER, "peer");
     write_certificates(folder.path(), &authority, &good);
-    let presented = || async {
+    let presented = async || {
         let client = Arc::new(authority.client(Some(&identity), HTTP1));
         let stream = server.tls(&client).await.unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0] == der(&good)

@@ -43,6 +43,15 @@ impl Cluster {
         }
     }
 
+    /// A caller that need not send all of a body to hear that it is too long.
+    async fn caller_over_h2(&self, role: &str) -> Caller {
+        let identity = self.authority.issue(CLUSTER, role);
+        let client = self.authority.client(Some(&identity), H2);
+        let stream = self.server.tls(&client.into()).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(H2));
+        Caller::http2(stream).await
+    }
+
     /// A caller of this role; of none, one without a certificate.
     async fn caller(&self, role: &str) -> Caller {
         let identity = self.authority.issue(CLUSTER, role);
@@ -63,11 +72,7 @@ fn kind(answer: &Answer) -> RefusalKind {
 #[tokio::test]
 async fn values_are_read_as_they_were_written_over_both_versions_of_http() {
     let cluster = Cluster::start().await;
-    let identity = cluster.authority.issue(CLUSTER, "client");
-    let client = cluster.authority.client(Some(&identity), H2);
-    let stream = cluster.server.tls(&client.into()).await.unwrap();
-    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(H2));
-    let mut over_h2 = Caller::http2(stream).await;
+    let mut over_h2 = cluster.caller_over_h2("client").await;
     let mut over_http1 = cluster.caller("client").await;
     let long: Bytes = (0..=255u8).cycle().take(700_000).collect::<Vec<_>>().into();
     let answers = over_h2
@@ -276,11 +281,16 @@ async fn operations_that_cannot_be_are_refused_by_themselves() {
 async fn a_body_over_the_limit_is_refused_before_it_is_read() {
     let cluster = Cluster::start().await;
     let most = codec::request_bytes_max(VALUE_BYTES_MAX);
-    let mut caller = cluster.caller("client").await;
+    let mut caller = cluster.caller_over_h2("client").await;
     let got = caller.post("/v1/ops", vec![0; most + 1]).await;
     assert_eq!(
         (got.status, got.failure().kind),
         (413, FailureKind::InvalidInput)
+    );
+    assert_eq!(
+        caller.operations(vec![get("a")]).await.len(),
+        1,
+        "the connection goes on"
     );
 
     // Announced, and not sent.
@@ -298,25 +308,25 @@ async fn a_body_over_the_limit_is_refused_before_it_is_read() {
     assert_eq!(&status, b"HTTP/1.1 413");
 
     // Never announced, and without end.
+    let client = cluster.authority.client(Some(&identity), H2).into();
     let stream = cluster.server.tls(&client).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(executor, TokioIo::new(stream))
+            .await
+            .unwrap();
     tokio::spawn(connection);
     let (frames, queue) = tokio::sync::mpsc::channel(1);
     let endless = tokio::spawn(async move {
         let chunk = Bytes::from(vec![0; 64 << 10]);
         while frames.send(chunk.clone()).await.is_ok() {}
     });
-    let body = Frames(queue);
-    let request = http::Request::post("/v1/ops")
-        .header("host", "localhost")
+    let request = http::Request::post("https://localhost/v1/ops")
         .header("content-type", codec::CONTENT_TYPE)
-        .body(body)
+        .body(Frames(queue))
         .unwrap();
     let response = sender.send_request(request).await.unwrap();
     assert_eq!(response.status(), 413);
-    drop((response, sender));
     tokio::time::timeout(PATIENCE, endless)
         .await
         .unwrap()
@@ -521,7 +531,7 @@ async fn a_stopping_server_finishes_what_it_has_begun() {
 
     let address = cluster.server.address;
     cluster.server.begin_stop();
-    eventually(|| async move { support::try_connect(address).await.is_err() }).await;
+    eventually(async || support::try_connect(address).await.is_err()).await;
     frames.send(whole.slice(30..)).await.unwrap();
     drop(frames);
     let response = answer.await.unwrap().unwrap();
@@ -536,7 +546,9 @@ async fn a_stopping_server_finishes_what_it_has_begun() {
 async fn what_was_acknowledged_is_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();
-    let config = alone(folder.path(), &authority);
+    let mut config = alone(folder.path(), &authority);
+    // A connection that is idle ends at once: to wait for it would be noticed.
+    config.limits.stop_ms = 2 * PATIENCE.as_millis() as u64;
     let identity = authority.issue(CLUSTER, "client");
     for round in 0..3 {
         let server = Running::start(config.clone()).await;
@@ -551,7 +563,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
         caller
             .operations(vec![put(&key(round), vec![round as u8; 9000])])
             .await;
-        drop(caller);
         server.stop().await.unwrap();
+        drop(caller);
     }
 }

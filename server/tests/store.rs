@@ -5,7 +5,7 @@ use annulet_replica::store::{Change, Family, Store};
 use annulet_server::store::Engine;
 use annulet_server::store::rocks::{RocksStore, Sizes};
 use bytes::Bytes;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const SIZES: Sizes = Sizes {
     cache: 8 << 20,
@@ -221,8 +221,8 @@ fn a_damaged_block_is_damage_of_its_keys_not_absence() {
     assert_eq!(store.read(Family::Records, &["x".into()]), [Ok(None)]);
 }
 
-#[test]
-fn a_damaged_log_is_not_passed_over() {
+/// A store with three synced records in its log: its folder, its log, the log's bytes.
+fn logged() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let store = open(folder.path());
@@ -243,8 +243,33 @@ fn a_damaged_log_is_not_passed_over() {
     let log = logs.pop().unwrap();
     let whole = std::fs::read(&log).unwrap();
     assert!(whole.len() > 150_000);
+    (folder, log, whole)
+}
 
-    let mut damaged = whole.clone();
+#[test]
+fn a_log_that_was_cut_off_is_read_up_to_there() {
+    let (folder, log, whole) = logged();
+    let path = folder.path().join("store");
+    std::fs::write(&log, &whole[..whole.len() - 1000]).unwrap();
+    let store = RocksStore::open(&path, SIZES, false).unwrap();
+    let lengths = read(&store, Family::Records, &["a", "b", "c"]);
+    let lengths: Vec<_> = lengths
+        .iter()
+        .map(|value| value.as_ref().map(Bytes::len))
+        .collect();
+    assert_eq!(
+        lengths,
+        [Some(50_000), Some(50_000), None],
+        "a torn end is what a crash leaves"
+    );
+    drop(store);
+}
+
+#[test]
+fn damage_before_the_end_of_the_log_is_not_passed_over() {
+    let (folder, log, whole) = logged();
+    let path = folder.path().join("store");
+    let mut damaged = whole;
     damaged[1000] ^= 1;
     std::fs::write(&log, damaged).unwrap();
     let opened = RocksStore::open(&path, SIZES, false);

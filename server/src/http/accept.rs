@@ -123,7 +123,9 @@ async fn handshake(mut stream: TcpStream, tls: &Tls) -> std::io::Result<TlsStrea
         tell_plain(&mut stream).await?;
         return Err(std::io::Error::other("it began without TLS"));
     }
-    let accept = TlsAcceptor::from(tls.server()).accept(stream).into_fallible();
+    let accept = TlsAcceptor::from(tls.server())
+        .accept(stream)
+        .into_fallible();
     match accept.await {
         Ok(stream) => Ok(stream),
         Err((error, mut stream)) => {

@@ -265,7 +265,14 @@ async fn after_a_failed_sync_nothing_is_acknowledged_and_the_server_hears_of_it(
     bench.probe.sync_begun(1).await;
     bench.probe.release();
     assert_eq!(write.await.unwrap(), Err(Failed));
-    assert!(bench.pipeline.failure().await.contains("the disk is gone"));
+    bench.pipeline.failure().await;
+    assert!(
+        bench
+            .pipeline
+            .failed()
+            .unwrap()
+            .contains("the disk is gone")
+    );
     assert_eq!(
         bench.ask(vec![get(GROUP, "a")]).await,
         Err(Failed),

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -173,6 +173,14 @@ impl Running {
             .unwrap()
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(self) -> Result<(), ServerError> {
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("it ends in time")
+            .unwrap()
+    }
+
     pub(crate) fn begin_stop(&mut self) {
         drop(self.stop.take());
     }
@@ -204,6 +212,14 @@ pub(crate) async fn connect(address: SocketAddr) -> TcpStream {
 #[allow(clippy::disallowed_methods)] // A test's own client.
 pub(crate) async fn try_connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     TcpStream::connect(address).await
+}
+
+/// Listens on a free port.
+#[allow(clippy::disallowed_methods)] // Taken before the cluster file can name it.
+pub(crate) fn listener() -> TcpListener {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    TcpListener::from_std(listener).unwrap()
 }
 
 #[allow(clippy::disallowed_methods)] // A test's own clock.
@@ -351,7 +367,7 @@ pub(crate) fn value(answer: &Answer) -> Option<Bytes> {
 }
 
 /// Waits for a condition, not for a time.
-pub(crate) async fn eventually<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) {
+pub(crate) async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
