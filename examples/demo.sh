@@ -31,7 +31,7 @@ cleanup() {
         kill -TERM "$process" 2>/dev/null || true
         wait "$process" 2>/dev/null || true
     done
-    if [[ $code -ne 0 ]]; then
+    if [[ $code -ne 0 && $code -lt 128 ]]; then
         echo "demo: failed; what the cluster said:" >&2
         cat "$work/dev.err" "$work/server.err" >&2 2>/dev/null || true
     fi
@@ -97,8 +97,10 @@ took "all three answer"
 headline "2. Store a table: the 3,376 airports of the United States, a key each"
 "$annulet" import "$root/examples/data/airports.csv" --key iata --prefix airport: | show
 say "annulet get airport:SFO"
-"$annulet" get airport:SFO | show
-echo | show
+{
+    "$annulet" get airport:SFO
+    echo
+} | show
 took "stored and read"
 
 headline "3. Store real files as values, read them back, compare every byte"
@@ -172,13 +174,18 @@ known_to_node_2() {
 headline "7. Reads repair what it missed"
 known_to_node_2
 say "asked alone (the other two are paused), node 2 knows $((known)) of the 20 new keys"
-step=$(now_ms)
-read_back=$("$annulet" mget --level all "${keys[@]}" | wc -l)
-[[ $read_back -eq 20 ]] || fail "only $read_back of 20 keys were read at level all"
-took "read all 20 at level all: every replica is asked, and what one lacks is written to it"
-known_to_node_2
-say "asked alone again, node 2 knows $((known)) of them"
-[[ $known -eq 20 ]] || fail "node 2 was not repaired"
+# A read answers once its level is met; what a replica lacks is written to it meanwhile, and goes
+# on while this one program reads the keys a second time.
+for round in {1..10}; do
+    step=$(now_ms)
+    read_back=$("$annulet" mget --level all "${keys[@]}" "${keys[@]}" | wc -l)
+    [[ $read_back -eq 40 ]] || fail "only $read_back of 40 reads at level all were answered"
+    took "read all 20 twice at level all: every replica is asked, and what one lacks goes to it"
+    known_to_node_2
+    say "asked alone again, node 2 knows $((known)) of them"
+    [[ $known -ne 20 ]] || break
+    [[ $round -lt 10 ]] || fail "node 2 was not repaired"
+done
 "$annulet" put k v --level all
 "$annulet" cluster status | show
 

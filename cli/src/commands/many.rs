@@ -126,13 +126,12 @@ async fn put_all(args: MputArgs, session: &Session, json: bool) -> Result<Exit, 
     let mut worst = Exit::Done;
     let ttl = args.ttl;
     if !is_dash(&args.pairs) {
-        let pairs: Vec<Pair> = args
+        // A pair that is none is a wrong argument: nothing is stored.
+        let pairs: Vec<_> = args
             .pairs
             .into_iter()
-            .map(|pair| Ok(split(pair)?))
-            .collect();
-        // A pair that is none is a wrong argument: nothing is stored.
-        let pairs: Vec<_> = pairs.into_iter().collect::<Result<_, Failure>>()?;
+            .map(split)
+            .collect::<Result<_, Failure>>()?;
         for chunk in pairs.chunks(PUT_CHUNK) {
             let chunk = chunk.iter().cloned().map(Ok).collect();
             worst = worst.max(put_chunk(chunk, ttl, session, json).await?);

@@ -115,7 +115,7 @@ impl Caller {
             // a slow answer does not hide what waits behind it.
             let began = match &pace {
                 None => Some(clock::now()).filter(|now| *now < self.end),
-                Some(pace) => pace.next(self.end).await,
+                Some(pace) => pace.next(self.from, self.end).await,
             };
             let Some(began) = began else { return };
             let done = self.operate().await;
@@ -190,19 +190,24 @@ impl Pace {
     }
 
     /// Waits for the next operation that is due and says since when; `None` when there is none
-    /// any more, or too late for it.
-    async fn next(&self, end: Instant) -> Option<Instant> {
-        self.due.acquire().await.ok()?.forget();
-        if clock::now() >= end + CATCH_UP {
-            return None;
+    /// any more, or too late for it. What of the warm-up is left when measuring begins is skipped.
+    async fn next(&self, from: Instant, end: Instant) -> Option<Instant> {
+        loop {
+            self.due.acquire().await.ok()?.forget();
+            let now = clock::now();
+            if now >= end + CATCH_UP {
+                return None;
+            }
+            let number = self.begun.fetch_add(1, Ordering::Relaxed);
+            let due = self.time_of(number);
+            if due >= end {
+                self.begun.fetch_sub(1, Ordering::Relaxed);
+                return None;
+            }
+            if due >= from || now < from {
+                return Some(due);
+            }
         }
-        let number = self.begun.fetch_add(1, Ordering::Relaxed);
-        let due = self.time_of(number);
-        if due >= end {
-            self.begun.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(due)
     }
 
     fn time_of(&self, number: u64) -> Instant {
@@ -277,6 +282,19 @@ mod tests {
         assert_eq!(pace.unstarted(at(1000), at(3000)), 50);
         pace.begun.store(300, Ordering::Relaxed);
         assert_eq!(pace.unstarted(at(1000), at(3000)), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_the_warm_up_when_measuring_begins_is_skipped() {
+        let second = Duration::from_secs(1);
+        let now = clock::now();
+        let (start, from, end) = (now - 2 * second, now - second, now + 60 * second);
+        let pace = Pace::new(start, 100.0);
+        pace.due.add_permits(150);
+        assert_eq!(pace.next(from, end).await, Some(from));
+        assert_eq!(pace.unstarted(from, end), 6099);
+        let late = pace.next(from, now - 10 * second).await;
+        assert_eq!(late, None, "nothing begins long after the end");
     }
 
     #[test]
