@@ -274,8 +274,20 @@ mod tests {
         assert_eq!(
             hex,
             "0102000000000000000305050505050505050505050505050505\
-             GOLDEN"
+             3208ef7c29a8d1690000000000000007000000000000005a\
+             000000000000004d0000000000000003ecfccabd\
+             7661625111"
         );
+    }
+
+    #[test]
+    fn any_flipped_bit_of_an_entry_is_found() {
+        let (entry, _) = encode(&record(Some("v".into()), Some(77)));
+        for bit in 0..entry.len() * 8 {
+            let mut damaged = entry.to_vec();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(damaged.into()).is_err(), "bit {bit}");
+        }
     }
 
     proptest! {
