@@ -21,6 +21,9 @@ use std::time::Duration;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Longest time that a server has to say how it is.
 const PROBE_MAX: Duration = Duration::from_secs(2);
+/// Longest time that closing waits for messages under way, and how often it looks.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+const DRAIN_LOOK: Duration = Duration::from_millis(1);
 /// Servers that are asked at a time how they are.
 const PROBES_AT_ONCE: usize = 32;
 
@@ -149,14 +152,22 @@ impl Client {
         stream::iter(each).buffered(PROBES_AT_ONCE).collect().await
     }
 
-    /// Ends the client: later calls fail with `Closed`, calls under way go on to their end, idle
-    /// connections are closed.
+    /// Ends the client: later calls fail with `Closed`, calls under way go on to their end. What
+    /// was acknowledged at a quorum may still be on its way to the other owners, and so may
+    /// repairs: this waits until they have it, at most a second, then closes the connections.
     pub async fn close(&self) {
         self.shared.close();
+        let drained = async {
+            while self.shared.pool.lanes().iter().any(|lane| lane.is_busy()) {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
+            tracing::debug!("closed with messages under way");
+        }
         for lane in self.shared.pool.lanes() {
             lane.close_if_idle();
         }
-        tokio::task::yield_now().await;
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

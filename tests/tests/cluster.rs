@@ -452,3 +452,36 @@ async fn a_client_follows_a_newer_cluster_file() {
     .await;
     assert_eq!(bucket.get("k").await.unwrap().unwrap().value, "new");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_a_client_waits_for_the_last_owner() {
+    let cluster = Cluster::start(3).await;
+    for number in 0..30 {
+        let client = cluster.client().await;
+        let bucket = client.bucket("default");
+        bucket
+            .put_with(format!("c{number}"), "v", &level(Level::One))
+            .await
+            .unwrap();
+        client.close().await;
+    }
+    // Every single owner has every key.
+    let client = cluster.client_with(|config| config.check_one_in = 0).await;
+    for node in 0..3 {
+        for other in (0..3).filter(|other| *other != node) {
+            cluster.signal(other, "STOP");
+        }
+        let keys = (0..30).map(|number| Bytes::from(format!("c{number}")));
+        let found = client
+            .bucket("default")
+            .multi_get_with(keys, &at(Level::One))
+            .await;
+        assert!(
+            found.iter().all(|entry| matches!(entry, Ok(Some(_)))),
+            "node {node}: {found:?}"
+        );
+        for other in (0..3).filter(|other| *other != node) {
+            cluster.signal(other, "CONT");
+        }
+    }
+}

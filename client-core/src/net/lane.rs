@@ -153,6 +153,12 @@ impl Lane {
         self.used_ms.load(Ordering::Relaxed)
     }
 
+    /// Whether messages wait or are under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        let queue = self.lock();
+        queue.workers > 0 || !queue.waiting.is_empty()
+    }
+
     /// Closes the connection unless something is being sent.
     pub(crate) fn close_if_idle(&self) -> bool {
         let queue = self.lock();
