@@ -15,6 +15,8 @@ pub mod client;
 pub mod clock;
 pub mod policy;
 pub mod read;
+#[cfg(test)]
+mod testing;
 pub mod write;
 
 use crate::error::Error;

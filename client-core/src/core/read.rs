@@ -193,11 +193,15 @@ impl ReadOperation {
     fn ask_again(&mut self) {
         self.phase = Phase::Ask;
         self.owners.restart(self.order.iter().copied());
-        for (node, _) in &self.seen {
-            self.owners.set(*node, OwnerState::Done);
-        }
-        for node in &self.barred {
-            self.owners.set(*node, OwnerState::Lost);
+        for node in &self.order {
+            let state = match (self.has_shown(*node), self.barred.contains(node)) {
+                (true, _) => OwnerState::Done,
+                (false, true) => OwnerState::Lost,
+                // What is done in the background asks everyone once.
+                (false, false) if self.completed => OwnerState::Lost,
+                (false, false) => OwnerState::Idle,
+            };
+            self.owners.set(*node, state);
         }
     }
 
@@ -605,3 +609,6 @@ fn same(a: Option<&Head>, b: Option<&Head>) -> bool {
         (Some(_), None) | (None, Some(_)) => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -341,3 +341,6 @@ impl Coordinator for WriteOperation {
         self.owners.restart([]);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! A coordinator under test: what it sent, what it said, and what it is told.
+//!
+//! ```text
+//! view of epoch 1   bucket `b`, owners 1, 2, 3
+//! view of epoch 2   bucket `b`, owners 1, 2, 4
+//! ```
+
+use super::client::{Call, Core, Home, Now, Start};
+use super::{Attempt, Coordinator, Effect, Effects, Response, Send, SendFailure};
+use crate::error::Error;
+use annulet_protocol::bucket::Bucket;
+use annulet_protocol::clock::Stamp;
+use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
+use annulet_protocol::level::Level;
+use annulet_protocol::message::{Answer, Operation, Refusal, RefusalKind, Source, Written};
+use annulet_protocol::record::{Origin, Record};
+use annulet_protocol::view::{Member, MemberState, RegionTable, Table, View};
+use annulet_ring::quorum::Side;
+use bytes::Bytes;
+use std::sync::Arc;
+
+pub(crate) const WALL_MS: u64 = 1_000_000;
+pub(crate) const TIMEOUT_MS: u64 = 1_000;
+pub(crate) const KEY: &[u8] = b"k";
+pub(crate) const BUCKET: u32 = 1;
+
+/// The view of this epoch.
+pub(crate) fn view(epoch: u64) -> Arc<View> {
+    let member = |id| Member {
+        id: NodeId(id),
+        address: format!("server-{id}:1"),
+        capacity: 1,
+        zone: String::new(),
+        region: String::new(),
+        state: MemberState::Active,
+    };
+    let last = if epoch == 1 { 2u32 } else { 3 };
+    let owners: Vec<u8> = [0, 1, last]
+        .iter()
+        .flat_map(|index| index.to_le_bytes())
+        .collect();
+    let view = View {
+        cluster: ClusterId::default(),
+        name: "test".into(),
+        seed: 0,
+        epoch,
+        value_bytes_max: 1_000,
+        members: (1..=4).map(member).collect(),
+        table: Table {
+            partitions: 1,
+            epoch,
+            regions: vec![RegionTable {
+                region: String::new(),
+                length: 3,
+                owners,
+            }],
+        },
+        buckets: vec![Bucket::new(BUCKET, "b")],
+    };
+    view.validate().expect("a sound view");
+    Arc::new(view)
+}
+
+/// The view of epoch 2 without the bucket.
+pub(crate) fn view_without_bucket() -> Arc<View> {
+    let mut without = View::clone(&view(2));
+    without.buckets.clear();
+    Arc::new(without)
+}
+
+/// A client that knows the view of epoch 1.
+pub(crate) fn core() -> Core {
+    let mut core = Core::new(Incarnation([7; 16]), view(1), Home::default());
+    core.check_one_in = 0;
+    core
+}
+
+pub(crate) const NOW: Now = Now {
+    mono_ms: 50,
+    wall_ms: WALL_MS,
+};
+
+/// Begins an operation on the one key.
+pub(crate) fn begin(core: &mut Core, side: Side, level: Level) -> Start {
+    let call = Call {
+        bucket: "b".into(),
+        key: Bytes::from_static(KEY),
+        level: Some(level),
+        timeout_ms: TIMEOUT_MS,
+    };
+    core.begin(NOW, side, call).expect("a sound call")
+}
+
+/// A record of the key by another client: stamped so far from [`WALL_MS`].
+pub(crate) fn record(stamp_ms: u64, expires_at_ms: Option<u64>) -> Record {
+    let op = OpId {
+        client: Incarnation([8; 16]),
+        sequence: stamp_ms,
+        first_sent_ms: 0,
+    };
+    let origin = Origin {
+        stamp: Stamp::at(WALL_MS + stamp_ms),
+        op,
+    };
+    let value = Some(Bytes::from(format!("value {stamp_ms}")));
+    Record::seal(BUCKET, KEY, origin, value, expires_at_ms)
+}
+
+pub(crate) fn refusal(kind: RefusalKind) -> Answer {
+    Answer::Refused(Refusal::new(kind, kind.as_str()))
+}
+
+pub(crate) const WRITTEN: Answer = Answer::Written(Written { superseded: None });
+
+pub(crate) fn unanswered() -> SendFailure {
+    SendFailure::Unanswered("no answer".into())
+}
+
+pub(crate) fn not_sent() -> SendFailure {
+    SendFailure::NotSent("refused".into())
+}
+
+/// See the module.
+pub(crate) struct Rig<C: Coordinator> {
+    pub(crate) core: Core,
+    pub(crate) now: Now,
+    pub(crate) machine: C,
+    /// Every message so far.
+    pub(crate) sent: Vec<Send>,
+    pub(crate) done: Option<Result<C::Done, Error>>,
+    /// The epoch that it asked for last.
+    pub(crate) wanted: Option<u64>,
+}
+
+impl<C: Coordinator> Rig<C> {
+    /// Starts a coordinator.
+    pub(crate) fn new(core: Core, machine: C) -> Self {
+        let mut rig = Self {
+            core,
+            now: NOW,
+            machine,
+            sent: Vec::new(),
+            done: None,
+            wanted: None,
+        };
+        let effects = rig.machine.start(&mut rig.core, rig.now);
+        rig.take(effects);
+        rig
+    }
+
+    fn take(&mut self, effects: Effects<C::Done>) {
+        for effect in effects {
+            match effect {
+                Effect::Send(send) => self.sent.push(send),
+                Effect::NeedView(epoch) => self.wanted = Some(epoch),
+                Effect::Complete(result) => {
+                    assert!(self.done.is_none(), "a second result");
+                    self.done = Some(result);
+                }
+            }
+        }
+    }
+
+    /// The last message to a node answers, or does not.
+    pub(crate) fn respond(&mut self, node: u64, epoch: u64, response: Response) {
+        let last = self
+            .sent
+            .iter()
+            .rev()
+            .find(|send| send.node == NodeId(node));
+        let attempt = last
+            .unwrap_or_else(|| panic!("nothing was sent to {node}"))
+            .attempt;
+        self.respond_to(node, attempt, epoch, response);
+    }
+
+    /// One message to a node answers, or does not.
+    pub(crate) fn respond_to(
+        &mut self,
+        node: u64,
+        attempt: Attempt,
+        epoch: u64,
+        response: Response,
+    ) {
+        let epoch = response.is_ok().then_some(epoch);
+        let from = (NodeId(node), attempt);
+        let effects = self
+            .machine
+            .handle_response(&mut self.core, self.now, from, epoch, response);
+        self.take(effects);
+    }
+
+    /// A node of epoch 1 answers.
+    pub(crate) fn answer(&mut self, node: u64, answer: Answer) {
+        self.respond(node, 1, Ok(answer));
+    }
+
+    /// Time passes, and the coordinator is woken whenever it wants to be.
+    pub(crate) fn pass(&mut self, ms: u64) {
+        let end_ms = self.now.mono_ms + ms;
+        while let Some(wake_ms) = self
+            .machine
+            .next_wake_ms()
+            .filter(|wake_ms| *wake_ms <= end_ms)
+        {
+            self.set_time(wake_ms.max(self.now.mono_ms));
+            let effects = self.machine.handle_timer(&mut self.core, self.now);
+            self.take(effects);
+        }
+        self.set_time(end_ms);
+    }
+
+    fn set_time(&mut self, mono_ms: u64) {
+        self.now.wall_ms += mono_ms - self.now.mono_ms;
+        self.now.mono_ms = mono_ms;
+    }
+
+    /// A view comes in.
+    pub(crate) fn view(&mut self, view: &Arc<View>) {
+        self.core.install(Arc::clone(view));
+        let effects = self.machine.handle_view(&mut self.core, self.now, view);
+        self.take(effects);
+    }
+
+    /// What was sent to whom since the message of this index, in order of node: `read`, `head`,
+    /// `write`, `repair`.
+    pub(crate) fn sent_since(&self, index: usize) -> Vec<(u64, &'static str)> {
+        let kind = |operation: &Operation| match operation {
+            Operation::Read(read) if read.head_only => "head",
+            Operation::Read(_) => "read",
+            Operation::Write(write) if write.source == Source::Repair => "repair",
+            Operation::Write(_) => "write",
+            Operation::Unknown => "unknown",
+        };
+        let since = self.sent[index..].iter();
+        let mut sent: Vec<_> = since.map(|s| (s.node.0, kind(&s.operation))).collect();
+        sent.sort_unstable();
+        sent
+    }
+}
