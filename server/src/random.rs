@@ -1,5 +1,8 @@
 //! The only place of this crate that asks the system for randomness.
-#![allow(clippy::disallowed_methods)] // This is the module that clippy.toml sends callers to.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the module that clippy.toml sends callers to"
+)]
 
 /// 128 random bits.
 ///

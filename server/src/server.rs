@@ -291,7 +291,10 @@ impl Hangup {
             use tokio::signal::unix::{SignalKind, signal};
             let signal = signal(SignalKind::hangup());
             if let Err(error) = &signal {
-                tracing::warn!(%error, "SIGHUP is not listened to; certificates are looked at anyway");
+                tracing::warn!(
+                    %error,
+                    "SIGHUP is not listened to; changed files are found anyway"
+                );
             }
             Self {
                 signal: signal.ok(),

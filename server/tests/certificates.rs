@@ -1,4 +1,5 @@
 //! Certificates: whose are taken, how they are replaced, what a resumed session knows.
+#![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 mod support;
 

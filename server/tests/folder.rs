@@ -1,4 +1,5 @@
 //! A server refuses a data folder that is not certainly its own and whole.
+#![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Servers greet each other beside their work.
+#![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 mod support;
 

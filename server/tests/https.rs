@@ -1,4 +1,5 @@
 //! A whole server over real TLS: who may do what, and what of malformed or immoderate requests.
+#![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 mod support;
 
@@ -298,7 +299,8 @@ async fn a_body_over_the_limit_is_refused_before_it_is_read() {
     let client = cluster.authority.client(Some(&identity), HTTP1).into();
     let mut stream = cluster.server.tls(&client).await.unwrap();
     let head = format!(
-        "POST /v1/ops HTTP/1.1\r\nhost: localhost\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/ops HTTP/1.1\r\nhost: localhost\r\ncontent-type: {}\r\n\
+         content-length: {}\r\n\r\n",
         codec::CONTENT_TYPE,
         most + 1
     );

@@ -1,4 +1,5 @@
 //! The store on disk keeps the promises that the store in memory keeps.
+#![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 use annulet_replica::memory::MemoryStore;
 use annulet_replica::store::{Change, Family, Store};

@@ -142,10 +142,7 @@ impl Writer {
         shared.lobby.synced(point);
         let mut answers = decided.answers.into_iter();
         for job in jobs {
-            // Whoever gave up waiting needs no answer.
-            let _ = job
-                .reply
-                .send(answers.by_ref().take(job.writes.len()).collect());
+            job.answer(&mut answers);
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
 //! What tests of a whole server share: certificates, a server on a free port, a plain client.
+#![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 #![allow(dead_code)] // Each test program uses a part of it.
 
 use annulet_protocol::clock::Stamp;
