@@ -12,8 +12,13 @@ async fn main() -> annulet::Result<()> {
     let sessions = client.bucket("default");
 
     // A login: a majority of the replicas has it on disk before `put_with` returns.
-    let hour = WriteOptions { ttl: Ttl::After(Duration::from_secs(3600)), ..Default::default() };
-    sessions.put_with("session:7f3a", r#"{"user":"ada"}"#, &hour).await?;
+    let hour = WriteOptions {
+        ttl: Ttl::After(Duration::from_secs(3600)),
+        ..Default::default()
+    };
+    sessions
+        .put_with("session:7f3a", r#"{"user":"ada"}"#, &hour)
+        .await?;
 
     // A request: the default level sees every login that was acknowledged before.
     match sessions.get("session:7f3a").await? {
@@ -22,7 +27,10 @@ async fn main() -> annulet::Result<()> {
     }
 
     // A page that may be a moment behind asks one replica only.
-    let quick = ReadOptions { level: Some(Level::One), ..Default::default() };
+    let quick = ReadOptions {
+        level: Some(Level::One),
+        ..Default::default()
+    };
     let known = sessions.exists_with("session:7f3a", &quick).await?;
     println!("known to the nearest replica: {known}");
 
