@@ -7,10 +7,12 @@
 //! (8), the writer (16), the checksum (8), the operation's sequence (8) and first-sent time (8);
 //! if flagged the operation's client (16, else the writer) and the expiry's time (8), stamp (8)
 //! and checksum (4); then the value, or, if flagged, its length (8) and the value itself lies in
-//! [`Family::Values`] under the same key, behind the first 32 bytes of its version; last, a
+//! [`Values`] under the same key, behind the first 32 bytes of its version; last, a
 //! checksum over all before (4, the low half of xxh3), since a damaged head would decide which
 //! record stays. A value that lies apart has the client's checksum only, which its readers check.
 //! All numbers are big-endian.
+//!
+//! [`Values`]: crate::store::Family::Values
 
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::KeyHash;

@@ -503,7 +503,8 @@ mod faults {
             breaks!(self, AckBeforeSync)
         }
         pub(super) fn gates_reads(&self) -> bool {
-            !breaks!(self, AckBeforeSync) && !breaks!(self, ReadsPassTheGate)
+            let passes = breaks!(self, AckBeforeSync) || breaks!(self, ReadsPassTheGate);
+            !passes
         }
         pub(super) fn accepts_skew(&self) -> bool {
             breaks!(self, SkewAccepted)
