@@ -503,8 +503,10 @@ mod faults {
             breaks!(self, AckBeforeSync)
         }
         pub(super) fn gates_reads(&self) -> bool {
-            let passes = breaks!(self, AckBeforeSync) || breaks!(self, ReadsPassTheGate);
-            !passes
+            if self.acks_before_sync() {
+                return false;
+            }
+            !breaks!(self, ReadsPassTheGate)
         }
         pub(super) fn accepts_skew(&self) -> bool {
             breaks!(self, SkewAccepted)
