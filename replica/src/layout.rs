@@ -294,7 +294,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_are_read_as_they_were_written(length in 0usize..9000, expires: Option<u64>, other: bool, tombstone: bool) {
+        fn records_are_read_as_they_were_written(
+            length in 0usize..9000,
+            expires: Option<u64>,
+            other: bool,
+            tombstone: bool,
+        ) {
             let mut record = record((!tombstone).then(|| Bytes::from(vec![1; length])), expires);
             if other { record.head.op.client = Incarnation([6; 16]); }
             prop_assert_eq!(round_trip(&record), record);
@@ -308,7 +313,8 @@ mod tests {
 
         #[test]
         fn storage_keys_sort_by_position(a: u64, b: u64, x: u32, y: u32) {
-            let (left, right) = (storage_key(KeyHash(a), x, b"k"), storage_key(KeyHash(b), y, b"k"));
+            let left = storage_key(KeyHash(a), x, b"k");
+            let right = storage_key(KeyHash(b), y, b"k");
             prop_assert_eq!(left.cmp(&right), (a, x).cmp(&(b, y)));
             prop_assert_eq!(parse_storage_key(&left), Some((KeyHash(a), x, &b"k"[..])));
         }

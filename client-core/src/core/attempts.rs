@@ -217,7 +217,13 @@ impl Owners {
 
     /// Owners whose waiting is over.
     pub fn due(&self, now_ms: u64) -> SmallVec<[NodeId; 3]> {
-        let due = |owner: &&Owner| matches!(owner.state, OwnerState::Waiting { until_ms } if until_ms <= now_ms);
+        let due = |owner: &&Owner| match owner.state {
+            OwnerState::Waiting { until_ms } => until_ms <= now_ms,
+            OwnerState::Idle
+            | OwnerState::InFlight { .. }
+            | OwnerState::Done
+            | OwnerState::Lost => false,
+        };
         self.list
             .iter()
             .filter(due)

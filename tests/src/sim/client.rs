@@ -1,22 +1,17 @@
 //! A simulated client: a core, its running operations, and the calls it has out.
 
 use super::Fault;
-use super::levels::PerRegion;
-use super::network::Link;
 use super::scenario::Micros;
-use super::server::{Return, State};
 use super::workload::Errand;
 use super::world::{Event, World};
+use annulet::Error;
 use annulet::core::client::{Core, Home, Now};
 use annulet::core::read::{ReadDone, ReadOperation};
 use annulet::core::write::{WriteDone, WriteOperation};
-use annulet::core::{Attempt, Coordinator, Effect, Effects, Response, Send, SendFailure};
-use annulet::{Error, ErrorKind, Outcome};
-use annulet_protocol::codec;
+use annulet::core::{Attempt, Coordinator, Effect, Effects, Response, Send};
 use annulet_protocol::ids::{Incarnation, NodeId};
-use annulet_protocol::message::{Answer, Operation, Request};
+use annulet_protocol::message::{Answer, Operation};
 use annulet_protocol::view::View;
-use bytes::Bytes;
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +19,7 @@ use std::sync::Arc;
 /// Longest time that messages wait to go together.
 const GATHER_US_MAX: Micros = 300;
 /// Messages that go together at most.
-const TOGETHER_MAX: usize = 6;
+pub(crate) const TOGETHER_MAX: usize = 6;
 
 /// See the module.
 #[derive(Debug)]
@@ -35,22 +30,22 @@ pub(crate) struct Client {
     mono_offset_ms: u64,
     pub(crate) skew_ms: i64,
     pub(crate) operations: BTreeMap<u64, Running>,
-    outbox: BTreeMap<(NodeId, u64), Vec<(u64, Send)>>,
-    sending: bool,
-    calls: BTreeMap<u64, Call>,
+    pub(crate) outbox: BTreeMap<(NodeId, u64), Vec<(u64, Send)>>,
+    pub(crate) sending: bool,
+    pub(crate) calls: BTreeMap<u64, Call>,
     wake_us: Option<Micros>,
-    wanted_epoch: u64,
-    fetching: bool,
+    pub(crate) wanted_epoch: u64,
+    pub(crate) fetching: bool,
 }
 
 /// A request that was sent.
 #[derive(Debug)]
-struct Call {
-    server: usize,
-    sent_us: Micros,
-    messages: Vec<(u64, NodeId, Attempt)>,
+pub(crate) struct Call {
+    pub(crate) server: usize,
+    pub(crate) sent_us: Micros,
+    pub(crate) messages: Vec<(u64, NodeId, Attempt)>,
     /// The client still waits for its answer.
-    open: bool,
+    pub(crate) open: bool,
 }
 
 /// An operation under way.
@@ -58,16 +53,16 @@ struct Call {
 pub(crate) struct Running {
     pub(crate) machine: Machine,
     /// What the application asked for.
-    errand: Errand,
+    pub(crate) errand: Errand,
     pub(crate) deadline_us: Micros,
     pub(crate) completed: bool,
     pub(crate) cancelled: bool,
     /// Whom it sent a message of its first phase, since it last started.
-    asked: BTreeSet<NodeId>,
+    pub(crate) asked: BTreeSet<NodeId>,
     /// What it sent since it last started.
-    sent: BTreeSet<Attempt>,
+    pub(crate) sent: BTreeSet<Attempt>,
     /// Who answered something that counts to that.
-    answered: BTreeSet<NodeId>,
+    pub(crate) answered: BTreeSet<NodeId>,
 }
 
 /// A coordinator of either kind.
@@ -237,7 +232,7 @@ impl World {
         self.settle(client);
     }
 
-    fn respond(
+    pub(crate) fn respond(
         &mut self,
         client: usize,
         op: u64,
@@ -295,7 +290,7 @@ impl World {
     }
 
     /// A view has come in: every operation is told.
-    fn tell_view(&mut self, client: usize, view: &Arc<View>) {
+    pub(crate) fn tell_view(&mut self, client: usize, view: &Arc<View>) {
         let now = self.client_now(client);
         let all: Vec<_> = self.clients[client].operations.keys().copied().collect();
         for op in all {
@@ -407,287 +402,6 @@ impl World {
         }
     }
 
-    /// Sends what has gathered.
-    pub(crate) fn client_sends(&mut self, client: usize, life: u32) {
-        if self.clients[client].life != life {
-            return;
-        }
-        self.clients[client].sending = false;
-        let outbox = std::mem::take(&mut self.clients[client].outbox);
-        for ((node, epoch), mut messages) in outbox {
-            while !messages.is_empty() {
-                let rest = messages.split_off(messages.len().min(TOGETHER_MAX));
-                self.send_call(client, node, epoch, messages);
-                messages = rest;
-            }
-        }
-    }
-
-    fn send_call(&mut self, client: usize, node: NodeId, epoch: u64, sends: Vec<(u64, Send)>) {
-        if sends.len() > 1 {
-            self.coverage.hit("network", "batch");
-        }
-        let server = self.server_of(node);
-        let messages = sends
-            .iter()
-            .map(|(op, s)| (*op, s.node, s.attempt))
-            .collect();
-        let budget_ms = sends.iter().map(|(_, s)| s.budget_ms).min().unwrap_or(0);
-        let request = Request {
-            cluster: self.clients[client].core.view().cluster,
-            epoch,
-            budget_ms,
-            operations: sends.into_iter().map(|(_, s)| s.operation).collect(),
-        };
-        let call = self.next_number();
-        let life = self.clients[client].life;
-        self.clients[client].calls.insert(
-            call,
-            Call {
-                server,
-                sent_us: self.now_us,
-                messages,
-                open: true,
-            },
-        );
-        let patience_ms = self.scenario.patience_ms.min(u64::from(budget_ms) + 1);
-        self.schedule(patience_ms * 1_000, Event::CallFails { client, life, call });
-        let link = Link::Request(client, server);
-        let unreachable = self.network.is_cut(link) && self.rng.random_bool(0.5)
-            || matches!(self.servers[server].state, State::Down | State::Perished);
-        if unreachable {
-            let delay_us = self.rng.random_range(100..3_000);
-            return self.schedule(delay_us, Event::CallNotSent { client, life, call });
-        }
-        let bytes = Bytes::from(codec::encode(&request));
-        let fate = self.network.fate(link);
-        match fate.copies.len() {
-            0 => self.coverage.hit("network", "request_lost"),
-            1 => {}
-            _ => {
-                self.coverage.hit("network", "request_duplicated");
-                for operation in &request.operations {
-                    if let Operation::Write(write) = operation {
-                        self.oracle.doubled(write.record.head.version);
-                    }
-                }
-            }
-        }
-        if fate.spike {
-            self.coverage.hit("network", "delay_spike");
-        }
-        for delay_us in fate.copies {
-            let (from, bytes) = (Return::Client(client, life, call), bytes.clone());
-            let event = Event::RequestArrives {
-                server,
-                from,
-                bytes,
-            };
-            self.schedule(delay_us, event);
-        }
-    }
-
-    /// A call has no answer. `sent`: it may have arrived.
-    pub(crate) fn call_fails(&mut self, client: usize, life: u32, call: u64, sent: bool) {
-        let at = &mut self.clients[client];
-        let Some(open) = at
-            .calls
-            .get_mut(&call)
-            .filter(|c| at.life == life && c.open)
-        else {
-            return;
-        };
-        open.open = false;
-        let messages = open.messages.clone();
-        let name = if sent { "unanswered" } else { "not_sent" };
-        self.coverage.hit("network", name);
-        for (op, node, attempt) in messages {
-            let failure = match sent {
-                true => SendFailure::Unanswered("no answer".into()),
-                false => SendFailure::NotSent("connection refused".into()),
-            };
-            self.respond(client, op, (node, attempt), None, Err(failure));
-        }
-        self.settle(client);
-    }
-
-    pub(crate) fn reply_arrives(
-        &mut self,
-        (client, life, call): (usize, u32, u64),
-        bytes: Result<Bytes, Bytes>,
-        sent_us: Micros,
-    ) {
-        let now = self.client_now(client);
-        let at = &mut self.clients[client];
-        let Some(known) = at.calls.get_mut(&call).filter(|_| at.life == life) else {
-            return;
-        };
-        let in_time = std::mem::take(&mut known.open);
-        let (messages, server) = (known.messages.clone(), known.server);
-        let took_us = self.now_us - known.sent_us;
-        if !in_time {
-            self.coverage.hit("network", "late_reply");
-        }
-        let reply = match bytes {
-            Err(bytes) => return self.call_rejected(client, messages, &bytes),
-            Ok(bytes) => codec::decode_reply(&bytes).expect("a server's reply is well-formed"),
-        };
-        if in_time {
-            let (node, load) = (reply.node, reply.load);
-            self.clients[client]
-                .core
-                .note_reply(node, now, took_us, reply.time_ms, load);
-            // The core takes the way back for half of the whole.
-            let off_us = (self.now_us - sent_us).abs_diff(took_us / 2);
-            let skew_ms = self.servers[server].skew_ms.unsigned_abs();
-            self.oracle.clock_sample(skew_ms + off_us / 1_000 + 2);
-        }
-        for ((op, node, attempt), answer) in messages.into_iter().zip(reply.results) {
-            self.note_answer(&answer);
-            self.respond(client, op, (node, attempt), Some(reply.epoch), Ok(answer));
-        }
-        if reply.epoch > self.clients[client].core.view().epoch && self.rng.random_bool(0.2) {
-            self.want_view(client, reply.epoch);
-        }
-        self.settle(client);
-    }
-
-    fn note_answer(&mut self, answer: &Answer) {
-        let name = match answer {
-            Answer::Found(_) => "found",
-            Answer::FoundHead(_) => "found_head",
-            Answer::Absent(_) => "absent",
-            Answer::Written(written) if written.superseded.is_some() => "superseded",
-            Answer::Written(_) => "written",
-            Answer::Refused(refusal) => {
-                return self.coverage.hit("refusal", refusal.kind.as_str());
-            }
-            Answer::Unknown => "unknown",
-        };
-        self.coverage.hit("answer", name);
-    }
-
-    fn call_rejected(
-        &mut self,
-        client: usize,
-        messages: Vec<(u64, NodeId, Attempt)>,
-        bytes: &Bytes,
-    ) {
-        let failure = codec::decode_failure(bytes).expect("a server's failure is well-formed");
-        self.coverage.hit("failure", failure.kind.as_str());
-        for (op, node, attempt) in messages {
-            let error = Error::new(ErrorKind::Overloaded, failure.message.clone());
-            let rejected = SendFailure::Rejected(error, failure.retry_after_ms);
-            self.respond(client, op, (node, attempt), None, Err(rejected));
-        }
-        self.settle(client);
-    }
-
-    fn read_ends(&mut self, client: usize, op: u64, result: Result<ReadDone, Error>) {
-        let Some((exists, errand)) = self.note_end(client, op) else {
-            return;
-        };
-        match result {
-            Ok(done) => {
-                self.oracle.counted(op, self.answered(client, op));
-                self.follow(&errand);
-                let name = match &done.head {
-                    None => "absent",
-                    Some(_) if done.live => "found",
-                    Some(head) if head.kind == annulet_protocol::record::Kind::Value => "expired",
-                    Some(_) => "deleted",
-                };
-                self.coverage.hit("outcome", name);
-                let at_ms = self.true_ms();
-                self.oracle.read(op, &done, exists, at_ms);
-            }
-            Err(error) => {
-                self.coverage.hit("outcome", "read_failed");
-                self.note_error(op, &error, errand.must_succeed);
-                self.oracle.forget(op);
-            }
-        }
-    }
-
-    fn write_ends(&mut self, client: usize, op: u64, result: Result<WriteDone, Error>) {
-        let Some((_, errand)) = self.note_end(client, op) else {
-            return;
-        };
-        match result {
-            Ok(done) => {
-                self.oracle.counted(op, self.answered(client, op));
-                self.follow(&errand);
-                let superseded = done.superseded.is_some();
-                let name = if superseded { "superseded" } else { "written" };
-                self.coverage.hit("outcome", name);
-                self.oracle.written(op, done.version);
-            }
-            Err(error) => {
-                self.note_error(op, &error, errand.must_succeed);
-                match error.outcome() {
-                    Some(Outcome::NotApplied) => {
-                        self.coverage.hit("outcome", "not_applied");
-                        self.oracle.not_applied(op);
-                    }
-                    Some(Outcome::Unknown) => {
-                        self.coverage.hit("outcome", "unknown");
-                        self.oracle.forget(op);
-                    }
-                    None => self
-                        .oracle
-                        .fail("not-applied", format!("write {op} says nothing")),
-                }
-            }
-        }
-    }
-
-    /// Notes that an operation completed, and says whether it is an exists, and what was asked.
-    fn note_end(&mut self, client: usize, op: u64) -> Option<(bool, Errand)> {
-        let running = self.clients[client].operations.get_mut(&op)?;
-        running.completed = true;
-        if self.now_us > running.deadline_us {
-            let late_us = self.now_us - running.deadline_us;
-            self.oracle.fail(
-                "deadline",
-                format!("operation {op} ended {late_us} us late"),
-            );
-        }
-        Some((
-            matches!(running.machine, Machine::Exists(_)),
-            running.errand.clone(),
-        ))
-    }
-
-    /// How many owners of each region have answered an operation since it last started.
-    fn answered(&self, client: usize, op: u64) -> PerRegion {
-        let mut counts = PerRegion::default();
-        let running = self.clients[client].operations.get(&op);
-        for node in running.into_iter().flat_map(|running| &running.answered) {
-            counts[self.server_of(*node) % self.scenario.regions] += 1;
-        }
-        counts
-    }
-
-    fn note_error(&mut self, op: u64, error: &Error, must_succeed: bool) {
-        if must_succeed {
-            self.oracle.fail(
-                "liveness",
-                format!("operation {op} failed in quiet: {error}"),
-            );
-        }
-        if error.message().contains("was deleted") {
-            self.coverage.hit("path", "bucket_was_deleted");
-        }
-        let name = match error.kind() {
-            ErrorKind::InvalidInput => "invalid_input",
-            ErrorKind::Timeout => "timeout",
-            ErrorKind::Overloaded => "overloaded",
-            ErrorKind::Unavailable => "unavailable",
-            _ => "other_error",
-        };
-        self.coverage.hit("outcome", name);
-    }
-
     /// Takes away what is over, and sets the timer for the rest.
     pub(crate) fn settle(&mut self, client: usize) {
         let at = &mut self.clients[client];
@@ -716,70 +430,5 @@ impl World {
             let life = at.life;
             self.schedule_at(wake_us, Event::ClientWakes { client, life });
         }
-    }
-
-    /// The time of an operation is over: has it ended?
-    pub(crate) fn deadline_over(&mut self, client: usize, life: u32, op: u64) {
-        let at = &self.clients[client];
-        let running = at.operations.get(&op).filter(|_| at.life == life);
-        if running.is_some_and(|r| !r.completed && !r.cancelled) {
-            self.oracle.fail(
-                "deadline",
-                format!("operation {op} has not ended by its deadline"),
-            );
-        }
-    }
-
-    pub(crate) fn want_view(&mut self, client: usize, epoch: u64) {
-        let at = &mut self.clients[client];
-        at.wanted_epoch = at.wanted_epoch.max(epoch);
-        if !at.fetching {
-            at.fetching = true;
-            let life = at.life;
-            let delay_us = self.rng.random_range(0..2_000);
-            self.schedule(delay_us, Event::ClientFetches { client, life });
-        }
-    }
-
-    /// Asks any server for its view.
-    pub(crate) fn client_fetches(&mut self, client: usize, life: u32) {
-        if self.clients[client].life != life {
-            return;
-        }
-        let server = self.rng.random_range(0..self.servers.len());
-        let there = self.network.fate(Link::Request(client, server));
-        let back = self.network.fate(Link::Reply(client, server));
-        let up = self.servers[server].state == State::Up;
-        match (there.copies.first(), back.copies.first()) {
-            (Some(there), Some(back)) if up => {
-                let bytes = codec::encode(self.servers[server].view.as_ref()).into();
-                let event = Event::ViewArrives {
-                    client,
-                    life,
-                    bytes,
-                };
-                self.schedule(there + back, event);
-            }
-            _ => self.schedule(30_000, Event::ClientFetches { client, life }),
-        }
-    }
-
-    pub(crate) fn view_arrives(&mut self, client: usize, life: u32, bytes: &Bytes) {
-        if self.clients[client].life != life {
-            return;
-        }
-        let view = codec::decode_view(bytes).expect("a server's view is sound");
-        let view = Arc::new(view);
-        let at = &mut self.clients[client];
-        if view.epoch < at.wanted_epoch {
-            self.coverage.hit("view", "fetched_stale");
-            self.schedule(10_000, Event::ClientFetches { client, life });
-        } else {
-            at.fetching = false;
-        }
-        if self.clients[client].core.install(Arc::clone(&view)) {
-            self.coverage.hit("view", "fetched");
-        }
-        self.tell_view(client, &view);
     }
 }

@@ -1,6 +1,6 @@
 //! The end of a run: everything heals, everything is read, and then the owners must agree.
 
-use super::operator::damaged;
+use super::damage::damaged;
 use super::scenario::Micros;
 use super::server::{QUEUE_MAX, State};
 use super::workload::{Action, Errand};

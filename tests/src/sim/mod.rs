@@ -11,9 +11,12 @@
 //! # Layout
 //! - `scenario`: what a seed draws
 //! - `world`: virtual time, and the order of events
-//! - `network`: what becomes of a message; `server`: a replica with its disk and queue;
-//!   `client`: a core with its operations; `probe`: requests that no honest client sends
-//! - `operator`: crashes, partitions, new views, moves; `finale`: the quiet at the end
+//! - `network`: what becomes of a message
+//! - `server`: a replica with its queue; `disk`: its syncs, and the answers that wait for them
+//! - `client`: a core with its operations; `calls`: its messages; `results`: what it tells its
+//!   application; `workload`: what that asks for; `probe`: requests that no honest client sends
+//! - `operator`: crashes, partitions, clocks; `damage`: flipped bits; `views`: new views and
+//!   moves; `finale`: the quiet at the end
 //! - `oracle`: what must hold; `levels`: which quorums overlap
 //! - `coverage`: what has happened at all; `trace`: the story of a run
 //!
@@ -35,17 +38,22 @@
 //! | `convergence` | after quiet and a read of everything, owners hold the same bytes |
 //! | `probe` | a request that must be refused is refused, for the right reason |
 
+mod calls;
 mod client;
 mod coverage;
+mod damage;
+mod disk;
 mod finale;
 mod levels;
 mod network;
 mod operator;
 mod oracle;
 mod probe;
+mod results;
 mod scenario;
 mod server;
 mod trace;
+mod views;
 mod workload;
 mod world;
 

@@ -1,25 +1,17 @@
 //! What goes wrong, and what people do to a cluster.
 
+use super::damage::damaged;
 use super::network::Link;
 use super::server::{QUEUE_MAX, State};
 use super::world::{Event, World};
-use annulet_protocol::bucket::{Bucket, Durability, Mode};
-use annulet_protocol::record::Record;
 use annulet_protocol::view::View;
-use annulet_replica::layout::{self, StoredValue};
-use annulet_replica::memory::MemoryStore;
-use annulet_replica::store::{Batch, Change, Family, Store};
-use annulet_ring::owners::Owners;
-use annulet_ring::quorum::majority;
-use bytes::Bytes;
+use annulet_replica::layout::{self};
+use annulet_replica::store::{Family, Store};
 use rand::Rng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// How long servers take at most to learn of a view.
-const SPREADS_US: [u64; 3] = [5_000, 50_000, 200_000];
 
 /// A kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,18 +60,18 @@ impl Trouble {
 /// What the operator knows.
 #[derive(Debug)]
 pub(crate) struct Operator {
-    rng: ChaCha8Rng,
+    pub(crate) rng: ChaCha8Rng,
     /// The newest view.
     pub(crate) view: Arc<View>,
     /// All views, by epoch.
-    views: BTreeMap<u64, Arc<View>>,
+    pub(crate) views: BTreeMap<u64, Arc<View>>,
     /// A move is under way; the view before it.
-    moving: Option<Arc<View>>,
+    pub(crate) moving: Option<Arc<View>>,
     /// Servers with a temporary trouble, by its number.
     afflicted: BTreeMap<u64, usize>,
     /// The server whose clock is off, and how far it was off before.
     clock: Option<(usize, i64)>,
-    buckets_made: u32,
+    pub(crate) buckets_made: u32,
 }
 
 impl Operator {
@@ -400,227 +392,4 @@ impl World {
             self.servers[server].clock_trusted = true;
         }
     }
-
-    /// Makes another view, if the last one has reached everybody, and spreads it.
-    fn change_view(
-        &mut self,
-        name: &'static str,
-        change: impl FnOnce(&mut View, &mut ChaCha8Rng) -> bool,
-    ) {
-        let newest = &self.operator.view;
-        let settled = self.servers.iter().all(|at| at.view.epoch == newest.epoch);
-        if !settled || self.operator.moving.is_some() {
-            return;
-        }
-        let mut view = View::clone(newest);
-        view.epoch += 1;
-        if !change(&mut view, &mut self.operator.rng) {
-            return;
-        }
-        view.validate().expect("a sound change of a sound view");
-        let epoch = view.epoch;
-        let view = Arc::new(view);
-        self.know_keys(&view);
-        self.operator.views.insert(epoch, Arc::clone(&view));
-        let before = std::mem::replace(&mut self.operator.view, view);
-        self.coverage.hit("view", name);
-        let spread = SPREADS_US.choose(&mut self.operator.rng).copied();
-        let spread_us = spread.expect("not empty");
-        for server in 0..self.servers.len() {
-            let delay_us = self.operator.rng.random_range(0..spread_us);
-            self.schedule(delay_us, Event::ViewInstalls { server, epoch });
-        }
-        if name == "move" {
-            self.operator.moving = Some(before);
-            self.schedule(spread_us, Event::MoveCopies);
-        }
-    }
-
-    pub(crate) fn view_installs(&mut self, server: usize, epoch: u64) {
-        let moving = self.operator.moving.is_some();
-        let view = self.operator.views.get(&epoch).map(Arc::clone);
-        let at = &mut self.servers[server];
-        if let Some(view) = view.filter(|view| view.epoch > at.view.epoch) {
-            at.view = view;
-            at.holding = moving;
-            let now_us = self.now_us;
-            self.trace
-                .line(now_us, || format!("s{server} has epoch {epoch}"));
-        }
-    }
-
-    fn add_bucket(&mut self) {
-        self.operator.buckets_made += 1;
-        let number = self.operator.buckets_made;
-        self.change_view("bucket_added", |view, rng| {
-            view.buckets.push(Bucket {
-                replicas: rng.random_range(1..=3),
-                durability: match rng.random_bool(0.5) {
-                    true => Durability::Group,
-                    false => Durability::Async,
-                },
-                ..Bucket::new(number, &format!("extra {number}"))
-            });
-            true
-        });
-    }
-
-    fn delete_bucket(&mut self) {
-        let mut gone = None;
-        self.change_view("bucket_deleted", |view, _| {
-            if view.buckets.last().is_none_or(|bucket| bucket.number <= 10) {
-                return false;
-            }
-            gone = view.buckets.pop();
-            true
-        });
-        if let Some(bucket) = gone {
-            self.oracle.bucket_deleted(bucket.number);
-        }
-    }
-
-    /// Some partitions get another owner each. Every server learns of it before anything is
-    /// copied, and answers nothing under the new epoch until everything is.
-    fn begin_move(&mut self) {
-        let room = self.servers.len() > self.scenario.list_length && self.scenario.regions == 1;
-        let perished = self.servers.iter().any(|at| at.state == State::Perished);
-        let stores = self.servers.iter().map(|at| &at.store);
-        if !room || perished || stores.into_iter().any(any_damaged) {
-            return;
-        }
-        self.change_view("move", |view, rng| {
-            view.table.epoch = view.epoch;
-            let members = view.members.len() as u32;
-            let table = &mut view.table.regions[0];
-            let width = usize::from(table.length) * 4;
-            for list in table.owners.chunks_exact_mut(width) {
-                let owned: BTreeSet<_> = list.chunks_exact(4).map(<[u8]>::to_vec).collect();
-                let newcomer = rng.random_range(0..members).to_le_bytes();
-                let slot = rng.random_range(0..width / 4) * 4;
-                if rng.random_bool(0.5) && !owned.contains(&newcomer[..]) {
-                    list[slot..slot + 4].copy_from_slice(&newcomer);
-                }
-            }
-            true
-        });
-    }
-
-    /// Copies what has to move, each key from a majority of its owners before.
-    pub(crate) fn move_copies(&mut self) {
-        let Some(before) = self.operator.moving.take() else {
-            return;
-        };
-        let after = Arc::clone(&self.operator.view);
-        let stores = self
-            .servers
-            .iter()
-            .map(|at| at.store.entries(Family::Records));
-        let keys: BTreeSet<_> = stores.flatten().map(|(key, _)| key).collect();
-        for storage_key in keys {
-            self.move_key(&before, &after, &storage_key);
-        }
-        for at in &mut self.servers {
-            at.store.sync().expect("a store in memory does not fail");
-            at.holding = false;
-        }
-        self.oracle.moved();
-        let now_us = self.now_us;
-        self.trace.line(now_us, || "the move is over".into());
-    }
-
-    fn move_key(&mut self, before: &View, after: &View, storage_key: &Bytes) {
-        let Some((hash, number, _)) = layout::parse_storage_key(storage_key) else {
-            return;
-        };
-        let Some(bucket) = before.bucket(number).filter(|b| b.mode == Mode::Lww) else {
-            return;
-        };
-        let server_of = |node| self.server_of(node);
-        let old: Vec<_> = Owners::of(before, bucket, hash)
-            .all()
-            .map(server_of)
-            .collect();
-        let new: Vec<_> = Owners::of(after, bucket, hash)
-            .all()
-            .map(server_of)
-            .collect();
-        let mut sources = old.clone();
-        sources.shuffle(&mut self.operator.rng);
-        sources.truncate(majority(old.len()));
-        let records = sources
-            .iter()
-            .filter_map(|s| held(&self.servers[*s].store, storage_key));
-        let Some(freshest) = records.max_by(|a, b| a.head.freshness(&b.head)) else {
-            return;
-        };
-        for server in &new {
-            let store = &self.servers[*server].store;
-            let own = held(store, storage_key).filter(|_| old.contains(server));
-            if own.is_none_or(|own| freshest.head.freshness(&own.head).is_gt()) {
-                let (entry, apart) = layout::encode(&freshest);
-                let value = match apart {
-                    Some(value) => Change::Put(Family::Values, storage_key.clone(), value),
-                    None => Change::Delete(Family::Values, storage_key.clone()),
-                };
-                let entry = Change::Put(Family::Records, storage_key.clone(), entry);
-                store
-                    .write(vec![entry, value])
-                    .expect("a store in memory does not fail");
-            }
-        }
-        for server in old.iter().filter(|server| !new.contains(server)) {
-            let gone: Batch = [Family::Records, Family::Values]
-                .map(|family| Change::Delete(family, storage_key.clone()))
-                .into();
-            let store = &self.servers[*server].store;
-            store.write(gone).expect("a store in memory does not fail");
-        }
-    }
-
-    /// Brings a move under way to its end at once.
-    pub(crate) fn finish_move(&mut self) {
-        let view = Arc::clone(&self.operator.view);
-        for at in &mut self.servers {
-            at.view = Arc::clone(&view);
-        }
-        self.move_copies();
-    }
-}
-
-/// What a store holds of a key, if it can be read.
-fn held(store: &MemoryStore, storage_key: &Bytes) -> Option<Record> {
-    let keys = [storage_key.clone()];
-    let entry = store.read(Family::Records, &keys).pop()?.ok()??;
-    let stored = layout::decode(entry).ok()?;
-    let value = match stored.value {
-        StoredValue::Inline(value) => value,
-        StoredValue::Apart(length) => {
-            let value = store.read(Family::Values, &keys).pop()?.ok()??;
-            layout::decode_value(value, &stored.head.version, length).ok()?
-        }
-    };
-    Some(Record {
-        head: stored.head,
-        value,
-    })
-}
-
-/// Whether what a store holds of a key cannot be read or is not what was written.
-pub(crate) fn damaged(store: &MemoryStore, bucket: u32, key: &[u8], storage_key: &Bytes) -> bool {
-    let entry = store
-        .read(Family::Records, std::slice::from_ref(storage_key))
-        .pop();
-    let there = matches!(entry, Some(Ok(Some(_))));
-    let sound = |record: Record| record.verify(bucket, key).is_ok();
-    there && !held(store, storage_key).is_some_and(sound)
-}
-
-fn any_damaged(store: &MemoryStore) -> bool {
-    store
-        .entries(Family::Records)
-        .iter()
-        .any(|(storage_key, _)| {
-            layout::parse_storage_key(storage_key)
-                .is_some_and(|(_, bucket, key)| damaged(store, bucket, key, storage_key))
-        })
 }

@@ -207,9 +207,13 @@ impl Oracle {
                 (_, true) => "monotonic",
                 (_, false) => "lost",
             };
+            let Pending {
+                key, needs: asked, ..
+            } = &pending;
+            let Fact { fresh, by, .. } = fact;
             let why = format!(
-                "read {op} of key {:?} at {:?} shows {shown:?}; operation {} left {:?} at {needs:?}",
-                pending.key, pending.needs, fact.by, fact.fresh
+                "read {op} of key {key:?} at {asked:?} shows {shown:?}; operation {by} left \
+                 {fresh:?} at {needs:?}"
             );
             return self.fail(oracle, why);
         }

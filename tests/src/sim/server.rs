@@ -15,7 +15,7 @@ use annulet_protocol::record::Head;
 use annulet_protocol::view::View;
 use annulet_replica::gate::{Gate, SyncPoint};
 use annulet_replica::layout;
-use annulet_replica::memory::{Mark, MemoryStore};
+use annulet_replica::memory::MemoryStore;
 use annulet_replica::rules::{Moment, Replica};
 use annulet_replica::store::{Family, Store};
 use bytes::Bytes;
@@ -46,7 +46,7 @@ pub(crate) enum State {
 pub(crate) struct Server {
     pub(crate) replica: Replica,
     pub(crate) store: MemoryStore,
-    gate: Gate,
+    pub(crate) gate: Gate,
     pub(crate) view: Arc<View>,
     pub(crate) state: State,
     /// Counts its starts; what belonged to an earlier one is ignored.
@@ -59,10 +59,10 @@ pub(crate) struct Server {
     pub(crate) stalled_until_us: Micros,
     pub(crate) slow_disk_until_us: Micros,
     queue: VecDeque<Queued>,
-    parked: Vec<Parked>,
-    last_point: SyncPoint,
-    syncing: bool,
-    sync_again: bool,
+    pub(crate) parked: Vec<Parked>,
+    pub(crate) last_point: SyncPoint,
+    pub(crate) syncing: bool,
+    pub(crate) sync_again: bool,
 }
 
 /// Who waits for an answer.
@@ -82,11 +82,11 @@ struct Queued {
 }
 
 #[derive(Debug)]
-struct Parked {
-    from: Return,
-    point: SyncPoint,
-    epoch: u64,
-    results: Vec<Answer>,
+pub(crate) struct Parked {
+    pub(crate) from: Return,
+    pub(crate) point: SyncPoint,
+    pub(crate) epoch: u64,
+    pub(crate) results: Vec<Answer>,
 }
 
 impl Server {
@@ -324,100 +324,6 @@ impl World {
         (decided.answers, point)
     }
 
-    pub(crate) fn sync_due(&mut self, server: usize, life: u32) {
-        if self.servers[server].life == life {
-            self.begin_sync(server);
-        }
-    }
-
-    fn begin_sync(&mut self, server: usize) {
-        let now_us = self.now_us;
-        let at = &mut self.servers[server];
-        if at.syncing {
-            at.sync_again = true;
-            return;
-        }
-        at.syncing = true;
-        let (mark, point, life) = (at.store.mark(), at.last_point, at.life);
-        let slow = if at.slow_disk_until_us > now_us {
-            20
-        } else {
-            1
-        };
-        let took_us = self.rng.random_range(100..=self.scenario.sync_us_max) * slow;
-        self.schedule(
-            took_us,
-            Event::SyncDone {
-                server,
-                life,
-                mark,
-                point,
-            },
-        );
-    }
-
-    pub(crate) fn sync_done(&mut self, server: usize, life: u32, mark: Mark, point: SyncPoint) {
-        let at = &mut self.servers[server];
-        if at.life != life {
-            return;
-        }
-        at.store.sync_to(mark);
-        at.gate.synced(point);
-        at.syncing = false;
-        let again = std::mem::take(&mut at.sync_again);
-        self.release(server, false);
-        // A server that crashed on answering has a life to come.
-        if again && self.servers[server].life == life {
-            self.begin_sync(server);
-        }
-    }
-
-    /// Gives the answers whose time has come. `at_once`: they were decided just now.
-    fn release(&mut self, server: usize, at_once: bool) {
-        let at = &mut self.servers[server];
-        let parked = std::mem::take(&mut at.parked);
-        let gate = &at.gate;
-        let (open, closed): (Vec<_>, Vec<_>) =
-            parked.into_iter().partition(|p| gate.is_open(p.point));
-        if at_once {
-            let unsynced = at.store.unsynced() > 0;
-            self.note_waiting(&closed, &open, unsynced);
-        }
-        self.servers[server].parked = closed;
-        for Parked {
-            from,
-            epoch,
-            results,
-            ..
-        } in open
-        {
-            let wrote = results
-                .iter()
-                .any(|answer| matches!(answer, Answer::Written(_)));
-            self.answer(server, from, epoch, results);
-            let crash = wrote && self.rng.random_bool(self.crash_after_ack());
-            if crash {
-                let delay_us = self.rng.random_range(0..3_000);
-                self.schedule(delay_us, Event::CrashNow { server });
-            }
-        }
-    }
-
-    fn note_waiting(&mut self, closed: &[Parked], open: &[Parked], unsynced: bool) {
-        let wrote = |p: &Parked| p.results.iter().any(|a| matches!(a, Answer::Written(_)));
-        for parked in closed {
-            let name = if wrote(parked) {
-                "write_waited"
-            } else {
-                "read_waited"
-            };
-            self.coverage.hit("gate", name);
-        }
-        if unsynced && open.iter().any(wrote) {
-            self.coverage.hit("gate", "async_answered_unsynced");
-        }
-    }
-
     fn note_operations(&mut self, batch: &[Queued]) {
         for operation in batch.iter().flat_map(|queued| &queued.request.operations) {
             let name = match operation {
@@ -455,7 +361,7 @@ impl World {
         self.answer(server, from, epoch, results);
     }
 
-    fn answer(&mut self, server: usize, from: Return, epoch: u64, results: Vec<Answer>) {
+    pub(crate) fn answer(&mut self, server: usize, from: Return, epoch: u64, results: Vec<Answer>) {
         let now_us = self.now_us;
         for answer in &results {
             self.trace
