@@ -93,6 +93,16 @@ mod tests {
         assert!(clock.tick(1_000) > Stamp::at(1_400));
     }
 
+    #[test]
+    fn a_clock_goes_back_only_from_far_ahead() {
+        let mut clock = HybridClock::default();
+        clock.tick(1_400);
+        clock.rewind(1_000, 500);
+        assert!(clock.tick(1_000) > Stamp::at(1_400), "not that far");
+        clock.rewind(800, 500);
+        assert_eq!(clock.tick(900), Stamp::at(900));
+    }
+
     proptest! {
         #[test]
         fn stamps_rise_whatever_the_wall_clock_does(

@@ -121,6 +121,30 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_far_off_does_not_lead_its_stamps_once_it_is_set_right() {
+        let mut clock = ClientClock::default();
+        assert_eq!(clock.mint(KEY, 9_000_000).millis(), 9_000_000);
+        clock.note_server(NodeId(1), 5_000, 9_000_000);
+        assert_eq!(clock.mint(KEY, 9_000_000).millis(), 5_000);
+        assert_eq!(
+            clock.reached_ms(9_000_000),
+            5_000,
+            "nothing expires too early either"
+        );
+    }
+
+    #[test]
+    fn no_time_that_a_server_sends_breaks_the_clock() {
+        for server_ms in [0, 1 << 63, u64::MAX] {
+            let mut clock = ClientClock::default();
+            clock.note_server(NodeId(1), server_ms, 1_000);
+            clock.mint(KEY, 2_000);
+            clock.observe(KEY, Stamp(u64::MAX), 2_000);
+            clock.mint(KEY, u64::MAX);
+        }
+    }
+
+    #[test]
     fn a_near_stamp_moves_the_clock() {
         let mut clock = ClientClock::default();
         clock.observe(KEY, Stamp::at(1_400), 1_000);

@@ -49,24 +49,20 @@ impl World {
         at.gate.synced(point);
         at.syncing = false;
         let again = std::mem::take(&mut at.sync_again);
-        self.release(server, false);
+        self.release(server);
         // A server that crashed on answering has a life to come.
         if again && self.servers[server].life == life {
             self.begin_sync(server);
         }
     }
 
-    /// Gives the answers whose time has come. `at_once`: they were decided just now.
-    pub(crate) fn release(&mut self, server: usize, at_once: bool) {
+    /// Gives the answers whose time has come.
+    pub(crate) fn release(&mut self, server: usize) {
         let at = &mut self.servers[server];
         let parked = std::mem::take(&mut at.parked);
         let gate = &at.gate;
         let (open, closed): (Vec<_>, Vec<_>) =
             parked.into_iter().partition(|p| gate.is_open(p.point));
-        if at_once {
-            let unsynced = at.store.unsynced() > 0;
-            self.note_waiting(&closed, &open, unsynced);
-        }
         self.servers[server].parked = closed;
         for Parked {
             from,
@@ -87,18 +83,19 @@ impl World {
         }
     }
 
-    fn note_waiting(&mut self, closed: &[Parked], open: &[Parked], unsynced: bool) {
-        let wrote = |p: &Parked| p.results.iter().any(|a| matches!(a, Answer::Written(_)));
-        for parked in closed {
-            let name = if wrote(parked) {
-                "write_waited"
-            } else {
-                "read_waited"
-            };
-            self.coverage.hit("gate", name);
-        }
-        if unsynced && open.iter().any(wrote) {
-            self.coverage.hit("gate", "async_answered_unsynced");
-        }
+    /// Counts whether the answers to a request have to wait.
+    pub(crate) fn note_waiting(&mut self, server: usize, parked: &Parked) {
+        let at = &self.servers[server];
+        let wrote = parked
+            .results
+            .iter()
+            .any(|a| matches!(a, Answer::Written(_)));
+        let name = match (at.gate.is_open(parked.point), wrote) {
+            (false, true) => "write_waited",
+            (false, false) => "read_waited",
+            (true, true) if at.store.unsynced() > 0 => "async_answered_unsynced",
+            (true, _) => return,
+        };
+        self.coverage.hit("gate", name);
     }
 }

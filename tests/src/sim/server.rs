@@ -255,14 +255,16 @@ impl World {
                 }
             });
             let results = results.collect();
-            self.servers[server].parked.push(Parked {
+            let parked = Parked {
                 from: *from,
                 point,
                 epoch,
                 results,
-            });
+            };
+            self.note_waiting(server, &parked);
+            self.servers[server].parked.push(parked);
         }
-        self.release(server, true);
+        self.release(server);
     }
 
     fn decide_reads(&mut self, server: usize, reads: &[(u64, &Read)]) -> (Vec<Answer>, SyncPoint) {
