@@ -2,8 +2,8 @@
 //!
 //! | rule | where |
 //! |---|---|
-//! | only the owners of the view answer, at an epoch that knows their lists | [`Replica::place`] |
-//! | a record is checked before it is merged | [`Replica::admit`] |
+//! | only the owners of the view answer, at an epoch that knows their lists | `Replica::place` |
+//! | a record is checked before it is merged | `Replica::admit` |
 //! | the fresher record stays, whatever the order of arrival | `merge` |
 //! | what is damaged is refused, never taken for absent | `decode_stored` |
 
