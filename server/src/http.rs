@@ -9,13 +9,16 @@
 //! | `GET /healthz`, `GET /readyz` | anyone | 200, or 503 while not ready |
 //!
 //! # Layout
-//! - `accept`: connections; `body`: their bytes within bounds
+//! - `accept`: connections; `tasks`: their requests; `coalesce`: their writes
+//! - `body`: bodies within bounds
 //! - `ops`: requests for data; `respond`: responses
 
 pub(crate) mod accept;
 mod body;
+mod coalesce;
 mod ops;
 mod respond;
+mod tasks;
 
 use crate::budget::Budget;
 use crate::clock;

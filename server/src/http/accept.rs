@@ -1,12 +1,14 @@
 //! Connections: accepted up to a bound, shaken hands with in bounded time, served until they end or
 //! the server stops.
 
+use super::coalesce::Coalescing;
+use super::tasks::{Begun, Tasks};
 use super::{State, handle};
 use crate::tls::role::Caller;
 use crate::tls::{ALPN_H2, Tls};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,18 +178,20 @@ async fn converse(stream: TlsStream, state: Arc<State>, mut stop: watch::Receive
             async move { Ok::<_, Infallible>(handle(state, caller, request).await) }
         })
     };
-    let io = TokioIo::new(stream);
     let ended = if h2 {
-        let connection = http2_settings(&state).serve_connection(io, service);
+        let io = TokioIo::new(Coalescing::new(stream));
+        let mut tasks = Tasks::default();
+        let connection = http2_settings(&state, tasks.begun()).serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
-            ended = &mut connection => ended,
+            ended = tasks.drive(connection.as_mut()) => ended,
             () = told(&mut stop) => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tasks.drive(connection).await
             }
         }
     } else {
+        let io = TokioIo::new(stream);
         let connection = http1_settings(&state).serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
@@ -203,8 +207,8 @@ async fn converse(stream: TlsStream, state: Arc<State>, mut stop: watch::Receive
     }
 }
 
-fn http2_settings(state: &State) -> http2::Builder<TokioExecutor> {
-    let mut settings = http2::Builder::new(TokioExecutor::new());
+fn http2_settings(state: &State, requests: Begun) -> http2::Builder<Begun> {
+    let mut settings = http2::Builder::new(requests);
     settings
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
