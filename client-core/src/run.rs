@@ -86,8 +86,10 @@ where
                 }
             }
         }
+        // At the deadline a caller that waits wakes it, and a lane gives up what nobody answered: a
+        // timer for each write, just to be sure of that, would cost more than the write.
         if let Some(wake_ms) = state.machine.next_wake_ms()
-            && wake_ms < state.armed_ms
+            && wake_ms < state.armed_ms.min(self.deadline_ms)
         {
             state.armed_ms = wake_ms;
             out.push(Out::Wake(wake_ms, Arc::clone(self) as Arc<dyn Target>));
