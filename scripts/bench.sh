@@ -28,8 +28,7 @@ main() {
     [[ -x $annulet ]] || fail "$annulet is not built: run this by make bench"
     choose_stores
     prepare_folder
-    local load
-    load=$(cut -d ' ' -f 1 /proc/loadavg)
+    others=$(busy_share sleep 2)
     make_certificates
     start_annulet
     measure_memory
@@ -41,7 +40,7 @@ main() {
         run_round "$round"
     done
     measure_idle
-    describe "$load"
+    describe
     awk -f "$root/scripts/bench-report.awk" "$work/memory.tsv" "$work/cells.tsv"
     name_missing
     cp "$work/reports.jsonl" "$root/target/bench.jsonl"
@@ -205,15 +204,30 @@ resident() {
     awk '/^VmRSS:/ { print $2 }' "/proc/$1/status"
 }
 
+# What part of the machine was busy while a command ran, in percent.
+busy_share() { # command...
+    local before
+    before=$(head -n 1 /proc/stat)
+    "$@"
+    # user nice system idle iowait irq softirq steal
+    paste -d ' ' <(echo "$before") <(head -n 1 /proc/stat) | awk '{
+        half = NF / 2
+        for (i = 2; i <= 9; i++) all += $(half + i) - $i
+        idle = $(half + 5) + $(half + 6) - $5 - $6
+        printf "%d\n", 100 * (all - idle) / all
+    }'
+}
+
 # What every store costs while another one is measured: its share of a core without load.
 measure_idle() {
     sleep 2
     local -A before=()
-    local pid store
+    local pid store after
     for store in annulet etcd redis; do
         before[$store]=$(ticks "$store")
     done
-    sleep 5
+    after=$(busy_share sleep 5)
+    if ((after > others)); then others=$after; fi
     idle_shares=
     for store in annulet etcd redis; do
         [[ -n ${before[$store]} ]] || continue
@@ -236,7 +250,7 @@ ticks() {
     echo "$sum"
 }
 
-describe() { # load before the start
+describe() {
     echo
     local stores
     stores=$("$annulet" --version)
@@ -246,8 +260,8 @@ describe() { # load before the start
     echo "$(nproc) cores; $(stat -f -c %T "$work") on disk; $keys keys, values of $value_size" \
         "bytes; $rounds rounds of $seconds s a cell, medians"
     echo "without load: $idle_shares of a core"
-    if awk -v load="$1" 'BEGIN { exit !(load > 0.5) }'; then
-        echo "The machine was busy before the benchmark began (load $1): do not trust this run."
+    if ((others > 10)); then
+        echo "Other programs used $others % of the machine before or after: do not trust this run."
     fi
 }
 
