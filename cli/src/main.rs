@@ -77,17 +77,21 @@ async fn dispatch(command: Command, common: Common) -> Result<Exit, Failure> {
     }
 }
 
-/// Commands that do a lot get a thread for each core, the others one.
+/// A server and an import get a thread for each core, the others one. `bench` too: one caller's
+/// operation then never waits for another thread to wake, and `--processes` takes more cores.
 fn runtime(command: &Command) -> Result<Runtime, Failure> {
-    let mut builder = match command {
-        Command::Serve(_) | Command::Bench(_) | Command::Import(_) => {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            let mut builder = Builder::new_multi_thread();
-            builder.worker_threads(cores);
-            builder
-        }
-        _ => Builder::new_current_thread(),
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = match command {
+        Command::Serve(_) | Command::Import(_) => cores,
+        _ => 1,
     };
+    let mut builder = match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if threads > 1 {
+        builder.worker_threads(threads);
+    }
     builder
         .enable_all()
         .build()
