@@ -1,7 +1,7 @@
 //! Operations on the keys of one bucket.
 
 use crate::client::Client;
-use crate::core::client::Call;
+use crate::core::client::{Call, Start};
 use crate::core::read::{ReadDone, ReadOperation};
 use crate::core::write::{WriteDone, WriteOperation};
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -201,24 +201,47 @@ impl Bucket {
         }))
     }
 
-    fn call(&self, key: Bytes, level: Option<Level>, timeout: Option<Duration>) -> Call {
+    fn call(&self, key: Bytes, level: Option<Level>, timeout: Option<Duration>) -> Call<'_> {
         let config = &self.client.shared().config;
         let timeout = timeout.unwrap_or(config.timeout);
         Call {
-            bucket: self.name.clone(),
+            bucket: &self.name,
             key,
             level: level.or(config.level),
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         }
     }
 
+    /// Begins an operation. A bucket that the view does not know may be new: then a newer view is
+    /// looked for.
+    async fn begin(&self, side: Side, call: Call<'_>) -> Result<Start> {
+        let shared = self.client.shared();
+        let begun = shared.core().begin(shared.clock.now(), side, call.clone());
+        match begun {
+            Err(_) if shared.look_for_bucket(&self.name).await => {
+                shared.core().begin(shared.clock.now(), side, call)
+            }
+            begun => begun,
+        }
+    }
+
     async fn read(&self, key: Bytes, options: &ReadOptions, head_only: bool) -> Result<ReadDone> {
+        let counters = &self.client.shared().counters;
+        add(&counters.reads, 1);
+        let done = self.try_read(key, options, head_only).await;
+        done.inspect_err(|_| add(&counters.errors, 1))
+    }
+
+    async fn try_read(
+        &self,
+        key: Bytes,
+        options: &ReadOptions,
+        head_only: bool,
+    ) -> Result<ReadDone> {
         let shared = self.client.shared();
         shared.check_open()?;
-        shared.look_for_bucket(&self.name).await;
-        add(&shared.counters.reads, 1);
         let call = self.call(key, options.level, options.timeout);
-        let start = shared.core().begin(shared.clock.now(), Side::Read, call)?;
+        let start = self.begin(Side::Read, call).await?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.read", bucket = %self.name, level = %start.level);
         let operation = ReadOperation::new(start, head_only)?;
@@ -231,21 +254,32 @@ impl Bucket {
         value: Option<Bytes>,
         options: &WriteOptions,
     ) -> Result<Written> {
+        let counters = &self.client.shared().counters;
+        add(&counters.writes, 1);
+        let done = self.try_write(key, value, options).await;
+        done.inspect_err(|_| add(&counters.errors, 1))
+    }
+
+    async fn try_write(
+        &self,
+        key: Bytes,
+        value: Option<Bytes>,
+        options: &WriteOptions,
+    ) -> Result<Written> {
         let shared = self.client.shared();
         let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
         shared.check_open().map_err(refused)?;
-        shared.look_for_bucket(&self.name).await;
-        add(&shared.counters.writes, 1);
         let call = self.call(key, options.level, options.timeout);
+        let start = self.begin(Side::Write, call).await.map_err(refused)?;
         let now = shared.clock.now();
-        let (start, stamp, now_ms) = {
+        let (stamp, now_ms) = {
             let mut core = shared.core();
-            let start = core.begin(now, Side::Write, call).map_err(refused)?;
-            let stamp = core.mint(start.hash, now);
-            let now_ms = core.clock.corrected_ms(now.wall_ms);
-            (start, stamp, now_ms)
+            (
+                core.mint(start.hash, now),
+                core.clock.corrected_ms(now.wall_ms),
+            )
         };
-        let ttl_ms = ttl_ms(options.ttl, start.bucket.ttl_ms).map_err(refused)?;
+        let ttl_ms = ttl_ms(options.ttl, start.bucket().ttl_ms).map_err(refused)?;
         let expires_at_ms = ttl_ms
             .filter(|_| value.is_some())
             .map(|ttl_ms| now_ms.saturating_add(ttl_ms));

@@ -6,7 +6,6 @@ use crate::core::{Attempt, Coordinator, Effect, Effects, Response};
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::lane::Pending;
 use crate::shared::Shared;
-use crate::statistics::add;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::view::View;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -174,7 +173,7 @@ where
             done = &mut result => {
                 attended.over = true;
                 let lost = |_| Err(Error::new(ErrorKind::Internal, "an operation was lost"));
-                return done.unwrap_or_else(lost).inspect_err(|_| add(&shared.counters.errors, 1));
+                return done.unwrap_or_else(lost);
             }
             () = tokio::time::sleep_until(shared.clock.instant(wake_ms)) => {
                 shared.wake(Arc::clone(&attended.cell) as Arc<dyn Target>);

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::core::Response;
-use crate::core::client::Core;
+use crate::core::client::{Core, Now};
 use crate::core::policy::retry::mix;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::lane::{Class, Pending};
@@ -12,7 +12,6 @@ use crate::run::{Out, Target};
 use crate::statistics::{Counters, add};
 use crate::system::Clock;
 use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
-use annulet_protocol::message::Reply;
 use annulet_protocol::view::View;
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
@@ -132,25 +131,24 @@ impl Shared {
         )
     }
 
-    pub(crate) fn note_reply(self: &Arc<Self>, node: NodeId, reply: &Reply, took_us: u64) {
-        let now = self.clock.now();
-        self.core()
-            .note_reply(node, now, took_us, reply.time_ms, reply.load);
-        if reply.epoch > self.view().epoch {
-            self.refresh_for(reply.epoch, None);
+    /// Fetches a newer view in the background if a server has one.
+    pub(crate) fn hear_of(self: &Arc<Self>, epoch: u64) {
+        if epoch > self.view().epoch {
+            self.refresh_for(epoch, None);
         }
     }
 
-    pub(crate) fn note_failure(&self, node: NodeId) {
-        let now = self.clock.now();
-        self.core().note_failure(node, now);
-    }
-
-    /// Hands answers to the operations that wait for them, and does what they say next.
-    pub(crate) fn deliver(self: &Arc<Self>, answers: Vec<(Pending, Option<u64>, Response)>) {
+    /// Hands answers to the operations that wait for them, after `note` has noted what they say of
+    /// the server, and does what the operations say next.
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        answers: Vec<(Pending, Option<u64>, Response)>,
+        note: impl FnOnce(&mut Core, Now),
+    ) {
         let now = self.clock.now();
         let mut out = Vec::new();
         let mut core = self.core();
+        note(&mut core, now);
         for (Pending { send, target }, epoch, response) in answers {
             let from = (send.node, send.attempt);
             target.respond(&mut core, now, from, epoch, response, &mut out);
@@ -213,22 +211,23 @@ impl Shared {
         });
     }
 
-    /// Looks for a view that has this bucket, if the present one has not: the bucket may be new.
-    /// Asks at most once a second, since the name may as well be wrong.
-    pub(crate) async fn look_for_bucket(&self, name: &str) {
+    /// Looks for a view that has this bucket, if the present one has not, and says whether it found
+    /// one. Asks at most once a second, since the name may as well be wrong.
+    pub(crate) async fn look_for_bucket(&self, name: &str) -> bool {
         if self.core().has_bucket(name) {
-            return;
+            return false;
         }
         let now_ms = self.clock.now().mono_ms;
         let last_ms = self.looked_ms.load(Ordering::Relaxed);
         if now_ms < last_ms + LOOK_AGAIN_MS && last_ms != 0 {
-            return;
+            return false;
         }
         self.looked_ms.store(now_ms.max(1), Ordering::Relaxed);
         let newer = self.view().epoch + 1;
         if let Err(why) = self.refresh(newer).await {
             tracing::debug!(%why, bucket = name, "no newer view with the bucket");
         }
+        self.core().has_bucket(name)
     }
 
     /// Makes sure that the view is of at least this epoch.

@@ -79,7 +79,7 @@ pub struct View {
     pub epoch: u64,
     /// Longest value in bytes that the servers take.
     pub value_bytes_max: u32,
-    /// The servers.
+    /// The servers, in order of id.
     pub members: Vec<Member>,
     /// Who owns what.
     pub table: Table,
@@ -115,7 +115,11 @@ impl View {
 
     /// The member of this id.
     pub fn member(&self, id: NodeId) -> Option<&Member> {
-        self.members.iter().find(|member| member.id == id)
+        let at = self
+            .members
+            .binary_search_by_key(&id, |member| member.id)
+            .ok()?;
+        self.members.get(at)
     }
 
     /// Where a key of a bucket lies.
@@ -188,9 +192,8 @@ impl View {
                 return Err(format!("member {id}: capacity must be at least 1"));
             }
         }
-        let ids: BTreeSet<_> = self.members.iter().map(|m| m.id).collect();
-        if ids.len() != self.members.len() {
-            return Err("two members have one id".into());
+        if !self.members.windows(2).all(|pair| pair[0].id < pair[1].id) {
+            return Err("members are not in order of id, each id once".into());
         }
         Ok(())
     }

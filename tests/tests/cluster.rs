@@ -492,3 +492,49 @@ async fn closing_a_client_waits_for_the_last_owner() {
         }
     }
 }
+
+/// Collects the names of the spans that begin.
+#[derive(Clone, Default)]
+struct Spans(Arc<std::sync::Mutex<Vec<&'static str>>>);
+
+impl tracing::Subscriber for Spans {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_span()
+    }
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        let mut names = self.0.lock().unwrap();
+        names.push(span.metadata().name());
+        tracing::span::Id::from_u64(names.len() as u64)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn operations_are_counted_and_traced() {
+    let spans = Spans::default();
+    let _guard = tracing::subscriber::set_default(spans.clone());
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client().await;
+    let bucket = client.bucket("default");
+    bucket.put("k", "v").await.unwrap();
+    bucket.get("k").await.unwrap();
+    bucket.exists("k").await.unwrap();
+    bucket.put("", "v").await.unwrap_err();
+    let names = spans.0.lock().unwrap().clone();
+    let of = |name| names.iter().filter(|is| **is == name).count();
+    assert_eq!(
+        (of("annulet.write"), of("annulet.read")),
+        (1, 2),
+        "{names:?}"
+    );
+    let statistics = client.statistics();
+    assert_eq!(
+        (statistics.writes, statistics.reads, statistics.errors),
+        (2, 2, 1),
+        "{statistics:?}"
+    );
+}

@@ -1,9 +1,10 @@
 //! Which owners were asked, and how that went.
 
-use super::policy::retry::{RetryBudget, backoff_ms};
+use super::client::{Core, Now, Start};
+use super::policy::retry::backoff_ms;
 use super::{Attempt, SendFailure};
 use crate::error::{Error, ErrorKind};
-use annulet_protocol::ids::{NodeId, OpId};
+use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Refusal, RefusalKind};
 use smallvec::SmallVec;
 
@@ -49,6 +50,10 @@ pub struct Owners {
     list: SmallVec<[Owner; 3]>,
     round: u16,
     messages: u32,
+    /// Why an owner did not do what was asked, the last that did not.
+    error: Option<Error>,
+    /// The epoch of the view that was asked for.
+    wanted_epoch: u64,
 }
 
 /// Messages that one owner gets at most for one operation under one view. With the waits between
@@ -66,19 +71,14 @@ impl Owners {
         };
         Self {
             list: nodes.into_iter().map(idle).collect(),
-            round: 0,
-            messages: 0,
+            ..Self::default()
         }
     }
 
     /// Starts over with these owners; answers to earlier messages are no longer expected.
     pub fn restart(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
-        let (round, messages) = (self.round, self.messages);
-        *self = Self {
-            round: round.wrapping_add(1),
-            messages,
-            ..Self::new(nodes)
-        };
+        self.list = Self::new(nodes).list;
+        self.round = self.round.wrapping_add(1);
     }
 
     /// Notes that a message goes to this owner, and names it.
@@ -106,15 +106,73 @@ impl Owners {
         }
     }
 
-    /// Notes that an owner did not do what was asked: it is asked again later if the verdict, the
-    /// number of tries and the retry budget allow it.
-    pub fn failed(
+    /// Takes a refusal. Gives the epoch of the view to get, if a newer one is needed and was not
+    /// asked for before. `epoch`: the server's.
+    pub fn refused(
         &mut self,
+        core: &mut Core,
+        (now, start): (Now, &Start),
+        node: NodeId,
+        (refusal, epoch): (&Refusal, u64),
+    ) -> Option<u64> {
+        self.error = Some(refusal_error(node, refusal));
+        let newer = epoch > start.view.epoch;
+        let verdict = match judge_refusal(refusal) {
+            // A server that knows no newer view will not change its mind.
+            Verdict::Refresh if !newer => Verdict::Lost,
+            verdict => verdict,
+        };
+        self.failed(core, (now, start), node, verdict);
+        let wanted = verdict == Verdict::Refresh && epoch > self.wanted_epoch;
+        wanted.then(|| {
+            self.wanted_epoch = epoch;
+            epoch
+        })
+    }
+
+    /// Takes a failure to get any answer.
+    pub fn unanswered(
+        &mut self,
+        core: &mut Core,
+        at: (Now, &Start),
+        node: NodeId,
+        failure: &SendFailure,
+    ) {
+        self.error = Some(failure_error(node, failure));
+        self.failed(core, at, node, judge_failure(failure));
+    }
+
+    /// Gives an owner up.
+    pub fn lose(&mut self, node: NodeId, error: Error) {
+        self.error = Some(error);
+        self.set(node, OwnerState::Lost);
+    }
+
+    /// Why the operation cannot go on: `what` was not reached, and the last reason for it.
+    pub fn failure(&mut self, what: &str) -> Error {
+        match self.error.take() {
+            Some(error) => Error::new(error.kind(), format!("{what}: {}", error.message())),
+            None => Error::new(ErrorKind::Unavailable, format!("{what}: no owner answered")),
+        }
+    }
+
+    /// Why the operation ends at its deadline: what an owner said, if all have said something,
+    /// else that time is over.
+    pub fn timeout(&mut self, what: &str) -> Error {
+        if self.error.is_some() && !self.any_in_flight() {
+            return self.failure(what);
+        }
+        Error::new(ErrorKind::Timeout, format!("{what} before its deadline"))
+    }
+
+    /// An owner did not do what was asked: it is asked again later if the verdict, the number of
+    /// tries and the retry budget allow it.
+    fn failed(
+        &mut self,
+        core: &mut Core,
+        (now, start): (Now, &Start),
         node: NodeId,
         verdict: Verdict,
-        op: &OpId,
-        now_ms: u64,
-        retries: &mut RetryBudget,
     ) {
         let Some(owner) = self.get_mut(node) else {
             return;
@@ -125,8 +183,8 @@ impl Owners {
             Verdict::Refresh => Some(None),
         };
         owner.state = match after {
-            Some(after) if owner.tries < TRIES_MAX && retries.spend() => OwnerState::Waiting {
-                until_ms: now_ms + backoff_ms(op, owner.tries, after),
+            Some(after) if owner.tries < TRIES_MAX && core.retries.spend() => OwnerState::Waiting {
+                until_ms: now.mono_ms + backoff_ms(&start.op, owner.tries, after),
             },
             Some(_) | None => OwnerState::Lost,
         };
@@ -138,7 +196,7 @@ impl Owners {
     }
 
     /// One.
-    pub fn get_mut(&mut self, node: NodeId) -> Option<&mut Owner> {
+    fn get_mut(&mut self, node: NodeId) -> Option<&mut Owner> {
         self.list.iter_mut().find(|owner| owner.node == node)
     }
 
@@ -234,7 +292,7 @@ impl Owners {
 
 /// What to do about an owner that did not do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+enum Verdict {
     /// Ask it again, not before so many milliseconds if it named a time.
     Again(Option<u32>),
     /// Get a newer view, then start over.
@@ -245,7 +303,7 @@ pub enum Verdict {
 
 /// Sorts a refusal.
 #[deny(clippy::wildcard_enum_match_arm)]
-pub fn judge_refusal(refusal: &Refusal) -> Verdict {
+fn judge_refusal(refusal: &Refusal) -> Verdict {
     match refusal.kind {
         RefusalKind::StaleEpoch | RefusalKind::NotOwner | RefusalKind::UnknownBucket => {
             Verdict::Refresh
@@ -268,7 +326,7 @@ pub fn judge_refusal(refusal: &Refusal) -> Verdict {
 }
 
 /// Sorts a failure to get any answer.
-pub fn judge_failure(failure: &SendFailure) -> Verdict {
+fn judge_failure(failure: &SendFailure) -> Verdict {
     match failure {
         SendFailure::NotSent(_) | SendFailure::Unanswered(_) => Verdict::Again(None),
         SendFailure::Rejected(error, after) if error.is_retryable() => Verdict::Again(*after),
@@ -277,7 +335,7 @@ pub fn judge_failure(failure: &SendFailure) -> Verdict {
 }
 
 /// The public error that a refusal becomes when it decides an operation.
-pub fn refusal_error(node: NodeId, refusal: &Refusal) -> Error {
+fn refusal_error(node: NodeId, refusal: &Refusal) -> Error {
     let kind = match refusal.kind {
         RefusalKind::UnknownBucket | RefusalKind::WrongMode | RefusalKind::TooLarge => {
             ErrorKind::InvalidInput
@@ -298,7 +356,7 @@ pub fn refusal_error(node: NodeId, refusal: &Refusal) -> Error {
 }
 
 /// The public error that a failure becomes when it decides an operation.
-pub fn failure_error(node: NodeId, failure: &SendFailure) -> Error {
+fn failure_error(node: NodeId, failure: &SendFailure) -> Error {
     match failure {
         SendFailure::NotSent(why) => Error::new(
             ErrorKind::Unavailable,

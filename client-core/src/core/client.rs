@@ -52,9 +52,9 @@ pub struct Home {
 
 /// What a caller says of an operation.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct Call<'a> {
     /// Name of the bucket.
-    pub bucket: String,
+    pub bucket: &'a str,
     /// The key.
     pub key: Bytes,
     /// The level, or the bucket's.
@@ -68,8 +68,8 @@ pub struct Call {
 pub struct Start {
     /// The view that the owners are read off.
     pub view: Arc<View>,
-    /// The bucket, as of that view.
-    pub bucket: Bucket,
+    /// Place of the bucket among the view's.
+    place: usize,
     /// The key.
     pub key: Bytes,
     /// Where it lies.
@@ -85,9 +85,15 @@ pub struct Start {
 }
 
 impl Start {
+    /// The bucket, as of its view.
+    pub fn bucket(&self) -> &Bucket {
+        // Place and view are set together, by `begin` and `move_to`, and a view never changes.
+        &self.view.buckets[self.place]
+    }
+
     /// The owners under its view.
     pub fn owners(&self) -> Owners {
-        Owners::of(&self.view, &self.bucket, self.hash)
+        Owners::of(&self.view, self.bucket(), self.hash)
     }
 
     /// What the level asks of these owners.
@@ -109,10 +115,11 @@ impl Start {
 
     /// Moves to a newer view. `false` if the bucket is not there any more.
     pub fn move_to(&mut self, view: &Arc<View>, home: &Home) -> bool {
-        let Some(bucket) = view.bucket(self.bucket.number) else {
+        let number = self.bucket().number;
+        let Some(place) = view.buckets.iter().position(|b| b.number == number) else {
             return false;
         };
-        self.bucket = bucket.clone();
+        self.place = place;
         self.home = home.region_of(view);
         self.view = Arc::clone(view);
         true
@@ -136,8 +143,8 @@ pub struct Core {
     incarnation: Incarnation,
     sequence: u64,
     view: Arc<View>,
-    /// Numbers of the view's buckets by name.
-    buckets: HashMap<String, u32>,
+    /// Places of the view's buckets by name.
+    buckets: HashMap<String, usize>,
     /// Distance of each member, as [`Peers::rank`] takes it.
     distances: HashMap<NodeId, u8>,
     home: Home,
@@ -203,11 +210,8 @@ impl Core {
     }
 
     fn index(&mut self, view: Arc<View>) {
-        self.buckets = view
-            .buckets
-            .iter()
-            .map(|b| (b.name.clone(), b.number))
-            .collect();
+        let places = view.buckets.iter().enumerate();
+        self.buckets = places.map(|(place, b)| (b.name.clone(), place)).collect();
         let Home { zone, region } = &self.home;
         let distance = |member: &annulet_protocol::view::Member| match () {
             () if !region.is_empty() && member.region != *region => 2,
@@ -246,7 +250,7 @@ impl Core {
     ///
     /// # Errors
     /// `InvalidInput`: the key, the bucket or the timeout cannot be.
-    pub fn begin(&mut self, now: Now, side: Side, call: Call) -> Result<Start> {
+    pub fn begin(&mut self, now: Now, side: Side, call: Call<'_>) -> Result<Start> {
         let Call {
             bucket: name,
             key,
@@ -265,20 +269,16 @@ impl Core {
                 "a timeout of {timeout_ms} ms; it must be 1 to {BUDGET_MS_MAX} ms"
             ));
         }
-        let Some(bucket) = self
-            .buckets
-            .get(&name)
-            .and_then(|number| self.view.bucket(*number))
-        else {
+        let Some(&place) = self.buckets.get(name) else {
             return invalid(format!("the cluster has no bucket `{name}`"));
         };
+        let bucket = &self.view.buckets[place];
         if bucket.mode != Mode::Lww {
             return invalid(format!(
                 "bucket `{name}` has mode {}, which this version does not serve",
                 bucket.mode
             ));
         }
-        let bucket = bucket.clone();
         let own = match side {
             Side::Read => bucket.read_level,
             Side::Write => bucket.write_level,
@@ -296,7 +296,7 @@ impl Core {
             level: level.unwrap_or(own),
             home: self.home.region_of(&self.view),
             deadline_ms: now.mono_ms + timeout_ms,
-            bucket,
+            place,
             key,
             op,
         })
@@ -307,13 +307,10 @@ impl Core {
         self.clock.mint(hash, now.wall_ms)
     }
 
-    /// The owners of an operation, the one to ask first at the front.
-    pub fn ranked(&self, start: &Start, owners: &Owners, now: Now) -> Nodes {
-        let mut nodes: Nodes = owners.all().collect();
+    /// Sorts the owners of an operation, the one to ask first at the front.
+    pub fn rank(&self, op: &OpId, owners: &mut Nodes, now: Now) {
         let distance = |node| self.distances.get(&node).copied().unwrap_or(2);
-        self.peers
-            .rank(&mut nodes, now.mono_ms, mix(&start.op, 0), distance);
-        nodes
+        self.peers.rank(owners, now.mono_ms, mix(op, 0), distance);
     }
 
     /// Whether this read at level `one` looks at the other owners afterwards.

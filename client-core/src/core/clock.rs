@@ -4,8 +4,11 @@ use annulet_protocol::clock::{HybridClock, Stamp};
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::SKEW_MS_MAX;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+/// Servers whose clocks are remembered. The median of so many is as good as that of all, and is
+/// found anew with nearly every reply.
+const SERVERS_MAX: usize = 64;
 /// Stamps of single keys that lie too far ahead for the clock itself.
 const AHEAD_KEYS_MAX: usize = 1_024;
 /// How far ahead a stamp may lie and still move the clock: half of what servers take, so that what
@@ -18,8 +21,8 @@ pub struct ClientClock {
     hybrid: HybridClock,
     /// What to add to the machine's clock.
     correction_ms: i64,
-    /// Latest difference to each server's clock.
-    differences: HashMap<NodeId, i64>,
+    /// Latest difference to the clock of each of the servers heard of, at most [`SERVERS_MAX`].
+    differences: BTreeMap<NodeId, i64>,
     /// Keys that hold a stamp from far ahead: what is written there must come after it, and what
     /// is written elsewhere must not.
     ahead: BTreeMap<KeyHash, Stamp>,
@@ -32,6 +35,17 @@ impl ClientClock {
         let difference = (server_ms as i64).saturating_sub(wall_ms as i64);
         if self.differences.insert(node, difference) == Some(difference) {
             return;
+        }
+        if self.differences.len() > SERVERS_MAX {
+            // Another one goes for it: ids are random, so its neighbour is anyone.
+            let next = self.differences.range(node..).nth(1).map(|(next, _)| *next);
+            match next {
+                Some(next) => self.differences.remove(&next),
+                None => self
+                    .differences
+                    .pop_first()
+                    .map(|(_, difference)| difference),
+            };
         }
         let mut all: Vec<_> = self.differences.values().copied().collect();
         all.sort_unstable();
@@ -107,6 +121,18 @@ mod tests {
         clock.retain(|node| node.0 == 1);
         clock.note_server(NodeId(1), 5_001, 1_000);
         assert_eq!(clock.corrected_ms(2_000), 6_001);
+    }
+
+    #[test]
+    fn the_clocks_of_many_servers_take_bounded_memory() {
+        let mut clock = ClientClock::default();
+        for node in 0..10 * SERVERS_MAX as u64 {
+            // Every third is an hour ahead.
+            let ahead_ms = if node % 3 == 0 { 3_600_000 } else { 250 };
+            clock.note_server(NodeId(node * 7_919 % 10_007), 1_000 + ahead_ms, 1_000);
+        }
+        assert_eq!(clock.differences.len(), SERVERS_MAX);
+        assert_eq!(clock.corrected_ms(1_000), 1_250);
     }
 
     #[test]

@@ -13,9 +13,7 @@
 //! | fetch | a full read at an owner that showed the newest head |
 //! | repair | the newest record, at owners that have not shown it; goes on after the result |
 
-use super::attempts::{
-    OwnerState, Owners, Verdict, failure_error, judge_failure, judge_refusal, refusal_error,
-};
+use super::attempts::{OwnerState, Owners};
 use super::client::{Core, Now, Start};
 use super::{Attempt, Coordinator, Effect, Effects, Response, Send};
 use crate::error::{Error, ErrorKind, Result};
@@ -75,8 +73,6 @@ pub struct ReadOperation {
     barred: Nodes,
     /// How many must hold it before the read is over.
     hold: Quorum,
-    error: Option<Error>,
-    wanted_epoch: u64,
     completed: bool,
 }
 
@@ -101,20 +97,13 @@ impl ReadOperation {
             holders: Nodes::new(),
             stale: Nodes::new(),
             barred: Nodes::new(),
-            error: None,
-            wanted_epoch: 0,
             completed: false,
         })
     }
 
-    /// When the caller stops waiting, in monotonic milliseconds.
-    pub fn deadline_ms(&self) -> u64 {
-        self.start.deadline_ms
-    }
-
     /// Takes an answer that is not a refusal.
     fn take(&mut self, core: &Core, node: NodeId, answer: Answer) {
-        let bucket = self.start.bucket.number;
+        let bucket = self.start.bucket().number;
         let (head, record) = match (self.phase, answer) {
             (Phase::Repair, Answer::Written(_)) => {
                 self.holders.push(node);
@@ -163,17 +152,14 @@ impl ReadOperation {
 
     /// Counts an owner for nothing: what it sent is damaged, or is no answer.
     fn lose(&mut self, node: NodeId, why: String) {
-        self.error = Some(Error::new(ErrorKind::Unavailable, why));
-        self.owners.set(node, OwnerState::Lost);
+        let error = Error::new(ErrorKind::Unavailable, why);
+        self.owners.lose(node, error);
         self.bar(node);
     }
 
     /// An owner did not do what was asked. One that was to send the newest record and will not may
     /// as well not have shown it.
-    fn failed(&mut self, core: &mut Core, now: Now, node: NodeId, verdict: Verdict) {
-        let (op, now_ms) = (&self.start.op, now.mono_ms);
-        self.owners
-            .failed(node, verdict, op, now_ms, &mut core.retries);
+    fn failed(&mut self, node: NodeId) {
         if self.phase == Phase::Fetch && self.owners.is(node, |state| state == OwnerState::Lost) {
             self.bar(node);
         }
@@ -229,18 +215,12 @@ impl ReadOperation {
             }
         }
         if self.is_stuck() {
-            let error = self.error.take();
-            let error =
-                error.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no owner answered"));
-            let what = match self.phase {
-                Phase::Ask => "too few owners answered the read",
+            let error = self.owners.failure(match self.phase {
+                Phase::Ask => TOO_FEW,
                 Phase::Fetch => "no owner sent the newest value",
                 Phase::Repair | Phase::Over => "too few owners took the newest value",
-            };
-            self.fail(
-                Error::new(error.kind(), format!("{what}: {}", error.message())),
-                effects,
-            );
+            });
+            self.fail(error, effects);
         }
     }
 
@@ -355,7 +335,7 @@ impl ReadOperation {
     }
 
     fn send(&mut self, node: NodeId, now: Now, effects: &mut Effects<ReadDone>) {
-        let (bucket, key) = (self.start.bucket.number, self.start.key.clone());
+        let (bucket, key) = (self.start.bucket().number, self.start.key.clone());
         let operation = match (self.phase, &self.newest) {
             (Phase::Repair, Some(record)) => {
                 let (source, record) = (Source::Repair, record.clone());
@@ -386,18 +366,6 @@ impl ReadOperation {
         }));
     }
 
-    /// Asks for a newer view if the server has one; if it has not, it will not change its mind.
-    fn refresh(&mut self, epoch: u64, effects: &mut Effects<ReadDone>) -> Verdict {
-        if epoch <= self.start.view.epoch {
-            return Verdict::Lost;
-        }
-        if epoch > self.wanted_epoch {
-            self.wanted_epoch = epoch;
-            effects.push(Effect::NeedView(epoch));
-        }
-        Verdict::Refresh
-    }
-
     fn complete(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
         if self.completed {
             return;
@@ -420,17 +388,7 @@ impl ReadOperation {
     }
 
     fn expire(&mut self, effects: &mut Effects<ReadDone>) {
-        let pending = self.owners.any_in_flight();
-        let error = match self.error.take() {
-            Some(error) if !pending => {
-                let why = format!("too few owners answered the read: {}", error.message());
-                Error::new(error.kind(), why)
-            }
-            Some(_) | None => Error::new(
-                ErrorKind::Timeout,
-                "too few owners answered the read before its deadline",
-            ),
-        };
+        let error = self.owners.timeout(TOO_FEW);
         self.fail(error, effects);
     }
 
@@ -493,7 +451,7 @@ impl Coordinator for ReadOperation {
     }
 
     fn start(&mut self, core: &mut Core, now: Now) -> Effects<ReadDone> {
-        self.order = core.ranked(&self.start, &self.start.owners(), now);
+        core.rank(&self.start.op, &mut self.order, now);
         let mut effects = Effects::new();
         self.send_more(now, &mut effects);
         effects
@@ -513,18 +471,16 @@ impl Coordinator for ReadOperation {
         }
         match response {
             Ok(Answer::Refused(refusal)) => {
-                let mut verdict = judge_refusal(&refusal);
-                if verdict == Verdict::Refresh {
-                    verdict = self.refresh(epoch.unwrap_or(0), &mut effects);
-                }
-                self.error = Some(refusal_error(node, &refusal));
-                self.failed(core, now, node, verdict);
+                let refused = (&refusal, epoch.unwrap_or(0));
+                let newer = self.owners.refused(core, (now, &self.start), node, refused);
+                effects.extend(newer.map(Effect::NeedView));
+                self.failed(node);
             }
             Ok(answer) => self.take(core, node, answer),
             Err(failure) => {
-                self.error = Some(failure_error(node, &failure));
-                let verdict = judge_failure(&failure);
-                self.failed(core, now, node, verdict);
+                let at = (now, &self.start);
+                self.owners.unanswered(core, at, node, &failure);
+                self.failed(node);
             }
         }
         self.advance(core, now, &mut effects);
@@ -542,7 +498,7 @@ impl Coordinator for ReadOperation {
             return effects;
         }
         if !self.start.move_to(view, core.home()) {
-            let why = format!("bucket `{}` was deleted", self.start.bucket.name);
+            let why = format!("bucket `{}` was deleted", self.start.bucket().name);
             self.fail(Error::new(ErrorKind::InvalidInput, why), &mut effects);
             return effects;
         }
@@ -561,6 +517,7 @@ impl Coordinator for ReadOperation {
         self.stale.clear();
         self.barred.clear();
         self.newest = None;
+        self.order = owners.all().collect();
         self.owners.restart(owners.all());
         effects.extend(self.start(core, now));
         effects
@@ -588,6 +545,8 @@ impl Coordinator for ReadOperation {
         self.phase = Phase::Over;
     }
 }
+
+const TOO_FEW: &str = "too few owners answered the read";
 
 /// How many must hold what a read returns: so many that every later read at its level meets one,
 /// and at `quorum` a majority, which also lasts when the owners change.

@@ -83,7 +83,7 @@ pub(crate) const NOW: Now = Now {
 /// Begins an operation on the one key.
 pub(crate) fn begin(core: &mut Core, side: Side, level: Level) -> Start {
     let call = Call {
-        bucket: "b".into(),
+        bucket: "b",
         key: Bytes::from_static(KEY),
         level: Some(level),
         timeout_ms: TIMEOUT_MS,

@@ -6,9 +6,7 @@
 //! has answered or the deadline has passed, so that a refusal by one of them does not leave a
 //! stale replica behind.
 
-use super::attempts::{
-    OwnerState, Owners, Verdict, failure_error, judge_failure, judge_refusal, refusal_error,
-};
+use super::attempts::{OwnerState, Owners};
 use super::client::{Core, Now, Start};
 use super::{Attempt, Coordinator, Effect, Effects, Response, Send, SendFailure};
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -42,10 +40,6 @@ pub struct WriteOperation {
     superseded: Option<Version>,
     /// Whether a message may have been applied although nothing says so.
     uncertain: bool,
-    /// Why an owner did not take it, the last that did not.
-    error: Option<Error>,
-    /// The epoch of the view that was asked for.
-    wanted_epoch: u64,
     completed: bool,
 }
 
@@ -74,7 +68,7 @@ impl WriteOperation {
         let owners = start.owners();
         let quorum = start.quorum(Side::Write, &owners).map_err(refuse)?;
         let record = Record::seal(
-            start.bucket.number,
+            start.bucket().number,
             &start.key,
             origin,
             value,
@@ -88,20 +82,8 @@ impl WriteOperation {
             taken: SmallVec::new(),
             superseded: None,
             uncertain: false,
-            error: None,
-            wanted_epoch: 0,
             completed: false,
         })
-    }
-
-    /// When the caller stops waiting, in monotonic milliseconds.
-    pub fn deadline_ms(&self) -> u64 {
-        self.start.deadline_ms
-    }
-
-    /// Bytes of the value, for the choice of batch or own stream.
-    pub fn value_bytes(&self) -> usize {
-        self.record.value.len()
     }
 
     fn send(&mut self, node: NodeId, now: Now, effects: &mut Effects<WriteDone>) {
@@ -112,7 +94,7 @@ impl WriteOperation {
             epoch: self.start.view.epoch,
             budget_ms: self.start.budget_ms(now.mono_ms),
             operation: Operation::Write(Write {
-                bucket: self.start.bucket.number,
+                bucket: self.start.bucket().number,
                 key: self.start.key.clone(),
                 source: Source::FirstHand,
                 record: self.record.clone(),
@@ -128,18 +110,6 @@ impl WriteOperation {
                 .observe(self.start.hash, version.stamp, now.wall_ms);
             self.superseded = self.superseded.max(Some(version));
         }
-    }
-
-    /// Asks for a newer view if the server has one; if it has not, it will not change its mind.
-    fn refresh(&mut self, epoch: u64, effects: &mut Effects<WriteDone>) -> Verdict {
-        if epoch <= self.start.view.epoch {
-            return Verdict::Lost;
-        }
-        if epoch > self.wanted_epoch {
-            self.wanted_epoch = epoch;
-            effects.push(Effect::NeedView(epoch));
-        }
-        Verdict::Refresh
     }
 
     /// Completes the operation once it is decided.
@@ -164,34 +134,21 @@ impl WriteOperation {
         let lost = |node| self.owners.is(node, |state| state == OwnerState::Lost);
         // An owner that still may answer may yet turn `unknown` into `not_applied`.
         if !self.quorum.is_possible(lost) && !self.owners.any_in_flight() {
-            let error = self.error.take();
-            let error =
-                error.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no owner answered"));
-            let why = format!("too few owners took the write: {}", error.message());
-            self.fail(Error::new(error.kind(), why), effects);
+            let error = self.owners.failure(TOO_FEW);
+            self.fail(error, effects);
         }
     }
 
     fn expire(&mut self, effects: &mut Effects<WriteDone>) {
-        if !self.completed {
-            let pending = self.owners.any_in_flight();
-            self.uncertain |= pending;
-            let error = match self.error.take() {
-                Some(error) if !pending => {
-                    let why = format!("too few owners took the write: {}", error.message());
-                    Error::new(error.kind(), why)
-                }
-                Some(_) | None => {
-                    let why = "too few owners took the write before its deadline";
-                    Error::new(ErrorKind::Timeout, why)
-                }
-            };
-            self.fail(error, effects);
-        }
-        self.owners.restart([]);
+        self.uncertain |= self.owners.any_in_flight();
+        let error = self.owners.timeout(TOO_FEW);
+        self.fail(error, effects);
     }
 
+    /// Ends the operation, in the background too: what was said of the outcome must stay true, so
+    /// nothing more is sent.
     fn fail(&mut self, error: Error, effects: &mut Effects<WriteDone>) {
+        self.owners.restart([]);
         if self.completed {
             return;
         }
@@ -203,10 +160,10 @@ impl WriteOperation {
             Outcome::NotApplied
         };
         effects.push(Effect::Complete(Err(error.with_outcome(outcome))));
-        // What was said of the outcome must stay true: nothing more is sent.
-        self.owners.restart([]);
     }
 }
+
+const TOO_FEW: &str = "too few owners took the write";
 
 /// Whether a message without an answer may have been acted upon.
 fn may_have_arrived(failure: &SendFailure) -> bool {
@@ -257,36 +214,19 @@ impl Coordinator for WriteOperation {
         match response {
             Ok(Answer::Written(written)) => self.take(core, now, node, written),
             Ok(Answer::Refused(refusal)) => {
-                let mut verdict = judge_refusal(&refusal);
-                if verdict == Verdict::Refresh {
-                    verdict = self.refresh(epoch.unwrap_or(0), &mut effects);
-                }
-                self.error = Some(refusal_error(node, &refusal));
-                self.owners.failed(
-                    node,
-                    verdict,
-                    &self.start.op,
-                    now.mono_ms,
-                    &mut core.retries,
-                );
+                let refused = (&refusal, epoch.unwrap_or(0));
+                let newer = self.owners.refused(core, (now, &self.start), node, refused);
+                effects.extend(newer.map(Effect::NeedView));
             }
             Ok(other) => {
                 self.uncertain = true;
                 let why = format!("server {node} answered a write with {other:?}");
-                self.error = Some(Error::new(ErrorKind::Internal, why));
-                self.owners.set(node, OwnerState::Lost);
+                self.owners.lose(node, Error::new(ErrorKind::Internal, why));
             }
             Err(failure) => {
                 self.uncertain |= may_have_arrived(&failure) && !core.guesses_outcomes();
-                self.error = Some(failure_error(node, &failure));
-                let verdict = judge_failure(&failure);
-                self.owners.failed(
-                    node,
-                    verdict,
-                    &self.start.op,
-                    now.mono_ms,
-                    &mut core.retries,
-                );
+                let at = (now, &self.start);
+                self.owners.unanswered(core, at, node, &failure);
             }
         }
         self.conclude(core, &mut effects);
@@ -304,9 +244,8 @@ impl Coordinator for WriteOperation {
             self.taken.clear();
         }
         if !self.start.move_to(view, core.home()) {
-            let why = format!("bucket `{}` was deleted", self.start.bucket.name);
+            let why = format!("bucket `{}` was deleted", self.start.bucket().name);
             self.fail(Error::new(ErrorKind::InvalidInput, why), &mut effects);
-            self.owners.restart([]);
             return effects;
         }
         let owners = self.start.owners();
@@ -315,7 +254,6 @@ impl Coordinator for WriteOperation {
             Ok(quorum) => self.quorum = quorum,
             Err(error) => {
                 self.fail(error, &mut effects);
-                self.owners.restart([]);
                 return effects;
             }
         }

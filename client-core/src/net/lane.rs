@@ -132,7 +132,9 @@ impl Lane {
             // Not from here: the caller may hold the operation's lock.
             let shared = Arc::clone(shared);
             let runtime = shared.runtime.clone();
-            runtime.spawn(async move { shared.deliver(vec![(pending, None, Err(full))]) });
+            runtime.spawn(async move {
+                shared.deliver(vec![(pending, None, Err(full))], |_, _| {});
+            });
             return;
         }
         queue.waiting.push_back(pending);
@@ -263,22 +265,36 @@ impl Lane {
         match reply {
             Ok(reply) => {
                 let took_us = shared.clock.mono_us() - sent_us;
-                shared.note_reply(self.node, &reply, took_us);
-                let epoch = Some(reply.epoch);
-                let answers = reply.results.into_iter();
-                let each = |(pending, answer): (Pending, Answer)| (pending, epoch, Ok(answer));
-                shared.deliver(pending.into_iter().zip(answers).map(each).collect());
+                let Reply {
+                    epoch,
+                    time_ms,
+                    load,
+                    results,
+                    ..
+                } = reply;
+                let each =
+                    |(pending, answer): (Pending, Answer)| (pending, Some(epoch), Ok(answer));
+                let answers = pending.into_iter().zip(results).map(each).collect();
+                shared.deliver(answers, |core, now| {
+                    core.note_reply(self.node, now, took_us, time_ms, load);
+                });
+                shared.hear_of(epoch);
             }
             Err(failure) => {
-                if matches!(
-                    failure,
-                    SendFailure::NotSent(_) | SendFailure::Unanswered(_)
-                ) {
+                let silent = match failure {
+                    SendFailure::NotSent(_) | SendFailure::Unanswered(_) => true,
+                    SendFailure::Rejected(..) => false,
+                };
+                if silent {
                     add(&shared.counters.unanswered, pending.len());
-                    shared.note_failure(self.node);
                 }
                 let each = |pending| (pending, None, Response::Err(failure.clone()));
-                shared.deliver(pending.into_iter().map(each).collect());
+                let answers = pending.into_iter().map(each).collect();
+                shared.deliver(answers, |core, now| {
+                    if silent {
+                        core.note_failure(self.node, now);
+                    }
+                });
             }
         }
     }

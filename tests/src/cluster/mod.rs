@@ -22,7 +22,7 @@ struct Node {
 }
 
 /// The id of every test cluster.
-const CLUSTER: &str = "000102030405060708090a0b0c0d0e0f";
+pub const CLUSTER: &str = "000102030405060708090a0b0c0d0e0f";
 
 /// Buckets besides `default`, as lines of the cluster file.
 pub const BUCKETS: &str = r#"
@@ -192,6 +192,12 @@ impl Cluster {
         );
     }
 
+    /// The id of a server's process, while it runs.
+    pub fn process(&self, node: usize) -> u32 {
+        let process = self.nodes[node].process.as_ref();
+        process.expect("a running server").id()
+    }
+
     /// What a server has logged.
     pub fn log(&self, node: usize) -> String {
         let path = self.folder.path().join(format!("log-{node}"));
@@ -214,11 +220,7 @@ impl Cluster {
 
     /// Sends a server a signal by its name.
     pub fn signal(&self, node: usize, name: &str) {
-        let id = self.nodes[node]
-            .process
-            .as_ref()
-            .expect("a running server")
-            .id();
+        let id = self.process(node);
         let done = Command::new("kill")
             .args([&format!("-{name}"), &id.to_string()])
             .status();
@@ -277,4 +279,14 @@ fn free_ports(count: usize) -> Vec<u16> {
         .iter()
         .map(|port| port.local_addr().expect("bound").port())
         .collect()
+}
+
+/// A plain connection to a server.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "raw bytes need a socket of the test's own"
+)]
+pub async fn connect_tcp(address: &str) -> tokio::net::TcpStream {
+    let connecting = tokio::net::TcpStream::connect(address);
+    connecting.await.expect("a server that listens")
 }

@@ -139,7 +139,7 @@ impl World {
             Action::Put { .. } | Action::Delete => (quorum::Side::Write, Side::Write),
         };
         let call = Call {
-            bucket: errand.bucket.name.clone(),
+            bucket: &errand.bucket.name,
             key: key_bytes(errand.key),
             level: errand.level,
             timeout_ms: errand.timeout_ms,

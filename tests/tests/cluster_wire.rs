@@ -1,0 +1,355 @@
+//! Raw bytes to a real server process, written down here by hand and apart from our client and
+//! codec: what is asked wrongly gets its documented answer, and the server lives on.
+#![cfg(feature = "cluster")]
+
+use annulet_tests::cluster::{CLUSTER, Cluster, PATIENCE, connect_tcp};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// Longest value, as `VALUE_BYTES_DEFAULT` documents it.
+const VALUE_BYTES_MAX: usize = 16 << 20;
+
+// MessagePack by hand: the few kinds that a request is made of.
+fn map(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = vec![0x80 | u8::try_from(entries.len()).unwrap()];
+    for (name, value) in entries {
+        bytes.push(0xa0 | u8::try_from(name.len()).unwrap());
+        bytes.extend(name.as_bytes());
+        bytes.extend(value);
+    }
+    bytes
+}
+
+fn list(items: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = vec![0x90 | u8::try_from(items.len()).unwrap()];
+    bytes.extend(items.concat());
+    bytes
+}
+
+fn bin(content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0xc6];
+    bytes.extend(u32::try_from(content.len()).unwrap().to_be_bytes());
+    bytes.extend(content);
+    bytes
+}
+
+fn text(content: &str) -> Vec<u8> {
+    let mut bytes = vec![0xa0 | u8::try_from(content.len()).unwrap()];
+    bytes.extend(content.as_bytes());
+    bytes
+}
+
+fn number(n: u64) -> Vec<u8> {
+    let mut bytes = vec![0xcf];
+    bytes.extend(n.to_be_bytes());
+    bytes
+}
+
+fn request_of(cluster: u128, operation: Vec<u8>) -> Vec<u8> {
+    map(&[
+        ("cluster", bin(&cluster.to_be_bytes())),
+        ("epoch", number(1)),
+        ("budget_ms", number(5_000)),
+        ("operations", list(&[operation])),
+    ])
+}
+
+fn request(operation: Vec<u8>) -> Vec<u8> {
+    request_of(u128::from_str_radix(CLUSTER, 16).unwrap(), operation)
+}
+
+fn read(key: &[u8]) -> Vec<u8> {
+    map(&[("read", map(&[("bucket", number(1)), ("key", bin(key))]))])
+}
+
+/// A write whose checksum is not right, for what is refused before or because of it.
+fn write(value: &[u8]) -> Vec<u8> {
+    let writer = bin(&[7; 16]);
+    let version = map(&[
+        ("stamp", number(1 << 16)),
+        ("writer", writer.clone()),
+        ("checksum", number(1)),
+    ]);
+    let op = map(&[
+        ("client", writer),
+        ("sequence", number(1)),
+        ("first_sent_ms", number(1)),
+    ]);
+    let head = map(&[("version", version), ("op", op), ("kind", text("value"))]);
+    let record = map(&[("head", head), ("value", bin(value))]);
+    let write = map(&[
+        ("bucket", number(1)),
+        ("key", bin(b"k")),
+        ("source", text("first_hand")),
+        ("record", record),
+    ]);
+    map(&[("write", write)])
+}
+
+/// An HTTP/1.1 request; `announced`: the length it claims to have.
+fn http(method: &str, path: &str, kind: &str, announced: usize, body: &[u8]) -> Vec<u8> {
+    let mut bytes = format!(
+        "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
+         content-type: {kind}\r\ncontent-length: {announced}\r\n\r\n"
+    )
+    .into_bytes();
+    bytes.extend(body);
+    bytes
+}
+
+const MSGPACK: &str = "application/vnd.msgpack";
+
+fn ops(body: &[u8]) -> Vec<u8> {
+    http("POST", "/v1/ops", MSGPACK, body.len(), body)
+}
+
+/// The test's own TLS: `name`'s certificate, or none.
+fn tls(cluster: &Cluster, name: Option<&str>) -> Arc<ClientConfig> {
+    let certs = cluster.folder().join("certs");
+    let chain = |file: &Path| -> Vec<_> {
+        let read = CertificateDer::pem_file_iter(file).unwrap();
+        read.map(Result::unwrap).collect()
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in chain(&certs.join("ca.pem")) {
+        roots.add(authority).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    Arc::new(match name {
+        None => config.with_no_client_auth(),
+        Some(name) => {
+            let key = PrivateKeyDer::from_pem_file(certs.join(format!("{name}.key"))).unwrap();
+            let chain = chain(&certs.join(format!("{name}.pem")));
+            config.with_client_auth_cert(chain, key).unwrap()
+        }
+    })
+}
+
+/// Sends bytes, ends its side, and gives all that comes back. Being cut off is an answer too.
+async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let exchange = async {
+        // A server that has heard enough may stop listening; what it says counts.
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        let _ = stream.read_to_end(&mut answer).await;
+    };
+    timeout(PATIENCE, exchange)
+        .await
+        .expect("an answer in time");
+    answer
+}
+
+async fn ask(cluster: &Cluster, name: Option<&str>, bytes: &[u8]) -> Vec<u8> {
+    let tcp = connect_tcp(&cluster.address(0)).await;
+    let host = ServerName::try_from("127.0.0.1").unwrap();
+    let stream = TlsConnector::from(tls(cluster, name))
+        .connect(host, tcp)
+        .await;
+    say(stream.expect("the server's certificate is good"), bytes).await
+}
+
+fn holds(answer: &[u8], part: &str) -> bool {
+    answer
+        .windows(part.len())
+        .any(|window| window == part.as_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_wrongly_gets_its_documented_answer_and_the_server_lives_on() {
+    let cluster = Cluster::start(1).await;
+    let process = cluster.process(0);
+    let good = ops(&request(read(b"k")));
+    let client = Some("tester");
+    let long = vec![1; VALUE_BYTES_MAX + 1];
+    let body = request(read(b"k"));
+    let huge = 64 << 20;
+    let hello = map(&[("cluster", bin(&[0; 16]))]);
+    let cases = [
+        ("a read", client, good.clone(), "200", "absent"),
+        ("no certificate", None, good.clone(), "401", "Unauthorized"),
+        (
+            "a client where a peer is expected",
+            client,
+            http("POST", "/v1/peer/hello", MSGPACK, hello.len(), &hello),
+            "403",
+            "Unauthorized",
+        ),
+        (
+            "an empty key",
+            client,
+            ops(&request(read(b""))),
+            "200",
+            "too_large",
+        ),
+        (
+            "a key too long",
+            client,
+            ops(&request(read(&[b'k'; 4097]))),
+            "200",
+            "too_large",
+        ),
+        (
+            "a value too long",
+            client,
+            ops(&request(write(&long))),
+            "200",
+            "too_large",
+        ),
+        (
+            "a wrong checksum",
+            client,
+            ops(&request(write(b"v"))),
+            "200",
+            "bad_checksum",
+        ),
+        (
+            "a body too long",
+            client,
+            http("POST", "/v1/ops", MSGPACK, huge, b""),
+            "413",
+            "InvalidInput",
+        ),
+        (
+            "a body cut short",
+            client,
+            http("POST", "/v1/ops", MSGPACK, body.len(), &body[..20]),
+            "400",
+            "InvalidInput",
+        ),
+        (
+            "a message cut short",
+            client,
+            ops(&body[..20]),
+            "400",
+            "InvalidInput",
+        ),
+        ("noise", client, ops(&[0xc1; 300]), "400", "InvalidInput"),
+        (
+            "an operation of later",
+            client,
+            ops(&request(map(&[("sing", number(1))]))),
+            "200",
+            "unsupported",
+        ),
+        (
+            "another cluster",
+            client,
+            ops(&request_of(1, read(b"k"))),
+            "421",
+            "WrongCluster",
+        ),
+        (
+            "another path",
+            client,
+            http("GET", "/v1/nothing", MSGPACK, 0, b""),
+            "404",
+            "NotFound",
+        ),
+        (
+            "another method",
+            client,
+            http("GET", "/v1/ops", MSGPACK, 0, b""),
+            "405",
+            "NotFound",
+        ),
+        (
+            "another type",
+            client,
+            http("POST", "/v1/ops", "text/plain", body.len(), &body),
+            "415",
+            "InvalidInput",
+        ),
+        (
+            "no HTTP at all",
+            client,
+            b"\0\x01\x02 hello\r\n\r\n".to_vec(),
+            "400",
+            "",
+        ),
+        (
+            "health without a certificate",
+            None,
+            http("GET", "/healthz", MSGPACK, 0, b""),
+            "200",
+            "ok",
+        ),
+        (
+            "readiness without a certificate",
+            None,
+            http("GET", "/readyz", MSGPACK, 0, b""),
+            "200",
+            "",
+        ),
+        (
+            "the view",
+            client,
+            http("GET", "/v1/view", MSGPACK, 0, b""),
+            "200",
+            "members",
+        ),
+        (
+            "the metrics",
+            client,
+            http("GET", "/metrics", MSGPACK, 0, b""),
+            "200",
+            "annulet_",
+        ),
+    ];
+    for (what, name, bytes, status, part) in cases {
+        let answer = ask(&cluster, name, &bytes).await;
+        let line = format!("HTTP/1.1 {status} ");
+        let shown = String::from_utf8_lossy(&answer[..answer.len().min(300)]).into_owned();
+        assert!(answer.starts_with(line.as_bytes()), "{what}: {shown}");
+        assert!(holds(&answer, part), "{what}: {shown}");
+        // The next one in line is served as if nothing had been.
+        let next = ask(&cluster, client, &good).await;
+        assert!(
+            next.starts_with(b"HTTP/1.1 200 ") && holds(&next, "absent"),
+            "after {what}"
+        );
+    }
+    let plain = say(
+        connect_tcp(&cluster.address(0)).await,
+        b"GET / HTTP/1.1\r\n\r\n",
+    )
+    .await;
+    assert!(plain.starts_with(b"HTTP/1.1 400 ") && holds(&plain, "speaks HTTPS"));
+    let bucket = cluster.client().await.bucket("default");
+    bucket.put("k", "v").await.unwrap();
+    assert_eq!(bucket.get("k").await.unwrap().unwrap().value, "v");
+    assert_eq!(cluster.process(0), process, "the very same process");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_another_authority_opens_nothing() {
+    let cluster = Cluster::start(1).await;
+    let other = Cluster::start(1).await;
+    let mut config = (*tls(&cluster, None)).clone();
+    config.client_auth_cert_resolver = tls(&other, Some("tester"))
+        .client_auth_cert_resolver
+        .clone();
+    let tcp = connect_tcp(&cluster.address(0)).await;
+    let host = ServerName::try_from("127.0.0.1").unwrap();
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(host, tcp)
+        .await;
+    let answer = match stream {
+        // With TLS 1.3 the server's refusal comes after the client's part of the handshake.
+        Ok(stream) => say(stream, &http("GET", "/healthz", MSGPACK, 0, b"")).await,
+        Err(_) => Vec::new(),
+    };
+    assert_eq!(answer, b"", "not even what is open to everyone");
+    let next = ask(&cluster, Some("tester"), &ops(&request(read(b"k")))).await;
+    assert!(next.starts_with(b"HTTP/1.1 200 "));
+}
