@@ -1,6 +1,7 @@
 //! Raw bytes to a real server process, written down here by hand and apart from our client and
 //! codec: what is asked wrongly gets its documented answer, and the server lives on.
 #![cfg(feature = "cluster")]
+#![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 use annulet_tests::cluster::{CLUSTER, Cluster, PATIENCE, connect_tcp};
 use rustls::{ClientConfig, RootCertStore};
@@ -165,155 +166,106 @@ fn holds(answer: &[u8], part: &str) -> bool {
         .any(|window| window == part.as_bytes())
 }
 
+/// A request, and what its answer must hold.
+struct Case {
+    what: &'static str,
+    /// Whose certificate it comes with.
+    name: Option<&'static str>,
+    bytes: Vec<u8>,
+    status: u16,
+    part: &'static str,
+}
+
+/// A case of the client `tester`.
+fn case(what: &'static str, bytes: Vec<u8>, status: u16, part: &'static str) -> Case {
+    Case {
+        what,
+        name: Some("tester"),
+        bytes,
+        status,
+        part,
+    }
+}
+
+/// A case without a certificate.
+fn stranger(what: &'static str, bytes: Vec<u8>, status: u16, part: &'static str) -> Case {
+    Case {
+        name: None,
+        ..case(what, bytes, status, part)
+    }
+}
+
+/// What the paths, methods and roles are asked.
+fn cases_of_http() -> Vec<Case> {
+    let get = |path| http("GET", path, MSGPACK, 0, b"");
+    let body = request(read(b"k"));
+    let hello = map(&[("cluster", bin(&[0; 16]))]);
+    let to_peers = http("POST", "/v1/peer/hello", MSGPACK, hello.len(), &hello);
+    let as_text = http("POST", "/v1/ops", "text/plain", body.len(), &body);
+    let huge = http("POST", "/v1/ops", MSGPACK, 64 << 20, b"");
+    let cut = http("POST", "/v1/ops", MSGPACK, body.len(), &body[..20]);
+    let no_http = b"\0\x01\x02 hello\r\n\r\n".to_vec();
+    vec![
+        stranger("no certificate", ops(&body), 401, "Unauthorized"),
+        case("a client among peers", to_peers, 403, "Unauthorized"),
+        case("a body too long", huge, 413, "InvalidInput"),
+        case("a body cut short", cut, 400, "InvalidInput"),
+        case("another path", get("/v1/nothing"), 404, "NotFound"),
+        case("another method", get("/v1/ops"), 405, "NotFound"),
+        case("another type", as_text, 415, "InvalidInput"),
+        case("no HTTP at all", no_http, 400, ""),
+        stranger("health without a certificate", get("/healthz"), 200, "ok"),
+        stranger("readiness without a certificate", get("/readyz"), 200, ""),
+        case("the view", get("/v1/view"), 200, "members"),
+        case("the metrics", get("/metrics"), 200, "annulet_"),
+    ]
+}
+
+/// What the endpoint for data is asked.
+fn cases_of_operations() -> Vec<Case> {
+    let body = request(read(b"k"));
+    let asked = |operation| ops(&request(operation));
+    let of_later = map(&[("sing", number(1))]);
+    let foreign = ops(&request_of(1, read(b"k")));
+    let too_long = asked(write(&vec![1; VALUE_BYTES_MAX + 1]));
+    vec![
+        case("a read", ops(&body), 200, "absent"),
+        case("an empty key", asked(read(b"")), 200, "too_large"),
+        case(
+            "a key too long",
+            asked(read(&[b'k'; 4097])),
+            200,
+            "too_large",
+        ),
+        case("a value too long", too_long, 200, "too_large"),
+        case("a wrong checksum", asked(write(b"v")), 200, "bad_checksum"),
+        case("a message cut short", ops(&body[..20]), 400, "InvalidInput"),
+        case("noise", ops(&[0xc1; 300]), 400, "InvalidInput"),
+        case("an operation of later", asked(of_later), 200, "unsupported"),
+        case("another cluster", foreign, 421, "WrongCluster"),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_asked_wrongly_gets_its_documented_answer_and_the_server_lives_on() {
     let cluster = Cluster::start(1).await;
     let process = cluster.process(0);
     let good = ops(&request(read(b"k")));
-    let client = Some("tester");
-    let long = vec![1; VALUE_BYTES_MAX + 1];
-    let body = request(read(b"k"));
-    let huge = 64 << 20;
-    let hello = map(&[("cluster", bin(&[0; 16]))]);
-    let cases = [
-        ("a read", client, good.clone(), "200", "absent"),
-        ("no certificate", None, good.clone(), "401", "Unauthorized"),
-        (
-            "a client where a peer is expected",
-            client,
-            http("POST", "/v1/peer/hello", MSGPACK, hello.len(), &hello),
-            "403",
-            "Unauthorized",
-        ),
-        (
-            "an empty key",
-            client,
-            ops(&request(read(b""))),
-            "200",
-            "too_large",
-        ),
-        (
-            "a key too long",
-            client,
-            ops(&request(read(&[b'k'; 4097]))),
-            "200",
-            "too_large",
-        ),
-        (
-            "a value too long",
-            client,
-            ops(&request(write(&long))),
-            "200",
-            "too_large",
-        ),
-        (
-            "a wrong checksum",
-            client,
-            ops(&request(write(b"v"))),
-            "200",
-            "bad_checksum",
-        ),
-        (
-            "a body too long",
-            client,
-            http("POST", "/v1/ops", MSGPACK, huge, b""),
-            "413",
-            "InvalidInput",
-        ),
-        (
-            "a body cut short",
-            client,
-            http("POST", "/v1/ops", MSGPACK, body.len(), &body[..20]),
-            "400",
-            "InvalidInput",
-        ),
-        (
-            "a message cut short",
-            client,
-            ops(&body[..20]),
-            "400",
-            "InvalidInput",
-        ),
-        ("noise", client, ops(&[0xc1; 300]), "400", "InvalidInput"),
-        (
-            "an operation of later",
-            client,
-            ops(&request(map(&[("sing", number(1))]))),
-            "200",
-            "unsupported",
-        ),
-        (
-            "another cluster",
-            client,
-            ops(&request_of(1, read(b"k"))),
-            "421",
-            "WrongCluster",
-        ),
-        (
-            "another path",
-            client,
-            http("GET", "/v1/nothing", MSGPACK, 0, b""),
-            "404",
-            "NotFound",
-        ),
-        (
-            "another method",
-            client,
-            http("GET", "/v1/ops", MSGPACK, 0, b""),
-            "405",
-            "NotFound",
-        ),
-        (
-            "another type",
-            client,
-            http("POST", "/v1/ops", "text/plain", body.len(), &body),
-            "415",
-            "InvalidInput",
-        ),
-        (
-            "no HTTP at all",
-            client,
-            b"\0\x01\x02 hello\r\n\r\n".to_vec(),
-            "400",
-            "",
-        ),
-        (
-            "health without a certificate",
-            None,
-            http("GET", "/healthz", MSGPACK, 0, b""),
-            "200",
-            "ok",
-        ),
-        (
-            "readiness without a certificate",
-            None,
-            http("GET", "/readyz", MSGPACK, 0, b""),
-            "200",
-            "",
-        ),
-        (
-            "the view",
-            client,
-            http("GET", "/v1/view", MSGPACK, 0, b""),
-            "200",
-            "members",
-        ),
-        (
-            "the metrics",
-            client,
-            http("GET", "/metrics", MSGPACK, 0, b""),
-            "200",
-            "annulet_",
-        ),
-    ];
-    for (what, name, bytes, status, part) in cases {
+    for case in cases_of_http().into_iter().chain(cases_of_operations()) {
+        let Case {
+            what,
+            name,
+            bytes,
+            status,
+            part,
+        } = case;
         let answer = ask(&cluster, name, &bytes).await;
         let line = format!("HTTP/1.1 {status} ");
         let shown = String::from_utf8_lossy(&answer[..answer.len().min(300)]).into_owned();
         assert!(answer.starts_with(line.as_bytes()), "{what}: {shown}");
         assert!(holds(&answer, part), "{what}: {shown}");
         // The next one in line is served as if nothing had been.
-        let next = ask(&cluster, client, &good).await;
+        let next = ask(&cluster, Some("tester"), &good).await;
         assert!(
             next.starts_with(b"HTTP/1.1 200 ") && holds(&next, "absent"),
             "after {what}"

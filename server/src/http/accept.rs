@@ -226,6 +226,8 @@ fn http1_settings(state: &State) -> http1::Builder {
     let mut settings = http1::Builder::new();
     settings
         .timer(TokioTimer::new())
+        // Who has said all and ends its side still gets its answer.
+        .half_close(true)
         .header_read_timeout(Duration::from_millis(state.limits.request_ms))
         .max_buf_size(HEADER_BYTES_MAX as usize);
     settings
