@@ -1,5 +1,6 @@
 //! Real server processes under a real client: what is acknowledged survives, deadlines hold.
 #![cfg(feature = "cluster")]
+#![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 use annulet::{Client, ErrorKind, Level, Outcome, ReadOptions, WriteOptions};
 use annulet_tests::cluster::{Cluster, PATIENCE, binary};
