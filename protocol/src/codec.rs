@@ -3,6 +3,7 @@
 use crate::limits::{
     DEPTH_MAX, KEY_BYTES_MAX, OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES, VIEW_BYTES_MAX,
 };
+use crate::hints::HintsReport;
 use crate::message::{Failure, Hello, Reply, Request};
 use crate::view::View;
 use serde::Serialize;
@@ -65,6 +66,18 @@ pub fn decode_failure(bytes: &[u8]) -> Result<Failure, DecodeError> {
     limit("bytes", bytes.len(), REQUEST_OVERHEAD_BYTES)?;
     decode(bytes)
 }
+
+/// Reads a report about hints.
+///
+/// # Errors
+/// If it is malformed or too long.
+pub fn decode_hints(bytes: &[u8]) -> Result<HintsReport, DecodeError> {
+    limit("bytes", bytes.len(), HINTS_REPORT_BYTES_MAX)?;
+    decode(bytes)
+}
+
+/// Longest report about hints in bytes: each of those listed has a key of any length.
+const HINTS_REPORT_BYTES_MAX: usize = 16 << 20;
 
 /// Reads a peer's greeting.
 ///

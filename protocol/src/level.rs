@@ -4,7 +4,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
-/// A consistency level. Only distinct current owners of the key count, in every level.
+/// A consistency level. Only distinct current owners of the key count, in every level but
+/// `available`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
     /// One owner.
@@ -17,6 +18,9 @@ pub enum Level {
     LocalQuorum,
     /// A majority of the owners in every region.
     EachQuorum,
+    /// Any one server: an owner, or where none can be reached one that keeps the record for it and
+    /// hands it over later. A write is taken while a single server is reachable.
+    Available,
     /// So many owners for reads and so many for writes. A read sees every write acknowledged
     /// before it began only where `read + write` exceeds the owners.
     Explicit {
@@ -35,6 +39,7 @@ impl fmt::Display for Level {
             Self::All => f.write_str("all"),
             Self::LocalQuorum => f.write_str("local_quorum"),
             Self::EachQuorum => f.write_str("each_quorum"),
+            Self::Available => f.write_str("available"),
             Self::Explicit { read, write } => write!(f, "r={read},w={write}"),
         }
     }
@@ -49,10 +54,11 @@ impl FromStr for Level {
             "all" => Self::All,
             "local_quorum" => Self::LocalQuorum,
             "each_quorum" => Self::EachQuorum,
+            "available" => Self::Available,
             _ => explicit(text).ok_or_else(|| {
                 format!(
                     "unknown level `{text}`; it is one of: one, quorum, all, local_quorum, \
-                     each_quorum, or explicit as r=2,w=2"
+                     each_quorum, available, or explicit as r=2,w=2"
                 )
             })?,
         })

@@ -12,7 +12,8 @@
 //! - [`record`]: what is stored under a key, its version, expiry and checksums
 //! - [`bucket`]: namespaces and their policy; [`level`]: how many replicas must agree
 //! - [`view`]: the members, the partition table and the buckets of one epoch
-//! - [`message`]: requests and replies; [`codec`]: their bytes
+//! - [`message`]: requests and replies; [`scan`]: those about whole arcs; [`hints`]: what is kept for
+//!   others; [`codec`]: their bytes
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -20,10 +21,12 @@ pub mod bucket;
 pub mod clock;
 pub mod codec;
 pub mod hash;
+pub mod hints;
 pub mod ids;
 pub mod level;
 pub mod limits;
 pub mod message;
 mod names;
 pub mod record;
+pub mod scan;
 pub mod view;

@@ -5,7 +5,8 @@
 
 use crate::ids::{ClusterId, NodeId};
 use crate::names::{named, tagged};
-use crate::record::{Head, Record, Version};
+use crate::record::{Expiry, Head, Record, Version};
+use crate::scan::{Page, Scan};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,12 @@ tagged! {
         Read(Read) = "read",
         /// Merge this record into what is stored.
         Write(Write) = "write",
+        /// Keep this record for owners that could not be reached.
+        Hint(Hint) = "hint",
+        /// Set when what is stored expires.
+        Touch(Touch) = "touch",
+        /// What is stored in an arc.
+        Scan(Scan) = "scan",
     }
 }
 
@@ -42,6 +49,27 @@ pub struct Read {
     /// Answer with the head only.
     #[serde(default, skip_serializing_if = "is_false")]
     pub head_only: bool,
+    /// Answer with the head only where the value has more bytes than this: another server is asked
+    /// for the whole of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_bytes_max: Option<u32>,
+    /// Answer from what is kept for owners that could not be reached, too, be the server an owner
+    /// or not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hinted: bool,
+}
+
+impl Read {
+    /// A read of the whole record.
+    pub fn new(bucket: u32, key: Bytes) -> Self {
+        Self {
+            bucket,
+            key,
+            head_only: false,
+            value_bytes_max: None,
+            hinted: false,
+        }
+    }
 }
 
 /// Merges a record into what is stored.
@@ -55,6 +83,35 @@ pub struct Write {
     pub source: Source,
     /// The record.
     pub record: Record,
+}
+
+/// Keeps a record until owners that could not be reached are back; the server that keeps it owns no
+/// such key itself, or owns it and keeps the record beside its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hint {
+    /// Number of the bucket.
+    pub bucket: u32,
+    /// The key.
+    pub key: Bytes,
+    /// Owners that are to get the record, each once, at least one.
+    pub owners: Vec<NodeId>,
+    /// First hand while no owner has taken the record.
+    pub source: Source,
+    /// The record.
+    pub record: Record,
+}
+
+/// Sets when a record expires, if it still is of this version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Touch {
+    /// Number of the bucket.
+    pub bucket: u32,
+    /// The key.
+    pub key: Bytes,
+    /// What the expiry was made for.
+    pub version: Version,
+    /// The expiry.
+    pub expiry: Expiry,
 }
 
 named! {
@@ -104,6 +161,10 @@ tagged! {
         Absent(Absent) = "absent",
         /// The record is stored, or something newer is.
         Written(Written) = "written",
+        /// The version that was to be touched is not stored, and nothing newer is.
+        Lacking(Lacking) = "lacking",
+        /// A part of an arc.
+        Page(Page) = "page",
         /// Nothing was done.
         Refused(Refusal) = "refused",
     }
@@ -116,6 +177,10 @@ pub struct Absent {
     #[serde(default)]
     pub floor: crate::clock::Stamp,
 }
+
+/// A touch found nothing to set: the record must come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lacking {}
 
 /// The record is merged, and durable as the bucket asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +236,8 @@ named! {
         Damaged = "damaged",
         /// Too much to do: come back after the time given.
         Overloaded = "overloaded",
+        /// No room on disk: deletes are taken, and nothing else until an operator makes room.
+        Full = "full",
         /// The sender had stopped waiting before the work began.
         TooLate = "too_late",
         /// The server stops.

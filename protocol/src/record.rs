@@ -124,10 +124,32 @@ impl Head {
     /// [`Damage::Expiry`].
     pub fn verify_expiry(&self, bucket: u32, key: &[u8]) -> Result<(), Damage> {
         match self.expiry {
-            Some(e) if e.checksum != expiry_checksum(bucket, key, &self.version, &e) => {
-                Err(Damage::Expiry)
-            }
-            Some(_) | None => Ok(()),
+            Some(expiry) => expiry.verify(bucket, key, &self.version),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Expiry {
+    /// An expiry of this version with its checksum. `at_ms`: 0 for never.
+    pub fn seal(bucket: u32, key: &[u8], version: &Version, at_ms: u64, stamp: Stamp) -> Self {
+        let bare = Self {
+            at_ms,
+            stamp,
+            checksum: 0,
+        };
+        let checksum = expiry_checksum(bucket, key, version, &bare);
+        Self { checksum, ..bare }
+    }
+
+    /// Checks the checksum against the content.
+    ///
+    /// # Errors
+    /// [`Damage::Expiry`].
+    pub fn verify(&self, bucket: u32, key: &[u8], version: &Version) -> Result<(), Damage> {
+        match self.checksum == expiry_checksum(bucket, key, version, self) {
+            true => Ok(()),
+            false => Err(Damage::Expiry),
         }
     }
 }
@@ -172,15 +194,9 @@ impl Record {
             value: value.unwrap_or_default(),
         };
         record.head.version.checksum = record.checksum(bucket, key);
-        record.head.expiry = expires_at_ms.map(|at_ms| {
-            let bare = Expiry {
-                at_ms,
-                stamp: origin.stamp,
-                checksum: 0,
-            };
-            let checksum = expiry_checksum(bucket, key, &record.head.version, &bare);
-            Expiry { checksum, ..bare }
-        });
+        let version = record.head.version;
+        record.head.expiry =
+            expires_at_ms.map(|at_ms| Expiry::seal(bucket, key, &version, at_ms, origin.stamp));
         record
     }
 

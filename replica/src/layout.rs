@@ -1,21 +1,17 @@
-//! Keys and values as the store holds them.
-//!
-//! A storage key is the key's hash (8 bytes, big-endian), the bucket's number (4 bytes,
-//! big-endian) and the key, so that any arc of the ring is one contiguous range.
+//! Records as the store holds them, each under its storage key.
 //!
 //! A record is one byte of format, then for last-write-wins records: one byte of flags, the stamp
 //! (8), the writer (16), the checksum (8), the operation's sequence (8) and first-sent time (8);
 //! if flagged the operation's client (16, else the writer) and the expiry's time (8), stamp (8)
 //! and checksum (4); then the value, or, if flagged, its length (8) and the value itself lies in
-//! [`Values`] under the same key, behind the first 32 bytes of its version; last, a
-//! checksum over all before (4, the low half of xxh3), since a damaged head would decide which
-//! record stays. A value that lies apart has the client's checksum only, which its readers check.
-//! All numbers are big-endian.
+//! [`Values`] under the same key, behind the first 32 bytes of its version; or, if flagged, there is
+//! no value any more, since it has expired long ago; last, a checksum over all before (4, the low
+//! half of xxh3), since a damaged head would decide which record stays. A value that lies apart has
+//! the client's checksum only, which its readers check. All numbers are big-endian.
 //!
 //! [`Values`]: crate::store::Family::Values
 
 use annulet_protocol::clock::Stamp;
-use annulet_protocol::hash::KeyHash;
 use annulet_protocol::ids::{Incarnation, OpId};
 use annulet_protocol::record::{Expiry, Head, Kind, Record, Version};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -30,48 +26,56 @@ const TOMBSTONE: u8 = 1;
 const HAS_EXPIRY: u8 = 1 << 1;
 const OTHER_CLIENT: u8 = 1 << 2;
 const VALUE_APART: u8 = 1 << 3;
-const KNOWN_FLAGS: u8 = TOMBSTONE | HAS_EXPIRY | OTHER_CLIENT | VALUE_APART;
+const VALUE_GONE: u8 = 1 << 4;
+const KNOWN_FLAGS: u8 = TOMBSTONE | HAS_EXPIRY | OTHER_CLIENT | VALUE_APART | VALUE_GONE;
 /// Checksum at the end of an entry.
 const CHECKSUM_BYTES: usize = 4;
 /// Version before a value that lies apart.
 const VERSION_BYTES: usize = 32;
 
-/// The storage key of a key.
-pub fn storage_key(hash: KeyHash, bucket: u32, key: &[u8]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(12 + key.len());
-    bytes.put_u64(hash.0);
-    bytes.put_u32(bucket);
-    bytes.put_slice(key);
-    bytes.freeze()
-}
-
-/// Takes a storage key apart. `None` if it is too short to be one.
-pub fn parse_storage_key(bytes: &[u8]) -> Option<(KeyHash, u32, &[u8])> {
-    let (hash, rest) = bytes.split_first_chunk::<8>()?;
-    let (bucket, key) = rest.split_first_chunk::<4>()?;
-    Some((
-        KeyHash(u64::from_be_bytes(*hash)),
-        u32::from_be_bytes(*bucket),
-        key,
-    ))
-}
-
 /// A record as it is stored: the entry, and the value if that lies apart.
 pub fn encode(record: &Record) -> (Bytes, Option<Bytes>) {
+    let Record { head, value } = record;
+    if value.len() <= INLINE_VALUE_BYTES_MAX {
+        return (encode_whole(record), None);
+    }
+    let mut apart = BytesMut::with_capacity(VERSION_BYTES + value.len());
+    put_version(&mut apart, &head.version);
+    apart.put_slice(value);
+    (encode_apart(head, value.len() as u64), Some(apart.freeze()))
+}
+
+/// A record as one entry, however long its value is.
+pub fn encode_whole(record: &Record) -> Bytes {
+    let mut bytes = encode_head(&record.head, 0, record.value.len());
+    bytes.put_slice(&record.value);
+    seal(bytes)
+}
+
+/// The entry of a record whose value lies apart already.
+pub fn encode_apart(head: &Head, length: u64) -> Bytes {
+    let mut bytes = encode_head(head, VALUE_APART, 8);
+    bytes.put_u64(length);
+    seal(bytes)
+}
+
+/// The entry of a record without its value.
+pub fn encode_gone(head: &Head) -> Bytes {
+    seal(encode_head(head, VALUE_GONE, 0))
+}
+
+fn encode_head(head: &Head, mut flags: u8, room: usize) -> BytesMut {
     let Head {
         version,
         op,
         kind,
         expiry,
-    } = &record.head;
-    let apart = record.value.len() > INLINE_VALUE_BYTES_MAX;
-    let mut flags = 0;
+    } = head;
     let flag = |on: bool, flag: u8| if on { flag } else { 0 };
     flags |= flag(*kind == Kind::Tombstone, TOMBSTONE);
     flags |= flag(expiry.is_some(), HAS_EXPIRY);
     flags |= flag(op.client != version.writer, OTHER_CLIENT);
-    flags |= flag(apart, VALUE_APART);
-    let mut bytes = BytesMut::with_capacity(100 + if apart { 8 } else { record.value.len() });
+    let mut bytes = BytesMut::with_capacity(100 + room);
     bytes.put_u8(FORMAT_LWW);
     bytes.put_u8(flags);
     put_version(&mut bytes, version);
@@ -85,18 +89,11 @@ pub fn encode(record: &Record) -> (Bytes, Option<Bytes>) {
         bytes.put_u64(expiry.stamp.0);
         bytes.put_u32(expiry.checksum);
     }
-    if !apart {
-        bytes.put_slice(&record.value);
-        return (seal(bytes), None);
-    }
-    bytes.put_u64(record.value.len() as u64);
-    let mut value = BytesMut::with_capacity(VERSION_BYTES + record.value.len());
-    put_version(&mut value, version);
-    value.put_slice(&record.value);
-    (seal(bytes), Some(value.freeze()))
+    bytes
 }
 
-fn seal(mut bytes: BytesMut) -> Bytes {
+/// Ends an entry by the checksum over all of it.
+pub(crate) fn seal(mut bytes: BytesMut) -> Bytes {
     bytes.put_u32(checksum(&bytes));
     bytes.freeze()
 }
@@ -123,6 +120,31 @@ pub enum StoredValue {
     ///
     /// [`Family::Values`]: crate::store::Family::Values
     Apart(u64),
+    /// It has expired, and is not kept any more.
+    Gone,
+}
+
+impl Stored {
+    /// Bytes of its value, as far as there is one.
+    pub fn value_bytes(&self) -> u64 {
+        match &self.value {
+            StoredValue::Inline(value) => value.len() as u64,
+            StoredValue::Apart(length) => *length,
+            StoredValue::Gone => 0,
+        }
+    }
+}
+
+/// Takes the checksum off the end of an entry, once it was checked.
+///
+/// # Errors
+/// If the entry is damaged.
+pub(crate) fn unseal(bytes: &mut Bytes) -> Result<(), String> {
+    let sealed = bytes.split_off(bytes.len().saturating_sub(CHECKSUM_BYTES));
+    if *sealed != checksum(bytes).to_be_bytes() {
+        return Err("a stored record does not match its checksum".into());
+    }
+    Ok(())
 }
 
 /// Reads a stored entry.
@@ -131,10 +153,7 @@ pub enum StoredValue {
 /// If it is not one: damaged, or of a newer version of this program.
 pub fn decode(mut bytes: Bytes) -> Result<Stored, String> {
     let read = |e: bytes::TryGetError| format!("a stored record is cut off: {e}");
-    let sealed = bytes.split_off(bytes.len().saturating_sub(CHECKSUM_BYTES));
-    if *sealed != checksum(&bytes).to_be_bytes() {
-        return Err("a stored record does not match its checksum".into());
-    }
+    unseal(&mut bytes)?;
     let format = bytes.try_get_u8().map_err(read)?;
     if format != FORMAT_LWW {
         return Err(format!(
@@ -175,16 +194,15 @@ pub fn decode(mut bytes: Bytes) -> Result<Stored, String> {
         kind,
         expiry,
     };
-    let value = match flags & VALUE_APART {
-        0 => StoredValue::Inline(bytes),
-        _ => {
-            let length = bytes.try_get_u64().map_err(read)?;
-            if bytes.has_remaining() {
-                return Err("a stored record has bytes after its end".into());
-            }
-            StoredValue::Apart(length)
-        }
+    let value = match flags & (VALUE_APART | VALUE_GONE) {
+        0 => return Ok(Stored { head, value: StoredValue::Inline(bytes) }),
+        VALUE_APART => StoredValue::Apart(bytes.try_get_u64().map_err(read)?),
+        VALUE_GONE => StoredValue::Gone,
+        _ => return Err("a stored record has its value apart and not at all".into()),
     };
+    if bytes.has_remaining() {
+        return Err("a stored record has bytes after its end".into());
+    }
     Ok(Stored { head, value })
 }
 
@@ -261,6 +279,7 @@ mod tests {
                 let apart = apart.expect("flagged as apart");
                 decode_value(apart, &stored.head.version, length).expect("just encoded")
             }
+            StoredValue::Gone => panic!("it was encoded with its value"),
         };
         Record {
             head: stored.head,
@@ -280,6 +299,18 @@ mod tests {
              000000000000004d0000000000000003ecfccabd\
              7661625111"
         );
+    }
+
+    #[test]
+    fn a_record_without_its_value_keeps_its_head() {
+        let head = record(Some("v".into()), Some(77)).head;
+        let gone = encode_gone(&head);
+        assert_eq!(gone[..2], [1, 0x12]);
+        let stored = Stored {
+            head,
+            value: StoredValue::Gone,
+        };
+        assert_eq!(decode(gone), Ok(stored));
     }
 
     #[test]
@@ -309,14 +340,6 @@ mod tests {
         fn damaged_entries_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(Bytes::from(bytes.clone()));
             let _ = decode_value(Bytes::from(bytes), &Version::default(), 3);
-        }
-
-        #[test]
-        fn storage_keys_sort_by_position(a: u64, b: u64, x: u32, y: u32) {
-            let left = storage_key(KeyHash(a), x, b"k");
-            let right = storage_key(KeyHash(b), y, b"k");
-            prop_assert_eq!(left.cmp(&right), (a, x).cmp(&(b, y)));
-            prop_assert_eq!(parse_storage_key(&left), Some((KeyHash(a), x, &b"k"[..])));
         }
     }
 }

@@ -7,13 +7,20 @@
 //! # Layout
 //! - [`store`]: what a replica needs of its storage; [`memory`]: the in-memory twin
 //! - [`layout`]: keys and values as the store holds them
+//! - [`hints`]: records kept for owners that could not be reached, as the store holds them
 //! - [`rules`]: what is answered to each operation
+//! - [`courier`]: hands kept records over; [`sweep`]: finds what is over; [`restore`]: brings back
+//!   what is damaged
 //! - [`gate`]: answers wait until what they rest on is durable
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod courier;
 pub mod gate;
+pub mod hints;
 pub mod layout;
 pub mod memory;
+pub mod restore;
 pub mod rules;
 pub mod store;
+pub mod sweep;

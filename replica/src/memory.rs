@@ -1,6 +1,6 @@
 //! The in-memory twin of the server's store: the same promises, and crashes on demand.
 
-use crate::store::{Batch, Change, Family, Store, StoreError};
+use crate::store::{Batch, Change, Family, Slice, Span, Store, StoreError};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -97,6 +97,25 @@ impl Store for MemoryStore {
         keys.iter()
             .map(|key| Ok(inner.entries.get(&(family, key.clone())).cloned()))
             .collect()
+    }
+
+    fn range(&self, family: Family, span: &Span) -> Result<Slice, StoreError> {
+        let inner = self.lock();
+        let mut slice = Slice::default();
+        let mut bytes = 0;
+        let from = (family, span.from.clone());
+        for ((of, key), value) in inner.entries.range(from..) {
+            if *of != family || span.until.as_ref().is_some_and(|until| key >= until) {
+                break;
+            }
+            if slice.entries.len() >= span.entries_max || bytes >= span.bytes_max {
+                slice.cut = true;
+                break;
+            }
+            bytes += key.len() + value.len();
+            slice.entries.push((key.clone(), value.clone()));
+        }
+        Ok(slice)
     }
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {

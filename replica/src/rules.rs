@@ -3,26 +3,39 @@
 //! | rule | where |
 //! |---|---|
 //! | only the owners of the view answer, at an epoch that knows their lists | `Replica::place` |
-//! | a record is checked before it is merged | `Replica::admit` |
+//! | a record is checked before it is merged or kept | `Replica::admit` |
 //! | the fresher record stays, whatever the order of arrival | `merge` |
 //! | what is damaged is refused, never taken for absent | `decode_stored` |
+//! | records for owners that could not be reached are kept within bounds | `keep` |
+//! | an arc is read in pages | `page` |
+
+mod draft;
+mod faults;
+mod keep;
+mod merge;
+mod page;
+#[cfg(test)]
+mod tests;
 
 use crate::gate::{Gate, SyncPoint};
+use crate::hints::{self, Kept};
 use crate::layout::{self, Stored, StoredValue};
-use crate::store::{Batch, Change, Family, Store, StoreError};
+use crate::restore::Copy;
+use crate::store::{Batch, Family, Store, StoreError};
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
-use annulet_protocol::hash::KeyHash;
+use annulet_protocol::hash::{KeyHash, storage_key};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::KEY_BYTES_MAX;
-use annulet_protocol::message::{
-    Absent, Answer, Read, Refusal, RefusalKind, Source, Write, Written,
-};
-use annulet_protocol::record::{Damage, Head, Kind, Record};
+use annulet_protocol::message::{Absent, Answer, Hint, Read, Refusal, RefusalKind, Touch, Write};
+use annulet_protocol::record::{Damage, Head, Record};
+use annulet_protocol::scan::Scan;
 use annulet_protocol::view::View;
 use annulet_ring::owners::Owners;
 use bytes::Bytes;
+use draft::Draft;
+#[cfg(feature = "faults")]
+pub use faults::Fault;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 /// Whether a rule is broken on purpose.
 macro_rules! breaks {
@@ -37,6 +50,7 @@ macro_rules! breaks {
         broken
     }};
 }
+use breaks;
 
 /// One server's rules.
 #[derive(Clone, Debug)]
@@ -45,10 +59,15 @@ pub struct Replica {
     pub node: NodeId,
     /// Furthest that a first-hand stamp may lie ahead of the server's clock, in milliseconds.
     pub skew_ms_max: u64,
+    /// Most bytes that all records kept for others may take.
+    pub hint_bytes_max: u64,
     /// A rule that is broken on purpose, so that tests can show that they would notice.
     #[cfg(feature = "faults")]
     pub fault: Option<Fault>,
 }
+
+/// Bytes that records kept for others may take, unless configured (1 GiB).
+pub const HINT_BYTES_MAX: u64 = 1 << 30;
 
 /// What an answer depends on besides the store.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +76,75 @@ pub struct Moment<'a> {
     pub now_ms: u64,
     /// Whether that clock agrees with the peers' clocks.
     pub clock_trusted: bool,
+    /// Whether the disk is so full that only deletes, repairs and what frees room are taken.
+    pub disk_full: bool,
     /// The server's view.
     pub view: &'a View,
+}
+
+/// Something that changes what is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mutation {
+    /// Merge a record.
+    Write(Write),
+    /// Set when a record expires.
+    Touch(Touch),
+    /// Keep a record for others.
+    Hint(Hint),
+    /// What the server itself found out.
+    Task(Task),
+}
+
+/// What a server finds out by itself and has to note.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Task {
+    /// An owner, which was sent the record kept under this key, holds it durably, or a fresher one.
+    Delivered {
+        /// Storage key.
+        key: Bytes,
+        /// The owner that it was kept for.
+        owner: NodeId,
+        /// Head of the record that was sent.
+        head: Head,
+    },
+    /// The record kept under this key is too old to be handed over, or damaged.
+    SetAside {
+        /// Storage key.
+        key: Bytes,
+    },
+    /// The record kept under this key is for an owner whose place others have taken.
+    Reroute {
+        /// Storage key.
+        key: Bytes,
+        /// The owner that it was kept for.
+        from: NodeId,
+        /// The owners that are to get it instead.
+        to: Vec<NodeId>,
+    },
+    /// The record kept under this key is of a bucket that is no more.
+    Discard {
+        /// Storage key.
+        key: Bytes,
+    },
+    /// The record under this key is of a bucket that is no more.
+    Remove {
+        /// Storage key.
+        key: Bytes,
+    },
+    /// The record under this key has expired by so much that its value is needed no more.
+    Expire {
+        /// Storage key.
+        key: Bytes,
+        /// Head of the record that had expired.
+        head: Head,
+    },
+    /// What other owners hold in place of a record that is damaged here; `None`: they hold none.
+    Restore {
+        /// Storage key.
+        key: Bytes,
+        /// The freshest copy that a majority of the owners has.
+        copy: Option<Copy>,
+    },
 }
 
 /// Answers to reads, and what they rest on.
@@ -70,10 +156,10 @@ pub struct ReadAnswers {
     pub touched: Vec<KeyHash>,
 }
 
-/// What to do about a batch of writes, and what to answer once it is durable.
+/// What to do about a batch of mutations, and what to answer once it is durable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided {
-    /// One for each write, in order.
+    /// One for each mutation, in order; tasks are answered as written.
     pub answers: Vec<Answer>,
     /// The changes to apply.
     pub batch: Batch,
@@ -94,20 +180,28 @@ impl Decided {
     }
 }
 
-/// A write that passed [`Replica::admit`].
-struct Admitted<'a> {
+/// A key of a bucket, and where it lies.
+#[derive(Clone, Copy, Debug)]
+struct Place<'a> {
     bucket: &'a Bucket,
     hash: KeyHash,
+}
+
+/// A mutation that passed [`Replica::admit`], and the storage key it is about.
+struct Admitted<'a> {
     storage_key: Bytes,
-    write: &'a Write,
+    /// Where it lies; a task has its key only.
+    place: Option<Place<'a>>,
+    mutation: &'a Mutation,
 }
 
 impl Replica {
-    /// The rules of the server of this id, with the usual skew.
+    /// The rules of the server of this id, with the usual bounds.
     pub fn new(node: NodeId) -> Self {
         Self {
             node,
             skew_ms_max: annulet_protocol::limits::SKEW_MS_MAX,
+            hint_bytes_max: HINT_BYTES_MAX,
             #[cfg(feature = "faults")]
             fault: None,
         }
@@ -125,13 +219,17 @@ impl Replica {
         let mut found = Vec::new();
         let mut keys = Vec::new();
         for (epoch, read) in reads {
-            match self.place(moment, epoch, read.bucket, &read.key) {
+            let placed = match read.hinted {
+                true => self.locate(moment, epoch, read.bucket, &read.key),
+                false => self.place(moment, epoch, read.bucket, &read.key),
+            };
+            match placed {
                 Err(refusal) => answers.push(Answer::Refused(refusal)),
-                Ok((bucket, hash)) => {
+                Ok(Place { bucket, hash }) => {
                     if bucket.durability == Durability::Group && self.gates_reads() {
                         touched.push(hash);
                     }
-                    keys.push(layout::storage_key(hash, read.bucket, &read.key));
+                    keys.push(storage_key(hash, read.bucket, &read.key));
                     found.push((answers.len(), read));
                     answers.push(Answer::Absent(Absent::default()));
                 }
@@ -144,7 +242,23 @@ impl Replica {
         ReadAnswers { answers, touched }
     }
 
-    /// Decides a batch of writes, each with the epoch of its request, as if one after the other.
+    /// Answers scans, each with the epoch of its request.
+    pub fn scan<'a>(
+        &self,
+        store: &impl Store,
+        moment: Moment<'a>,
+        scans: impl IntoIterator<Item = (u64, &'a Scan)>,
+    ) -> ReadAnswers {
+        let mut touched = Vec::new();
+        let answers = scans.into_iter().map(|(epoch, scan)| {
+            let page = self.page(store, moment, epoch, scan, &mut touched);
+            page.map_or_else(Answer::Refused, Answer::Page)
+        });
+        let answers = answers.collect();
+        ReadAnswers { answers, touched }
+    }
+
+    /// Decides a batch of mutations, each with the epoch of its request, as if one after the other.
     ///
     /// # Errors
     /// [`StoreError::Failed`]: nothing may be acknowledged any more.
@@ -152,47 +266,36 @@ impl Replica {
         &self,
         store: &impl Store,
         moment: Moment<'a>,
-        writes: impl IntoIterator<Item = (u64, &'a Write)>,
+        mutations: impl IntoIterator<Item = (u64, &'a Mutation)>,
     ) -> Result<Decided, StoreError> {
-        let admitted: Vec<_> = writes
+        let admitted: Vec<_> = mutations
             .into_iter()
-            .map(|(epoch, write)| self.admit(moment, epoch, write))
+            .map(|(epoch, mutation)| self.admit(moment, epoch, mutation))
             .collect();
-        let keys: Vec<_> = admitted
-            .iter()
-            .flatten()
-            .map(|a| a.storage_key.clone())
-            .collect();
-        let mut entries = store.read(Family::Records, &keys).into_iter();
-        // What the batch itself has changed so far.
-        let mut changed = BTreeMap::<Bytes, Stored>::new();
-        let mut decided = Decided {
-            answers: Vec::with_capacity(admitted.len()),
-            batch: Batch::new(),
-            touched: Vec::new(),
-            needs_sync: false,
+        let keys_in = |family| {
+            let admitted = admitted.iter().flatten();
+            let of_family = admitted.filter(|a| family_of(a.mutation) == family);
+            of_family.map(|a| a.storage_key.clone()).collect::<Vec<_>>()
         };
+        let (records, kept) = (keys_in(Family::Records), keys_in(Family::Hints));
+        let mut records = store.read(Family::Records, &records).into_iter();
+        let mut kept = hints::read(store, &kept).into_iter();
+        let mut draft = Draft::new(admitted.len());
         for admitted in admitted {
             let answer = match admitted {
                 Err(refusal) => Answer::Refused(refusal),
+                Ok(admitted) if family_of(admitted.mutation) == Family::Hints => {
+                    let found = kept.next().unwrap_or(Ok(None));
+                    self.decide_kept(store, moment, &admitted, found, &mut draft)?
+                }
                 Ok(admitted) => {
-                    let entry = entries.next().unwrap_or(Ok(None));
-                    let current = match changed.get(&admitted.storage_key) {
-                        Some(stored) => Ok(Some(stored.clone())),
-                        None => decode_stored(entry, admitted.write.bucket, &admitted.write.key),
-                    };
-                    match current {
-                        Err(failed @ StoreError::Failed(_)) => return Err(failed),
-                        Err(error) => Answer::Refused(refusal(error)),
-                        Ok(current) => {
-                            self.merge(moment, &admitted, current, &mut changed, &mut decided)
-                        }
-                    }
+                    let found = records.next().unwrap_or(Ok(None));
+                    self.decide_record(moment, &admitted, found, &mut draft)?
                 }
             };
-            decided.answers.push(answer);
+            draft.answers.push(answer);
         }
-        Ok(decided)
+        Ok(draft.finish())
     }
 
     /// Where a key lies, if this server answers for it at all.
@@ -202,7 +305,42 @@ impl Replica {
         epoch: u64,
         bucket: u32,
         key: &[u8],
-    ) -> Result<(&'a Bucket, KeyHash), Refusal> {
+    ) -> Result<Place<'a>, Refusal> {
+        let place = self.locate(moment, epoch, bucket, key)?;
+        if !Owners::of(moment.view, place.bucket, place.hash).contains(self.node) {
+            let why = format!("server {} does not own this key", self.node);
+            return Err(Refusal::new(RefusalKind::NotOwner, why));
+        }
+        Ok(place)
+    }
+
+    /// Where a key lies, be it owned here or not.
+    fn locate<'a>(
+        &self,
+        moment: Moment<'a>,
+        epoch: u64,
+        bucket: u32,
+        key: &[u8],
+    ) -> Result<Place<'a>, Refusal> {
+        let bucket = self.bucket(moment, epoch, bucket)?;
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            let why = format!(
+                "the key has {} bytes; it must have 1 to {KEY_BYTES_MAX}",
+                key.len()
+            );
+            return Err(Refusal::new(RefusalKind::TooLarge, why));
+        }
+        let hash = moment.view.hash(bucket.number, key);
+        Ok(Place { bucket, hash })
+    }
+
+    /// The bucket, for a request of an epoch that this server can answer.
+    fn bucket<'a>(
+        &self,
+        moment: Moment<'a>,
+        epoch: u64,
+        bucket: u32,
+    ) -> Result<&'a Bucket, Refusal> {
         let view = moment.view;
         if epoch > view.epoch {
             let why = format!(
@@ -218,13 +356,6 @@ impl Replica {
             );
             return Err(Refusal::new(RefusalKind::StaleEpoch, why));
         }
-        if key.is_empty() || key.len() > KEY_BYTES_MAX {
-            let why = format!(
-                "the key has {} bytes; it must have 1 to {KEY_BYTES_MAX}",
-                key.len()
-            );
-            return Err(Refusal::new(RefusalKind::TooLarge, why));
-        }
         let Some(bucket) = view.bucket(bucket) else {
             let why = format!("epoch {} has no bucket number {bucket}", view.epoch);
             return Err(Refusal::new(RefusalKind::UnknownBucket, why));
@@ -233,144 +364,94 @@ impl Replica {
             let why = format!("bucket `{}` has mode {}", bucket.name, bucket.mode);
             return Err(Refusal::new(RefusalKind::WrongMode, why));
         }
-        let hash = view.hash(bucket.number, key);
-        if !Owners::of(view, bucket, hash).contains(self.node) {
-            let why = format!("server {} does not own this key", self.node);
-            return Err(Refusal::new(RefusalKind::NotOwner, why));
-        }
-        Ok((bucket, hash))
+        Ok(bucket)
     }
 
-    /// Checks a write by itself. The stamp of a first-hand write is checked in `merge`, which
-    /// knows what is stored.
+    /// Checks a mutation by itself. What depends on what is stored, as the stamp of a first-hand
+    /// write does, is checked where that is known.
     fn admit<'a>(
         &self,
         moment: Moment<'a>,
         epoch: u64,
-        write: &'a Write,
+        mutation: &'a Mutation,
     ) -> Result<Admitted<'a>, Refusal> {
-        let (bucket, hash) = self.place(moment, epoch, write.bucket, &write.key)?;
-        let most = moment.view.value_bytes_max as usize;
-        if write.record.value.len() > most {
-            let why = format!(
-                "the value has {} bytes, at most {most}",
-                write.record.value.len()
-            );
-            return Err(Refusal::new(RefusalKind::TooLarge, why));
-        }
-        let sound = write.record.verify(write.bucket, &write.key);
-        if let Err(damage) = sound.or_else(|damage| self.forgive(damage)) {
-            return Err(Refusal::new(RefusalKind::BadChecksum, damage.to_string()));
-        }
-        let storage_key = layout::storage_key(hash, write.bucket, &write.key);
+        let (place, key) = match mutation {
+            Mutation::Write(write) => {
+                let place = self.place(moment, epoch, write.bucket, &write.key)?;
+                self.admit_record(moment, write.bucket, &write.key, &write.record)?;
+                (place, storage_key(place.hash, write.bucket, &write.key))
+            }
+            Mutation::Touch(touch) => {
+                let place = self.place(moment, epoch, touch.bucket, &touch.key)?;
+                let sound = touch.expiry.verify(touch.bucket, &touch.key, &touch.version);
+                sound.or_else(|damage| self.forgive(damage)).map_err(bad)?;
+                (place, storage_key(place.hash, touch.bucket, &touch.key))
+            }
+            Mutation::Hint(hint) => {
+                let place = self.locate(moment, epoch, hint.bucket, &hint.key)?;
+                self.admit_hint(moment, place, hint)?;
+                (place, storage_key(place.hash, hint.bucket, &hint.key))
+            }
+            Mutation::Task(
+                Task::Delivered { key, .. }
+                | Task::SetAside { key }
+                | Task::Reroute { key, .. }
+                | Task::Discard { key }
+                | Task::Remove { key }
+                | Task::Expire { key, .. }
+                | Task::Restore { key, .. },
+            ) => {
+                return Ok(Admitted {
+                    storage_key: key.clone(),
+                    place: None,
+                    mutation,
+                });
+            }
+        };
         Ok(Admitted {
-            bucket,
-            hash,
-            storage_key,
-            write,
+            storage_key: key,
+            place: Some(place),
+            mutation,
         })
     }
 
-    /// Merges one record into what is stored: the fresher one stays.
-    fn merge(
+    /// Checks a record by itself.
+    fn admit_record(
         &self,
         moment: Moment<'_>,
-        admitted: &Admitted<'_>,
-        current: Option<Stored>,
-        changed: &mut BTreeMap<Bytes, Stored>,
-        decided: &mut Decided,
-    ) -> Answer {
-        let Admitted {
-            bucket,
-            hash,
-            storage_key,
-            write,
-        } = admitted;
-        if let Some(refusal) = self.refuse_stamp(moment, write, current.as_ref().map(|s| &s.head)) {
-            return Answer::Refused(refusal);
+        bucket: u32,
+        key: &[u8],
+        record: &Record,
+    ) -> Result<(), Refusal> {
+        let most = moment.view.value_bytes_max as usize;
+        if record.value.len() > most {
+            let why = format!("the value has {} bytes, at most {most}", record.value.len());
+            return Err(Refusal::new(RefusalKind::TooLarge, why));
         }
-        let durable = bucket.durability == Durability::Group && !self.acks_before_sync();
-        if durable {
-            decided.touched.push(*hash);
-        }
-        let record = &write.record;
-        let fresher = self.overwrites_blindly()
-            || current
-                .as_ref()
-                .is_none_or(|stored| record.head.freshness(&stored.head) == Ordering::Greater);
-        if fresher {
-            decided.needs_sync |= durable;
-            if self.drops_tombstones() && record.head.kind == Kind::Tombstone {
-                decided
-                    .batch
-                    .push(Change::Delete(Family::Records, storage_key.clone()));
-                return Answer::Written(Written::default());
-            }
-            let stored = put(storage_key, record, current.as_ref(), &mut decided.batch);
-            changed.insert(storage_key.clone(), stored);
-        }
-        let newer = current.map(|stored| stored.head.version);
-        let superseded = newer.filter(|version| *version > record.head.version);
-        Answer::Written(Written { superseded })
-    }
-
-    /// First-hand stamps must be near this server's clock, unless the key has one as far ahead.
-    fn refuse_stamp(
-        &self,
-        moment: Moment<'_>,
-        write: &Write,
-        current: Option<&Head>,
-    ) -> Option<Refusal> {
-        if write.source != Source::FirstHand || self.accepts_skew() {
-            return None;
-        }
-        if !moment.clock_trusted {
-            let why =
-                "this server's clock is off its peers'; it takes no new writes until it is set";
-            return Some(Refusal::new(RefusalKind::SkewedClock, why));
-        }
-        let limit_ms = moment.now_ms.saturating_add(self.skew_ms_max);
-        let head = &write.record.head;
-        let stamp = head
-            .expiry
-            .map_or(head.version.stamp, |e| e.stamp.max(head.version.stamp));
-        let ahead = stamp.millis() > limit_ms;
-        if !ahead || current.is_some_and(|current| current.version.stamp.millis() >= stamp.millis())
-        {
-            return None;
-        }
-        let why = format!(
-            "the write is stamped {} ms ahead of this server's clock, at most {} are taken: set \
-             the client's clock",
-            stamp.millis().saturating_sub(moment.now_ms),
-            self.skew_ms_max
-        );
-        Some(Refusal::new(RefusalKind::SkewedClock, why))
+        let sound = record.verify(bucket, key);
+        sound.or_else(|damage| self.forgive(damage)).map_err(bad)
     }
 }
 
-/// Writes a record over what is stored; the value only if it is another one.
-fn put(key: &Bytes, record: &Record, current: Option<&Stored>, batch: &mut Batch) -> Stored {
-    let (entry, apart) = layout::encode(record);
-    batch.push(Change::Put(Family::Records, key.clone(), entry));
-    let before = current.filter(|stored| matches!(stored.value, StoredValue::Apart(_)));
-    let value = match apart {
-        Some(value) => {
-            if before.is_none_or(|stored| stored.head.version != record.head.version) {
-                batch.push(Change::Put(Family::Values, key.clone(), value));
-            }
-            StoredValue::Apart(record.value.len() as u64)
+fn bad(damage: Damage) -> Refusal {
+    Refusal::new(RefusalKind::BadChecksum, damage.to_string())
+}
+
+/// Where what a mutation changes lies.
+fn family_of(mutation: &Mutation) -> Family {
+    match mutation {
+        Mutation::Write(_)
+        | Mutation::Touch(_)
+        | Mutation::Task(Task::Remove { .. } | Task::Expire { .. } | Task::Restore { .. }) => {
+            Family::Records
         }
-        None => {
-            if before.is_some() {
-                batch.push(Change::Delete(Family::Values, key.clone()));
-            }
-            StoredValue::Inline(record.value.clone())
-        }
-    };
-    Stored {
-        head: record.head,
-        value,
+        Mutation::Hint(_)
+        | Mutation::Task(
+            Task::Delivered { .. }
+            | Task::SetAside { .. }
+            | Task::Reroute { .. }
+            | Task::Discard { .. },
+        ) => Family::Hints,
     }
 }
 
@@ -389,19 +470,59 @@ fn decode_stored(
     Ok(Some(stored))
 }
 
-/// Answers one read from its entry.
+/// Answers one read from its entry, and from what is kept for others if that is asked for.
 fn answer_read(
     store: &impl Store,
     read: &Read,
     storage_key: Bytes,
     entry: Result<Option<Bytes>, StoreError>,
 ) -> Answer {
-    let full = decode_stored(entry, read.bucket, &read.key).and_then(|stored| match stored {
-        None => Ok(Answer::Absent(Absent::default())),
-        Some(stored) if read.head_only => Ok(Answer::FoundHead(stored.head)),
-        Some(stored) => fetch_value(store, read, storage_key, stored).map(Answer::Found),
-    });
-    full.unwrap_or_else(|error| Answer::Refused(refusal(error)))
+    let kept = match read.hinted {
+        true => {
+            let kept = hints::read(store, std::slice::from_ref(&storage_key)).pop();
+            match kept.unwrap_or(Ok(None)) {
+                Ok(kept) => kept,
+                Err(error) => return Answer::Refused(refusal(error)),
+            }
+        }
+        false => None,
+    };
+    let stored = match decode_stored(entry, read.bucket, &read.key) {
+        Ok(stored) => stored,
+        Err(error) => return Answer::Refused(refusal(error)),
+    };
+    let fresher = |kept: &Kept| {
+        let head = stored.as_ref().map(|stored| &stored.head);
+        head.is_none_or(|head| kept.record.head.freshness(head) == Ordering::Greater)
+    };
+    let heads_only = |bytes: u64| {
+        let most = read.value_bytes_max.map(u64::from);
+        read.head_only || most.is_some_and(|most| bytes > most)
+    };
+    match (kept.filter(fresher), stored) {
+        (Some(Kept { record, .. }), _) if heads_only(record.value.len() as u64) => {
+            Answer::FoundHead(record.head)
+        }
+        (Some(Kept { record, .. }), _) => Answer::Found(record),
+        (None, None) => Answer::Absent(Absent::default()),
+        (None, Some(stored))
+            if stored.value == StoredValue::Gone || heads_only(stored.value_bytes()) =>
+        {
+            Answer::FoundHead(stored.head)
+        }
+        (None, Some(stored)) => {
+            let record = fetch_value(store, (read.bucket, &read.key), storage_key, stored);
+            record.map_or_else(|error| Answer::Refused(refusal(error)), found)
+        }
+    }
+}
+
+/// What is said of an entry that was read: its value may have gone in the meantime.
+fn found((head, value): (Head, Option<Bytes>)) -> Answer {
+    match value {
+        Some(value) => Answer::Found(Record { head, value }),
+        None => Answer::FoundHead(head),
+    }
 }
 
 /// What is said of a key that the store could not give.
@@ -419,26 +540,22 @@ fn refusal(error: StoreError) -> Refusal {
 /// When to come back to a store that had no room for the answer: some replies later.
 const BUSY_RETRY_MS: u32 = 50;
 
-/// Completes an entry by its value. A value that lies apart may be replaced between the two reads:
-/// then both are read again.
+/// Completes an entry by its value, if it has one. A value that lies apart may be replaced between
+/// the two reads: then both are read again.
 fn fetch_value(
     store: &impl Store,
-    read: &Read,
+    (bucket, key): (u32, &[u8]),
     storage_key: Bytes,
     mut stored: Stored,
-) -> Result<Record, StoreError> {
+) -> Result<(Head, Option<Bytes>), StoreError> {
     /// One replacement after each read would need a writer faster than this loop, each time.
     const ATTEMPTS: usize = 8;
     let keys = [storage_key];
     let mut why = String::new();
     for _ in 0..ATTEMPTS {
         let length = match stored.value {
-            StoredValue::Inline(value) => {
-                return Ok(Record {
-                    head: stored.head,
-                    value,
-                });
-            }
+            StoredValue::Inline(value) => return Ok((stored.head, Some(value))),
+            StoredValue::Gone => return Ok((stored.head, None)),
             StoredValue::Apart(length) => length,
         };
         let value = store
@@ -446,88 +563,15 @@ fn fetch_value(
             .pop()
             .unwrap_or(Ok(None))?;
         why = match value.map(|v| layout::decode_value(v, &stored.head.version, length)) {
-            Some(Ok(value)) => {
-                return Ok(Record {
-                    head: stored.head,
-                    value,
-                });
-            }
+            Some(Ok(value)) => return Ok((stored.head, Some(value))),
             Some(Err(why)) => why,
             None => "the value of a stored record is missing".into(),
         };
         let entry = store.read(Family::Records, &keys).pop().unwrap_or(Ok(None));
-        match decode_stored(entry, read.bucket, &read.key)? {
+        match decode_stored(entry, bucket, key)? {
             Some(again) => stored = again,
             None => break,
         }
     }
     Err(StoreError::Damaged(why))
 }
-
-#[cfg(feature = "faults")]
-pub use faults::Fault;
-
-mod faults {
-    //! Rules to break, so that tests can show that they would notice. Without the feature each is
-    //! a constant that the compiler removes.
-
-    use super::{Damage, Replica};
-
-    /// A rule to break. Only test builds have these.
-    #[cfg(feature = "faults")]
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Fault {
-        /// Answers do not wait for the sync they rest on.
-        AckBeforeSync,
-        /// Answers to reads do not wait for the sync of what they show.
-        ReadsPassTheGate,
-        /// First-hand stamps are not checked against the clock.
-        SkewAccepted,
-        /// A delete removes the record instead of leaving a tombstone.
-        TombstoneDropped,
-        /// What comes last stays, not what is fresher.
-        StaleOverwrites,
-        /// Requests of before the owners changed are served.
-        Unfenced,
-        /// Records are not checked before they are merged.
-        ChecksumIgnored,
-    }
-
-    impl Replica {
-        #[cfg(feature = "faults")]
-        fn breaks(&self, fault: Fault) -> bool {
-            self.fault == Some(fault)
-        }
-
-        pub(super) fn acks_before_sync(&self) -> bool {
-            breaks!(self, AckBeforeSync)
-        }
-        pub(super) fn gates_reads(&self) -> bool {
-            if self.acks_before_sync() {
-                return false;
-            }
-            !breaks!(self, ReadsPassTheGate)
-        }
-        pub(super) fn accepts_skew(&self) -> bool {
-            breaks!(self, SkewAccepted)
-        }
-        pub(super) fn drops_tombstones(&self) -> bool {
-            breaks!(self, TombstoneDropped)
-        }
-        pub(super) fn overwrites_blindly(&self) -> bool {
-            breaks!(self, StaleOverwrites)
-        }
-        pub(super) fn is_fenced(&self) -> bool {
-            !breaks!(self, Unfenced)
-        }
-        pub(super) fn forgive(&self, damage: Damage) -> Result<(), Damage> {
-            if breaks!(self, ChecksumIgnored) {
-                return Ok(());
-            }
-            Err(damage)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -64,7 +64,8 @@ impl Quorum {
         let all = || owners.all().collect::<Nodes>();
         let count = owners.count();
         let shares = match level {
-            Level::One => single(all(), 1),
+            // What fallbacks add to `available` is no quorum: any one of them will do.
+            Level::One | Level::Available => single(all(), 1),
             Level::Quorum => single(all(), majority(count)),
             Level::All => single(all(), count),
             Level::Explicit { read, write } => single(
@@ -107,6 +108,23 @@ impl Quorum {
     pub fn and(mut self, other: Self) -> Self {
         self.shares.extend(other.shares);
         self
+    }
+
+    /// Who must tell an owner what it has lost: in each region a majority, itself not counted. Among
+    /// them is one that holds each write that a majority there has taken. `None` if there is nobody
+    /// else.
+    pub fn witnesses(owners: &Owners, lost: NodeId) -> Option<Self> {
+        let shares = owners.regions.iter().map(|list| {
+            let others = list.nodes.iter().copied().filter(|node| *node != lost);
+            let others: Nodes = others.collect();
+            Share {
+                need: majority(list.nodes.len()).min(others.len()),
+                owners: others,
+            }
+        });
+        let shares: SmallVec<[Share; 2]> = shares.collect();
+        let alone = shares.iter().all(|share| share.owners.is_empty());
+        (!alone).then_some(Self { shares })
     }
 
     /// How many must hold a value so that every set that meets this quorum meets one of them: of
@@ -237,6 +255,21 @@ mod tests {
         assert!(joint.is_met(|n| [2, 3].contains(&n.0)));
         assert!(!joint.is_met(|n| [1, 2].contains(&n.0)));
         assert!(!joint.is_possible(|n| [3, 4].contains(&n.0)));
+    }
+
+    #[test]
+    fn what_an_owner_has_lost_is_told_by_a_majority_of_the_others() {
+        for (regions, told, silent) in [
+            (&[&[1, 2, 3][..]][..], &[2, 3][..], &[2][..]),
+            (&[&[1, 2]], &[2], &[]),
+            (&[&[1, 2, 3, 4]], &[2, 3, 4], &[2, 3]),
+            (&[&[1, 2, 3], &[4, 5, 6]], &[2, 3, 4, 5], &[2, 4, 5, 6]),
+        ] {
+            let witnesses = Quorum::witnesses(&owners(regions), NodeId(1)).unwrap();
+            assert!(witnesses.is_met(|node| told.contains(&node.0)), "{regions:?}");
+            assert!(!witnesses.is_met(|node| silent.contains(&node.0)), "{regions:?}");
+        }
+        assert_eq!(Quorum::witnesses(&owners(&[&[1]]), NodeId(1)), None);
     }
 
     proptest! {

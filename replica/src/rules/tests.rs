@@ -10,10 +10,16 @@
 
 use super::*;
 use crate::memory::MemoryStore;
+use crate::store::Change;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::{ClusterId, Incarnation, OpId};
-use annulet_protocol::record::{Origin, Version};
+use annulet_protocol::message::{Source, Written};
+use annulet_protocol::record::{Kind, Origin, Version};
 use annulet_protocol::view::{Member, MemberState, RegionTable, Table};
+
+mod arcs;
+mod hinted;
+mod times;
 
 const NOW_MS: u64 = 1_000_000;
 const EPOCH: u64 = 7;
@@ -30,6 +36,7 @@ struct Rig {
     view: View,
     now_ms: u64,
     clock_trusted: bool,
+    disk_full: bool,
 }
 
 impl Rig {
@@ -41,6 +48,7 @@ impl Rig {
             view: view(),
             now_ms: NOW_MS,
             clock_trusted: true,
+            disk_full: false,
         }
     }
 
@@ -48,13 +56,20 @@ impl Rig {
         Moment {
             now_ms: self.now_ms,
             clock_trusted: self.clock_trusted,
+            disk_full: self.disk_full,
             view: &self.view,
         }
     }
 
     /// Decides and stores a batch of writes, all of this epoch.
     fn write_all(&mut self, epoch: u64, writes: &[Write]) -> (Vec<Answer>, SyncPoint) {
-        let with_epoch = writes.iter().map(|write| (epoch, write));
+        let writes: Vec<_> = writes.iter().cloned().map(Mutation::Write).collect();
+        self.mutate_all(epoch, &writes)
+    }
+
+    /// Decides and stores a batch of mutations, all of this epoch.
+    fn mutate_all(&mut self, epoch: u64, mutations: &[Mutation]) -> (Vec<Answer>, SyncPoint) {
+        let with_epoch = mutations.iter().map(|mutation| (epoch, mutation));
         let decided = self.replica.decide(&self.store, self.moment(), with_epoch);
         let decided = decided.expect("a store in memory does not fail");
         let point = decided.enter(&mut self.gate);
@@ -69,15 +84,23 @@ impl Rig {
         answers.pop().expect("one answer")
     }
 
+    fn mutate(&mut self, mutation: Mutation) -> Answer {
+        let (mut answers, _) = self.mutate_all(EPOCH, &[mutation]);
+        answers.pop().expect("one answer")
+    }
+
     fn read(&self, epoch: u64, bucket: u32, key: &str, head_only: bool) -> Answer {
         let read = Read {
-            bucket,
-            key: Bytes::copy_from_slice(key.as_bytes()),
             head_only,
+            ..Read::new(bucket, Bytes::copy_from_slice(key.as_bytes()))
         };
+        self.answer(epoch, &read)
+    }
+
+    fn answer(&self, epoch: u64, read: &Read) -> Answer {
         let mut answers = self
             .replica
-            .read(&self.store, self.moment(), [(epoch, &read)]);
+            .read(&self.store, self.moment(), [(epoch, read)]);
         answers.answers.pop().expect("one answer")
     }
 
@@ -91,7 +114,7 @@ impl Rig {
 
     fn storage_key(&self, bucket: u32, key: &str) -> Bytes {
         let hash = self.view.hash(bucket, key.as_bytes());
-        layout::storage_key(hash, bucket, key.as_bytes())
+        storage_key(hash, bucket, key.as_bytes())
     }
 }
 
@@ -397,11 +420,7 @@ fn answers_wait_for_the_sync_of_what_they_rest_on() {
     assert!(!rig.gate.is_open(first), "the write itself");
     let (_, again) = rig.write_all(EPOCH, std::slice::from_ref(&write));
     assert_eq!(again, first, "the same write again rests on the first");
-    let read = Read {
-        bucket: GROUP,
-        key: write.key.clone(),
-        head_only: true,
-    };
+    let read = Read::new(GROUP, write.key.clone());
     let seen = rig.replica.read(&rig.store, rig.moment(), [(EPOCH, &read)]);
     assert_eq!(
         rig.gate.rests_on(seen.touched),

@@ -1,0 +1,217 @@
+//! Hands kept records over to the owners that they were kept for.
+//!
+//! For each owner there is one parcel on the way at a time, in order of storage keys, as repair under
+//! the view of the moment. What an owner holds durably is forgotten here; an owner that cannot be
+//! reached is tried again, less and less often.
+
+use crate::hints::{self, Kept, Tally, Waiting};
+use crate::rules::Task;
+use crate::store::{Store, StoreError};
+use annulet_protocol::hash::parse_storage_key;
+use annulet_protocol::ids::NodeId;
+use annulet_protocol::message::{Answer, RefusalKind, Source, Write};
+use annulet_protocol::record::Head;
+use annulet_protocol::view::View;
+use annulet_ring::owners::Owners;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// Most records in a parcel.
+const PARCEL_MAX: usize = 128;
+/// Bytes of keys and values after which a parcel is full.
+const PARCEL_BYTES: usize = 256 << 10;
+/// Shortest wait after an owner did not take a parcel.
+const PAUSE_MS_MIN: u64 = 500;
+/// Longest wait after an owner did not take a parcel, again and again.
+const PAUSE_MS_MAX: u64 = 30_000;
+
+/// Where the delivery to each owner stands.
+#[derive(Clone, Debug, Default)]
+pub struct Courier {
+    routes: BTreeMap<NodeId, Route>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Route {
+    /// Storage key of the last record that was looked at in this pass.
+    after: Bytes,
+    /// Whether a parcel is on the way.
+    busy: bool,
+    /// Parcels that were not taken, in a row.
+    failures: u32,
+    /// When to go on.
+    due_ms: u64,
+}
+
+/// Records on their way to one owner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parcel {
+    /// Where they go.
+    pub owner: NodeId,
+    /// The records, each with its storage key; empty: nothing is to be sent now.
+    pub writes: Vec<(Bytes, Write)>,
+    /// What was found out about others on the way, for [`Replica::decide`].
+    ///
+    /// [`Replica::decide`]: crate::rules::Replica::decide
+    pub tasks: Vec<Task>,
+    /// Records that this server itself has become an owner of, for the same.
+    pub own: Vec<Write>,
+    /// Kept records that cannot be read.
+    pub damaged: usize,
+}
+
+impl Courier {
+    /// Owners that a parcel can go to now.
+    pub fn due(&mut self, tally: &Tally, now_ms: u64) -> Vec<NodeId> {
+        self.routes
+            .retain(|owner, route| route.busy || tally.waiting.contains_key(owner));
+        let idle = |owner: &&NodeId| {
+            let route = self.routes.get(owner);
+            route.is_none_or(|route| !route.busy && route.due_ms <= now_ms)
+        };
+        tally.waiting.keys().filter(idle).copied().collect()
+    }
+
+    /// The next parcel for an owner; [`Courier::handle_answers`] must follow, also if it is empty.
+    /// `own`: the id of this server.
+    ///
+    /// # Errors
+    /// What the store says; then no parcel is on the way.
+    pub fn parcel(
+        &mut self,
+        store: &impl Store,
+        view: &View,
+        own: NodeId,
+        owner: NodeId,
+    ) -> Result<Parcel, StoreError> {
+        let route = self.routes.entry(owner).or_default();
+        let waiting = hints::waiting_for(store, owner, &route.after, PARCEL_MAX)?;
+        let mut parcel = Parcel {
+            owner,
+            writes: Vec::new(),
+            tasks: Vec::new(),
+            own: Vec::new(),
+            damaged: 0,
+        };
+        let ended = waiting.len() < PARCEL_MAX;
+        let mut bytes = 0;
+        let mut after = Bytes::new();
+        for Waiting { key, .. } in waiting {
+            if bytes >= PARCEL_BYTES {
+                break;
+            }
+            after = key.clone();
+            let kept = hints::read(store, std::slice::from_ref(&key)).pop();
+            match kept.unwrap_or(Ok(None)) {
+                Ok(Some(kept)) => bytes += parcel.pack(view, own, key, kept),
+                Ok(None) => {}
+                Err(StoreError::Damaged(_)) => parcel.damaged += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        // A pass begins anew where nothing follows: what was refused is tried again.
+        route.after = if ended && bytes < PARCEL_BYTES {
+            Bytes::new()
+        } else {
+            after
+        };
+        route.busy = true;
+        Ok(parcel)
+    }
+
+    /// Takes what became of a parcel: the answers to its writes, in order, or `None` if there were
+    /// none. Gives what is to be noted. `random` spreads the servers that try again.
+    pub fn handle_answers(
+        &mut self,
+        parcel: &Parcel,
+        answers: Option<&[Answer]>,
+        now_ms: u64,
+        random: u64,
+    ) -> Vec<Task> {
+        let taken = |answer: &Answer| matches!(answer, Answer::Written(_));
+        let answered = answers.unwrap_or_default();
+        let stuck = !parcel.writes.is_empty() && !answered.iter().any(taken);
+        let route = self.routes.entry(parcel.owner).or_default();
+        route.busy = false;
+        route.failures = if stuck { route.failures + 1 } else { 0 };
+        let over = route.after.is_empty();
+        let pause_ms = match (stuck, over) {
+            (true, _) => (PAUSE_MS_MIN << route.failures.min(10)).min(PAUSE_MS_MAX),
+            // Whatever is left was refused.
+            (false, true) => PAUSE_MS_MIN,
+            (false, false) => 0,
+        };
+        route.due_ms = now_ms + pause_ms / 2 + random % (pause_ms / 2 + 1);
+        if answers.is_none() {
+            // The same parcel again.
+            route.after = Bytes::new();
+        }
+        let delivered = |((key, write), answer): (&(Bytes, Write), &Answer)| match answer {
+            Answer::Written(_) => Some(Task::Delivered {
+                key: key.clone(),
+                owner: parcel.owner,
+                head: write.record.head,
+            }),
+            // This server's view is the older one, or the newer: the owner or this server learns of
+            // it, and the record is looked at again. A record that the owner finds damaged will not
+            // become well; people must look at it.
+            Answer::Refused(refusal) if refusal.kind == RefusalKind::BadChecksum => {
+                Some(Task::SetAside { key: key.clone() })
+            }
+            _ => None,
+        };
+        parcel.writes.iter().zip(answered).filter_map(delivered).collect()
+    }
+
+    /// An owner was heard of: what waits for it can go at once.
+    pub fn handle_sign_of_life(&mut self, owner: NodeId) {
+        if let Some(route) = self.routes.get_mut(&owner) {
+            route.failures = 0;
+            route.due_ms = 0;
+        }
+    }
+}
+
+impl Parcel {
+    /// Adds a kept record, or finds out what else is to be done with it. Gives the bytes added.
+    fn pack(&mut self, view: &View, own: NodeId, key: Bytes, kept: Kept) -> usize {
+        let Some((hash, number, name)) = parse_storage_key(&key) else {
+            self.damaged += 1;
+            return 0;
+        };
+        let Some(bucket) = view.bucket(number) else {
+            // A number that no bucket has had yet is of a view that is still to come.
+            if view.buckets.last().is_some_and(|last| last.number > number) {
+                self.tasks.push(Task::Discard { key });
+            }
+            return 0;
+        };
+        let write = Write {
+            bucket: number,
+            key: Bytes::copy_from_slice(name),
+            source: Source::Repair,
+            record: kept.record,
+        };
+        let owners = Owners::of(view, bucket, hash);
+        if owners.contains(self.owner) {
+            let bytes = key.len() + write.record.value.len();
+            self.writes.push((key, write));
+            return bytes;
+        }
+        // It is an owner no more: those that are get the record in its place.
+        if owners.contains(own) {
+            self.own.push(write);
+        }
+        let (from, to) = (self.owner, owners.all().filter(|node| *node != own).collect());
+        self.tasks.push(Task::Reroute { key, from, to });
+        0
+    }
+}
+
+/// Heads of the records in a parcel, for the log.
+impl Parcel {
+    /// The head of the first record.
+    pub fn first(&self) -> Option<&Head> {
+        self.writes.first().map(|(_, write)| &write.record.head)
+    }
+}

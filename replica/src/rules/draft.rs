@@ -1,0 +1,165 @@
+//! What a batch has decided so far. Later mutations of the batch see what earlier ones changed.
+
+use super::Decided;
+use crate::hints::{Kept, Tally};
+use crate::layout::{self, Stored, StoredValue};
+use crate::store::{Batch, Change, Family, Store, StoreError};
+use annulet_protocol::hash::KeyHash;
+use annulet_protocol::message::Answer;
+use annulet_protocol::record::Record;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// See the module.
+pub(super) struct Draft {
+    pub(super) answers: Vec<Answer>,
+    pub(super) touched: Vec<KeyHash>,
+    pub(super) needs_sync: bool,
+    batch: Batch,
+    /// Records as the batch leaves them.
+    records: BTreeMap<Bytes, Stored>,
+    /// Kept records as the batch leaves them; `None`: removed.
+    kept: BTreeMap<Bytes, Option<Kept>>,
+    /// The tally as the batch leaves it, once it was asked for.
+    tally: Option<Tally>,
+    tally_changed: bool,
+}
+
+impl Draft {
+    pub(super) fn new(count: usize) -> Self {
+        Self {
+            answers: Vec::with_capacity(count),
+            touched: Vec::new(),
+            needs_sync: false,
+            batch: Batch::new(),
+            records: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            tally: None,
+            tally_changed: false,
+        }
+    }
+
+    /// The record as the batch left it, if it changed it.
+    pub(super) fn record(&self, key: &Bytes) -> Option<&Stored> {
+        self.records.get(key)
+    }
+
+    /// The kept record as the batch left it, if it changed it.
+    pub(super) fn kept(&self, key: &Bytes) -> Option<Option<&Kept>> {
+        self.kept.get(key).map(Option::as_ref)
+    }
+
+    /// Writes a record over what is stored; the value only if it is another one.
+    pub(super) fn put(&mut self, key: &Bytes, record: &Record, current: Option<&Stored>) {
+        let (entry, apart) = layout::encode(record);
+        self.batch
+            .push(Change::Put(Family::Records, key.clone(), entry));
+        let before = current.filter(|stored| matches!(stored.value, StoredValue::Apart(_)));
+        let value = match apart {
+            Some(value) => {
+                if before.is_none_or(|stored| stored.head.version != record.head.version) {
+                    self.batch
+                        .push(Change::Put(Family::Values, key.clone(), value));
+                }
+                StoredValue::Apart(record.value.len() as u64)
+            }
+            None => {
+                if before.is_some() {
+                    self.batch.push(Change::Delete(Family::Values, key.clone()));
+                }
+                StoredValue::Inline(record.value.clone())
+            }
+        };
+        let head = record.head;
+        self.records.insert(key.clone(), Stored { head, value });
+    }
+
+    /// Writes another head to the value that is stored.
+    pub(super) fn put_head(&mut self, key: &Bytes, stored: Stored) {
+        let entry = match &stored.value {
+            StoredValue::Inline(value) => layout::encode_whole(&Record {
+                head: stored.head,
+                value: value.clone(),
+            }),
+            StoredValue::Apart(length) => layout::encode_apart(&stored.head, *length),
+            StoredValue::Gone => layout::encode_gone(&stored.head),
+        };
+        self.batch
+            .push(Change::Put(Family::Records, key.clone(), entry));
+        self.records.insert(key.clone(), stored);
+    }
+
+    /// Removes whatever is stored under a key.
+    pub(super) fn remove(&mut self, key: &Bytes) {
+        self.batch
+            .push(Change::Delete(Family::Records, key.clone()));
+        self.remove_value(key);
+        self.records.remove(key);
+    }
+
+    /// Removes the value that lies apart.
+    pub(super) fn remove_value(&mut self, key: &Bytes) {
+        self.batch.push(Change::Delete(Family::Values, key.clone()));
+    }
+
+    /// How much is kept for others, as the batch leaves it.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub(super) fn tally(&mut self, store: &impl Store) -> Result<&mut Tally, StoreError> {
+        if self.tally.is_none() {
+            self.tally = Some(Tally::of(store)?);
+        }
+        Ok(self.tally.get_or_insert_default())
+    }
+
+    /// Puts a kept record in place of another, or of none; or removes it.
+    ///
+    /// # Errors
+    /// If the tally cannot be read.
+    pub(super) fn put_kept(
+        &mut self,
+        store: &impl Store,
+        key: &Bytes,
+        before: Option<&Kept>,
+        after: Option<Kept>,
+    ) -> Result<(), StoreError> {
+        let tally = self.tally(store)?;
+        if let Some(before) = before {
+            tally.remove(key, before);
+        }
+        if let Some(after) = &after {
+            tally.add(key, after);
+        }
+        self.tally_changed = true;
+        let notes = before.into_iter().flat_map(|kept| kept.notes(key));
+        let gone = notes.map(|(note, _)| Change::Delete(Family::Notes, note));
+        self.batch.extend(gone);
+        match &after {
+            None => self.batch.push(Change::Delete(Family::Hints, key.clone())),
+            Some(kept) => {
+                let notes = kept.notes(key);
+                let new = notes.map(|(note, since)| Change::Put(Family::Notes, note, since));
+                self.batch.extend(new);
+                let entry = kept.encode();
+                self.batch
+                    .push(Change::Put(Family::Hints, key.clone(), entry));
+            }
+        }
+        self.kept.insert(key.clone(), after);
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Decided {
+        if let (Some(tally), true) = (&self.tally, self.tally_changed) {
+            self.batch
+                .push(Change::Put(Family::Notes, Tally::key(), tally.encode()));
+        }
+        Decided {
+            answers: self.answers,
+            batch: self.batch,
+            touched: self.touched,
+            needs_sync: self.needs_sync,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What a replica finds out by looking at all that it holds, a step at a time: values that expired
+//! long ago, records of buckets that are no more, hints that are too old.
+//!
+//! A tombstone, and the head of an expired record, stay until it is proved that every owner has
+//! them: without such a proof an owner that missed them would bring back what they deleted. So what
+//! goes is the value of an expired record. Its head stays, and a later renewal that came to other
+//! owners brings the value again.
+
+use crate::hints;
+use crate::layout::{self, StoredValue};
+use crate::rules::Task;
+use crate::store::{Family, Slice, Span, Store, StoreError};
+use annulet_protocol::hash::parse_storage_key;
+use annulet_protocol::ids::NodeId;
+use annulet_protocol::limits::HINT_AGE_MS_MAX;
+use annulet_protocol::record::Kind;
+use annulet_protocol::view::View;
+use bytes::Bytes;
+
+/// Most entries looked at in a step.
+const STEP: usize = 1_024;
+/// Most bytes looked at in a step.
+const STEP_BYTES: usize = 1 << 20;
+/// How long an expired value is kept, in milliseconds: longer than any clock is off and any renewal
+/// is under way.
+pub const EXPIRED_KEPT_MS: u64 = 3_600_000;
+
+/// Where the look at everything stands.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// How long an expired value is kept, in milliseconds.
+    pub expired_kept_ms: u64,
+    /// How long a record is kept for an owner that is away, in milliseconds.
+    pub hint_age_ms_max: u64,
+    place: Place,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Among the records, after this storage key.
+    Records(Bytes),
+    /// Among the hints of this owner, after this storage key.
+    Hints(NodeId, Bytes),
+}
+
+/// What a step found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// What is to be noted.
+    pub tasks: Vec<Task>,
+    /// Entries that cannot be read, by storage key.
+    pub damaged: Vec<Bytes>,
+    /// Everything was looked at once; the next step begins anew.
+    pub over: bool,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Self {
+            expired_kept_ms: EXPIRED_KEPT_MS,
+            hint_age_ms_max: HINT_AGE_MS_MAX,
+            place: Place::Records(Bytes::new()),
+        }
+    }
+}
+
+impl Sweep {
+    /// Looks at the next entries.
+    ///
+    /// # Errors
+    /// What the store says of a whole part that cannot be read; the next step begins anew.
+    pub fn step(
+        &mut self,
+        store: &impl Store,
+        view: &View,
+        now_ms: u64,
+    ) -> Result<Found, StoreError> {
+        let start = Place::Records(Bytes::new());
+        match std::mem::replace(&mut self.place, start) {
+            Place::Records(after) => self.records(store, view, now_ms, &after),
+            Place::Hints(owner, after) => self.hints(store, now_ms, owner, &after),
+        }
+    }
+
+    fn records(
+        &mut self,
+        store: &impl Store,
+        view: &View,
+        now_ms: u64,
+        after: &[u8],
+    ) -> Result<Found, StoreError> {
+        let span = Span::prefix(&[], STEP, STEP_BYTES);
+        let span = match after.is_empty() {
+            true => span,
+            false => span.after(after),
+        };
+        let Slice { entries, cut } = store.range(Family::Records, &span)?;
+        let last = entries.last().map(|(key, _)| key.clone());
+        let mut found = Found::default();
+        for (key, entry) in entries {
+            self.look(view, now_ms, key, entry, &mut found);
+        }
+        self.place = match last.filter(|_| cut) {
+            Some(last) => Place::Records(last),
+            None => Place::Hints(NodeId(0), Bytes::new()),
+        };
+        Ok(found)
+    }
+
+    fn look(&self, view: &View, now_ms: u64, key: Bytes, entry: Bytes, found: &mut Found) {
+        let parsed = parse_storage_key(&key);
+        let (Some((_, bucket, _)), Ok(stored)) = (parsed, layout::decode(entry)) else {
+            found.damaged.push(key);
+            return;
+        };
+        if view.bucket(bucket).is_none() {
+            // A number that no bucket has had yet is of a view that is still to come.
+            if view.buckets.last().is_some_and(|last| last.number > bucket) {
+                found.tasks.push(Task::Remove { key });
+            }
+            return;
+        }
+        let head = stored.head;
+        let long_ago_ms = now_ms.saturating_sub(self.expired_kept_ms);
+        let gone = stored.value == StoredValue::Gone || head.kind == Kind::Tombstone;
+        if !gone && head.is_expired(long_ago_ms) {
+            found.tasks.push(Task::Expire { key, head });
+        }
+    }
+
+    fn hints(
+        &mut self,
+        store: &impl Store,
+        now_ms: u64,
+        owner: NodeId,
+        after: &[u8],
+    ) -> Result<Found, StoreError> {
+        let tally = hints::Tally::of(store)?;
+        let Some((&owner, _)) = tally.waiting.range(owner..).next() else {
+            return Ok(Found {
+                over: true,
+                ..Found::default()
+            });
+        };
+        let waiting = hints::waiting_for(store, owner, after, STEP)?;
+        let old_ms = now_ms.saturating_sub(self.hint_age_ms_max);
+        let aged = waiting.iter().filter(|waiting| waiting.since_ms < old_ms);
+        let tasks = aged.map(|waiting| Task::SetAside {
+            key: waiting.key.clone(),
+        });
+        let found = Found {
+            tasks: tasks.collect(),
+            ..Found::default()
+        };
+        self.place = match waiting.last().filter(|_| waiting.len() == STEP) {
+            Some(last) => Place::Hints(owner, last.key.clone()),
+            None => Place::Hints(NodeId(owner.0.saturating_add(1)), Bytes::new()),
+        };
+        Ok(found)
+    }
+}
