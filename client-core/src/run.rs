@@ -12,6 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// What an operation wants done.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every one is a message, and is moved once"
+)]
 pub(crate) enum Out {
     /// Send this.
     Send(Pending),

@@ -1,9 +1,9 @@
 //! Bytes of messages: MessagePack maps, decoded with limits.
 
+use crate::hints::HintsReport;
 use crate::limits::{
     DEPTH_MAX, KEY_BYTES_MAX, OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES, VIEW_BYTES_MAX,
 };
-use crate::hints::HintsReport;
 use crate::message::{Failure, Hello, Reply, Request};
 use crate::view::View;
 use serde::Serialize;

@@ -109,7 +109,8 @@ mod tests {
         ) {
             let at = |hash| storage_key(KeyHash(hash), bucket, &key);
             prop_assert_eq!(a.cmp(&b), at(a).cmp(&at(b)));
-            prop_assert_eq!(parse_storage_key(&at(a)), Some((KeyHash(a), bucket, &key[..])));
+            let stored = at(a);
+            prop_assert_eq!(parse_storage_key(&stored), Some((KeyHash(a), bucket, &key[..])));
         }
     }
 }

@@ -12,8 +12,8 @@
 //! - [`record`]: what is stored under a key, its version, expiry and checksums
 //! - [`bucket`]: namespaces and their policy; [`level`]: how many replicas must agree
 //! - [`view`]: the members, the partition table and the buckets of one epoch
-//! - [`message`]: requests and replies; [`scan`]: those about whole arcs; [`hints`]: what is kept for
-//!   others; [`codec`]: their bytes
+//! - [`message`]: requests and replies; [`scan`]: those about whole arcs; [`hints`]: what is kept
+//!   for others; [`codec`]: their bytes
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

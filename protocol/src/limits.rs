@@ -36,8 +36,8 @@ pub const BUDGET_MS_MAX: u32 = 600_000;
 /// Longest time that a deleted record is remembered without proof that every owner knows of it, in
 /// milliseconds (7 days).
 pub const GRACE_MS: u64 = 7 * 24 * 3_600_000;
-/// Longest time that a record is kept for an owner that is away: half of the grace, so that it comes
-/// while a later delete is still remembered.
+/// Longest time that a record is kept for an owner that is away: half of the grace, so that it
+/// comes while a later delete is still remembered.
 pub const HINT_AGE_MS_MAX: u64 = GRACE_MS / 2;
 /// Most entries in one page of a scan.
 pub const PAGE_ENTRIES_MAX: u32 = 1_024;

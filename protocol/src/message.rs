@@ -295,6 +295,28 @@ pub struct Hello {
     pub view_digest: u64,
     /// Its clock, in milliseconds since the Unix epoch.
     pub time_ms: u64,
+    /// How much room it has on disk.
+    #[serde(default = "disk_ok")]
+    pub disk: DiskState,
+}
+
+named! {
+    /// How much room a server has on disk.
+    pub enum DiskState {
+        /// Enough.
+        Ok = "ok",
+        /// Little: it should be given no more data than it has.
+        Filling = "filling",
+        /// None: it takes no new values.
+        Full = "full",
+        /// A state that this version does not know.
+        Other = "other",
+    }
+    else Other
+}
+
+fn disk_ok() -> DiskState {
+    DiskState::Ok
 }
 
 fn is_false(flag: &bool) -> bool {

@@ -6,16 +6,20 @@
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::codec::{
-    DecodeError, decode_failure, decode_hello, decode_reply, decode_request, decode_view, encode,
+    DecodeError, decode_failure, decode_hello, decode_hints, decode_reply, decode_request,
+    decode_view, encode,
 };
+use annulet_protocol::hash::KeyHash;
+use annulet_protocol::hints::{HintAside, HintsReport, HintsWaiting};
 use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
 use annulet_protocol::level::Level;
 use annulet_protocol::limits::{DEPTH_MAX, OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES};
 use annulet_protocol::message::{
-    Absent, Answer, Failure, FailureKind, Hello, Load, Operation, Read, Refusal, RefusalKind,
-    Reply, Request, Source, Write, Written,
+    Absent, Answer, DiskState, Failure, FailureKind, Hello, Hint, Lacking, Load, Operation, Read,
+    Refusal, RefusalKind, Reply, Request, Source, Touch, Write, Written,
 };
-use annulet_protocol::record::{Origin, Record};
+use annulet_protocol::record::{Expiry, Origin, Record, Version};
+use annulet_protocol::scan::{Page, PageEntry, Scan};
 use annulet_protocol::view::{Member, MemberState, RegionTable, Table, View};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -50,10 +54,61 @@ fn request(operations: Vec<Operation>) -> Request {
 
 fn read(head_only: bool) -> Operation {
     Operation::Read(Read {
+        head_only,
+        ..Read::new(1, "key".into())
+    })
+}
+
+/// A read of any server, whose value may be left out.
+fn read_anywhere() -> Operation {
+    Operation::Read(Read {
+        value_bytes_max: Some(4_096),
+        hinted: true,
+        ..Read::new(1, "key".into())
+    })
+}
+
+fn hint(record: Record) -> Operation {
+    Operation::Hint(Hint {
         bucket: 1,
         key: "key".into(),
-        head_only,
+        owners: vec![NodeId(2), NodeId(3)],
+        source: Source::FirstHand,
+        record,
     })
+}
+
+fn touch(version: Version) -> Operation {
+    let stamp = Stamp::at(1_700_000_000_005);
+    Operation::Touch(Touch {
+        bucket: 1,
+        key: "key".into(),
+        version,
+        expiry: Expiry::seal(1, b"key", &version, 1_700_000_090_000, stamp),
+    })
+}
+
+fn scan(after: &'static str) -> Operation {
+    Operation::Scan(Scan {
+        bucket: 1,
+        from: KeyHash(5),
+        until: KeyHash(9),
+        after: after.into(),
+        entries_max: 100,
+        bytes_max: 65_536,
+        value_bytes_max: 4_096,
+    })
+}
+
+fn page(record: Record, reached: Option<&'static str>) -> Page {
+    Page {
+        entries: vec![PageEntry {
+            key: "key".into(),
+            head: record.head,
+            value: reached.map(|_| record.value),
+        }],
+        reached: reached.map(Bytes::from),
+    }
 }
 
 fn write(source: Source, record: Record) -> Operation {
@@ -200,6 +255,133 @@ fn requests_never_change() {
 }
 
 #[test]
+fn requests_about_hints_expiries_and_arcs_never_change() {
+    let put = record(Some("value"), None);
+    let version = put.head.version;
+    for (name, operation, golden) in [
+        (
+            "read of any server",
+            read_anywhere(),
+            "84a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a565706f636807a9\
+             6275646765745f6d73cd1388aa6f7065726174696f6e739181a47265616484a6627563\
+             6b657401a36b6579c4036b6579af76616c75655f62797465735f6d6178cd1000a66869\
+             6e746564c3",
+        ),
+        (
+            "hint",
+            hint(put),
+            "84a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a565706f636807a9\
+             6275646765745f6d73cd1388aa6f7065726174696f6e739181a468696e7485a6627563\
+             6b657401a36b6579c4036b6579a66f776e657273920203a6736f75726365aa66697273\
+             745f68616e64a67265636f726482a46865616483a776657273696f6e83a57374616d70\
+             cf018bcfe568010001a6777269746572c410aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa8\
+             636865636b73756dcf6ea1104208b19589a26f7083a6636c69656e74c410aaaaaaaaaa\
+             aaaaaaaaaaaaaaaaaaaaaaa873657175656e636503ad66697273745f73656e745f6d73\
+             cf0000018bcfe56800a46b696e64a576616c7565a576616c7565c40576616c7565",
+        ),
+        (
+            "touch",
+            touch(version),
+            "84a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a565706f636807a9\
+             6275646765745f6d73cd1388aa6f7065726174696f6e739181a5746f75636884a66275\
+             636b657401a36b6579c4036b6579a776657273696f6e83a57374616d70cf018bcfe568\
+             010001a6777269746572c410aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa8636865636b73\
+             756dcf6ea1104208b19589a665787069727983a561745f6d73cf0000018bcfe6c790a5\
+             7374616d70cf018bcfe568050000a8636865636b73756dcedf184100",
+        ),
+        (
+            "scan",
+            scan("after"),
+            "84a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a565706f636807a9\
+             6275646765745f6d73cd1388aa6f7065726174696f6e739181a47363616e87a6627563\
+             6b657401a466726f6d05a5756e74696c09a56166746572c4056166746572ab656e7472\
+             6965735f6d617864a962797465735f6d6178ce00010000af76616c75655f6279746573\
+             5f6d6178cd1000",
+        ),
+        (
+            "scan of a whole arc",
+            scan(""),
+            "84a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a565706f636807a9\
+             6275646765745f6d73cd1388aa6f7065726174696f6e739181a47363616e86a6627563\
+             6b657401a466726f6d05a5756e74696c09ab656e74726965735f6d617864a962797465\
+             735f6d6178ce00010000af76616c75655f62797465735f6d6178cd1000",
+        ),
+    ] {
+        pin(name, &request(vec![operation]), any_request, golden);
+    }
+}
+
+#[test]
+fn answers_about_hints_expiries_and_arcs_never_change() {
+    let stored = record(Some("value"), None);
+    for (name, answer, golden) in [
+        (
+            "lacking",
+            Answer::Lacking(Lacking {}),
+            "86a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a46e6f6465cf0102\
+             030405060708a565706f636808a774696d655f6d73cf0000018bcfe56802a46c6f6164\
+             82a9696e5f666c6967687402aa736572766963655f7573cc96a7726573756c74739181\
+             a76c61636b696e6780",
+        ),
+        (
+            "page",
+            Answer::Page(page(stored.clone(), Some("reached"))),
+            "86a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a46e6f6465cf0102\
+             030405060708a565706f636808a774696d655f6d73cf0000018bcfe56802a46c6f6164\
+             82a9696e5f666c6967687402aa736572766963655f7573cc96a7726573756c74739181\
+             a47061676582a7656e74726965739183a36b6579c4036b6579a46865616483a7766572\
+             73696f6e83a57374616d70cf018bcfe568010001a6777269746572c410aaaaaaaaaaaa\
+             aaaaaaaaaaaaaaaaaaaaa8636865636b73756dcf6ea1104208b19589a26f7083a6636c\
+             69656e74c410aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa873657175656e636503ad6669\
+             7273745f73656e745f6d73cf0000018bcfe56800a46b696e64a576616c7565a576616c\
+             7565c40576616c7565a772656163686564c40772656163686564",
+        ),
+        (
+            "last page, heads only",
+            Answer::Page(page(stored.clone(), None)),
+            "86a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a46e6f6465cf0102\
+             030405060708a565706f636808a774696d655f6d73cf0000018bcfe56802a46c6f6164\
+             82a9696e5f666c6967687402aa736572766963655f7573cc96a7726573756c74739181\
+             a47061676581a7656e74726965739182a36b6579c4036b6579a46865616483a7766572\
+             73696f6e83a57374616d70cf018bcfe568010001a6777269746572c410aaaaaaaaaaaa\
+             aaaaaaaaaaaaaaaaaaaaa8636865636b73756dcf6ea1104208b19589a26f7083a6636c\
+             69656e74c410aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa873657175656e636503ad6669\
+             7273745f73656e745f6d73cf0000018bcfe56800a46b696e64a576616c7565",
+        ),
+    ] {
+        pin(name, &reply(vec![answer]), decode_reply, golden);
+    }
+    let report = HintsReport {
+        node: NodeId(9),
+        bytes: 500,
+        bytes_max: 1_000,
+        waiting: vec![HintsWaiting {
+            owner: NodeId(2),
+            count: 3,
+        }],
+        aside: 1,
+        aside_listed: vec![HintAside {
+            bucket: 1,
+            key: "key".into(),
+            version: stored.head.version,
+            owners: vec![NodeId(3)],
+            since_ms: 1_700_000_000_002,
+        }],
+    };
+    pin(
+        "report about hints",
+        &report,
+        decode_hints,
+        "86a46e6f646509a56279746573cd01f4a962797465735f6d6178cd03e8a77761697469\
+             6e679182a56f776e657202a5636f756e7403a5617369646501ac61736964655f6c6973\
+             7465649185a66275636b657401a36b6579c4036b6579a776657273696f6e83a5737461\
+             6d70cf018bcfe568010001a6777269746572c410aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+             aaa8636865636b73756dcf6ea1104208b19589a66f776e6572739103a873696e63655f\
+             6d73cf0000018bcfe56802",
+    );
+}
+
+#[test]
 fn answers_to_reads_never_change() {
     let stored = record(Some("value"), None);
     let floor = Stamp::at(6);
@@ -309,14 +491,15 @@ fn failures_greetings_and_views_never_change() {
         epoch: 8,
         view_digest: 0xdead_beef,
         time_ms: 1_700_000_000_002,
+        disk: DiskState::Filling,
     };
     pin(
         "hello",
         &hello,
         decode_hello,
-        "85a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a46e6f646509a56570\
-             6f636808ab766965775f646967657374cedeadbeefa774696d655f6d73cf0000018bcfe5\
-             6802",
+        "86a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a46e6f646509a56570\
+         6f636808ab766965775f646967657374cedeadbeefa774696d655f6d73cf0000018bcfe5\
+         6802a46469736ba766696c6c696e67",
     );
     pin(
         "view",
@@ -338,7 +521,7 @@ fn failures_greetings_and_views_never_change() {
 #[test]
 fn names_of_kinds_never_change() {
     let refusals = "stale_epoch behind not_owner unknown_bucket wrong_mode skewed_clock too_large \
-                    bad_checksum damaged overloaded too_late stopping unsupported other";
+                    bad_checksum damaged overloaded full too_late stopping unsupported other";
     let failures = "InvalidInput Unauthorized Overloaded WrongCluster NotFound Internal";
     let all: Vec<_> = RefusalKind::ALL.iter().map(|kind| kind.as_str()).collect();
     assert_eq!(all.join(" "), refusals);
@@ -359,7 +542,7 @@ fn what_a_newer_version_adds_is_tolerated() {
     #[derive(Serialize)]
     #[serde(rename_all = "snake_case")]
     enum NewerOperation {
-        Touch { key: String, ttl_ms: u64 },
+        Sing { key: String, ttl_ms: u64 },
         Read(NewerRead),
     }
     #[derive(Serialize)]
@@ -375,7 +558,7 @@ fn what_a_newer_version_adds_is_tolerated() {
         epoch: 7,
         budget_ms: 5_000,
         operations: vec![
-            NewerOperation::Touch {
+            NewerOperation::Sing {
                 key: "key".into(),
                 ttl_ms: 1,
             },

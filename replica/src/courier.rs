@@ -1,8 +1,8 @@
 //! Hands kept records over to the owners that they were kept for.
 //!
-//! For each owner there is one parcel on the way at a time, in order of storage keys, as repair under
-//! the view of the moment. What an owner holds durably is forgotten here; an owner that cannot be
-//! reached is tried again, less and less often.
+//! For each owner there is one parcel on the way at a time, in order of storage keys, as repair
+//! under the view of the moment. What an owner holds durably is forgotten here; an owner that
+//! cannot be reached is tried again, less and less often.
 
 use crate::hints::{self, Kept, Tally, Waiting};
 use crate::rules::Task;
@@ -160,7 +160,12 @@ impl Courier {
             }
             _ => None,
         };
-        parcel.writes.iter().zip(answered).filter_map(delivered).collect()
+        parcel
+            .writes
+            .iter()
+            .zip(answered)
+            .filter_map(delivered)
+            .collect()
     }
 
     /// An owner was heard of: what waits for it can go at once.
@@ -202,7 +207,10 @@ impl Parcel {
         if owners.contains(own) {
             self.own.push(write);
         }
-        let (from, to) = (self.owner, owners.all().filter(|node| *node != own).collect());
+        let (from, to) = (
+            self.owner,
+            owners.all().filter(|node| *node != own).collect(),
+        );
         self.tasks.push(Task::Reroute { key, from, to });
         0
     }

@@ -1,14 +1,14 @@
 //! Records kept for owners that could not be reached, as the store holds them.
 //!
 //! There is one record for a key, whoever it is for: under the storage key in [`Hints`] lies one
-//! byte of format, one of flags, when it was taken (8), the epoch it was taken at (8), the number of
-//! owners (1) and their ids (8 each), then the record as [`layout`] writes it, whole; last a checksum
-//! over all before (4). All numbers are big-endian.
+//! byte of format, one of flags, when it was taken (8), the epoch it was taken at (8), the number
+//! of owners (1) and their ids (8 each), then the record as [`layout`] writes it, whole; last a
+//! checksum over all before (4). All numbers are big-endian.
 //!
-//! In [`Notes`] lies, for each owner of each kept record, an entry whose key is one byte of tag, the
-//! owner's id and the storage key, and whose value is when the record was taken (8): what waits for
-//! one owner is one range. And one entry with the [`Tally`] of all, written in the same batch as
-//! what it counts.
+//! In [`Notes`] lies, for each owner of each kept record, an entry whose key is one byte of tag,
+//! the owner's id and the storage key, and whose value is when the record was taken (8): what waits
+//! for one owner is one range. And one entry with the [`Tally`] of all, written in the same batch
+//! as what it counts.
 //!
 //! [`Hints`]: crate::store::Family::Hints
 //! [`Notes`]: crate::store::Family::Notes
@@ -78,7 +78,9 @@ impl Kept {
         let format = bytes.try_get_u8().map_err(read)?;
         let flags = bytes.try_get_u8().map_err(read)?;
         if format != FORMAT || flags & !ASIDE != 0 {
-            return Err(format!("a kept record has format {format}, flags {flags:#b}"));
+            return Err(format!(
+                "a kept record has format {format}, flags {flags:#b}"
+            ));
         }
         let since_ms = bytes.try_get_u64().map_err(read)?;
         let epoch = bytes.try_get_u64().map_err(read)?;
@@ -336,12 +338,19 @@ mod tests {
                 batch.push(Change::Put(Family::Notes, note, since));
             }
         }
-        batch.push(Change::Put(Family::Notes, Tally::key(), Tally::default().encode()));
+        batch.push(Change::Put(
+            Family::Notes,
+            Tally::key(),
+            Tally::default().encode(),
+        ));
         store.write(batch).unwrap();
         let waiting = |owner, after: &[u8], most| {
             let found = waiting_for(&store, NodeId(owner), after, most).unwrap();
             assert!(found.iter().all(|waiting| waiting.since_ms == 1_000));
-            found.into_iter().map(|waiting| waiting.key).collect::<Vec<_>>()
+            found
+                .into_iter()
+                .map(|waiting| waiting.key)
+                .collect::<Vec<_>>()
         };
         assert_eq!(waiting(2, b"", 9), ["a", "c"]);
         assert_eq!(waiting(2, b"", 1), ["a"]);

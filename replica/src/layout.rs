@@ -4,10 +4,10 @@
 //! (8), the writer (16), the checksum (8), the operation's sequence (8) and first-sent time (8);
 //! if flagged the operation's client (16, else the writer) and the expiry's time (8), stamp (8)
 //! and checksum (4); then the value, or, if flagged, its length (8) and the value itself lies in
-//! [`Values`] under the same key, behind the first 32 bytes of its version; or, if flagged, there is
-//! no value any more, since it has expired long ago; last, a checksum over all before (4, the low
-//! half of xxh3), since a damaged head would decide which record stays. A value that lies apart has
-//! the client's checksum only, which its readers check. All numbers are big-endian.
+//! [`Values`] under the same key, behind the first 32 bytes of its version; or, if flagged, there
+//! is no value any more, since it has expired long ago; last, a checksum over all before (4, the
+//! low half of xxh3), since a damaged head would decide which record stays. A value that lies apart
+//! has the client's checksum only, which its readers check. All numbers are big-endian.
 //!
 //! [`Values`]: crate::store::Family::Values
 
@@ -195,7 +195,12 @@ pub fn decode(mut bytes: Bytes) -> Result<Stored, String> {
         expiry,
     };
     let value = match flags & (VALUE_APART | VALUE_GONE) {
-        0 => return Ok(Stored { head, value: StoredValue::Inline(bytes) }),
+        0 => {
+            return Ok(Stored {
+                head,
+                value: StoredValue::Inline(bytes),
+            });
+        }
         VALUE_APART => StoredValue::Apart(bytes.try_get_u64().map_err(read)?),
         VALUE_GONE => StoredValue::Gone,
         _ => return Err("a stored record has its value apart and not at all".into()),

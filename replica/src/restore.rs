@@ -34,10 +34,7 @@ pub struct Restorer {
 
 impl Default for Restorer {
     fn default() -> Self {
-        Self {
-            wait_ms: DAMAGE_WAIT_MS,
-            known: BTreeMap::new(),
-        }
+        Self::new(DAMAGE_WAIT_MS)
     }
 }
 
@@ -53,6 +50,14 @@ pub struct Inquiry {
 }
 
 impl Restorer {
+    /// One that knows of none yet.
+    pub fn new(wait_ms: u64) -> Self {
+        Self {
+            wait_ms,
+            known: BTreeMap::new(),
+        }
+    }
+
     /// Notes a damaged record. Says whether it was not known before.
     pub fn note(&mut self, key: Bytes, now_ms: u64) -> bool {
         if self.known.contains_key(&key) || self.known.len() >= REMEMBERED_MAX {
@@ -67,7 +72,8 @@ impl Restorer {
         self.known.len()
     }
 
-    /// The next record to ask for, whose time has come. It is due again later, unless it is settled.
+    /// The next record to ask for, whose time has come. It is due again later, unless it is
+    /// settled.
     pub fn due(&mut self, view: &View, own: NodeId, now_ms: u64) -> Option<Inquiry> {
         let due = self.known.iter().find(|(_, due_ms)| **due_ms <= now_ms);
         let key = due.map(|(key, _)| key.clone())?;

@@ -154,6 +154,8 @@ pub struct ReadAnswers {
     pub answers: Vec<Answer>,
     /// The keys read in buckets whose writes are durable before they are acknowledged.
     pub touched: Vec<KeyHash>,
+    /// Storage keys of records that were found damaged.
+    pub damaged: Vec<Bytes>,
 }
 
 /// What to do about a batch of mutations, and what to answer once it is durable.
@@ -167,6 +169,8 @@ pub struct Decided {
     pub touched: Vec<KeyHash>,
     /// Whether the batch changes one of them, so that the answers wait for a sync.
     pub needs_sync: bool,
+    /// Storage keys of records that were found damaged.
+    pub damaged: Vec<Bytes>,
 }
 
 impl Decided {
@@ -236,10 +240,18 @@ impl Replica {
             }
         }
         let entries = store.read(Family::Records, &keys);
+        let mut damaged = Vec::new();
         for (((at, read), key), entry) in found.into_iter().zip(keys).zip(entries) {
-            answers[at] = answer_read(store, read, key, entry);
+            answers[at] = answer_read(store, read, key.clone(), entry);
+            if is_damage(&answers[at]) {
+                damaged.push(key);
+            }
         }
-        ReadAnswers { answers, touched }
+        ReadAnswers {
+            answers,
+            touched,
+            damaged,
+        }
     }
 
     /// Answers scans, each with the epoch of its request.
@@ -249,13 +261,17 @@ impl Replica {
         moment: Moment<'a>,
         scans: impl IntoIterator<Item = (u64, &'a Scan)>,
     ) -> ReadAnswers {
-        let mut touched = Vec::new();
-        let answers = scans.into_iter().map(|(epoch, scan)| {
-            let page = self.page(store, moment, epoch, scan, &mut touched);
-            page.map_or_else(Answer::Refused, Answer::Page)
-        });
-        let answers = answers.collect();
-        ReadAnswers { answers, touched }
+        let mut read = ReadAnswers {
+            answers: Vec::new(),
+            touched: Vec::new(),
+            damaged: Vec::new(),
+        };
+        for (epoch, scan) in scans {
+            let page = self.page(store, moment, epoch, scan, &mut read);
+            let answer = page.map_or_else(Answer::Refused, Answer::Page);
+            read.answers.push(answer);
+        }
+        read
     }
 
     /// Decides a batch of mutations, each with the epoch of its request, as if one after the other.
@@ -290,7 +306,11 @@ impl Replica {
                 }
                 Ok(admitted) => {
                     let found = records.next().unwrap_or(Ok(None));
-                    self.decide_record(moment, &admitted, found, &mut draft)?
+                    let answer = self.decide_record(moment, &admitted, found, &mut draft)?;
+                    if is_damage(&answer) {
+                        draft.damaged.push(admitted.storage_key);
+                    }
+                    answer
                 }
             };
             draft.answers.push(answer);
@@ -383,7 +403,9 @@ impl Replica {
             }
             Mutation::Touch(touch) => {
                 let place = self.place(moment, epoch, touch.bucket, &touch.key)?;
-                let sound = touch.expiry.verify(touch.bucket, &touch.key, &touch.version);
+                let sound = touch
+                    .expiry
+                    .verify(touch.bucket, &touch.key, &touch.version);
                 sound.or_else(|damage| self.forgive(damage)).map_err(bad)?;
                 (place, storage_key(place.hash, touch.bucket, &touch.key))
             }
@@ -435,6 +457,10 @@ impl Replica {
 
 fn bad(damage: Damage) -> Refusal {
     Refusal::new(RefusalKind::BadChecksum, damage.to_string())
+}
+
+fn is_damage(answer: &Answer) -> bool {
+    matches!(answer, Answer::Refused(refusal) if refusal.kind == RefusalKind::Damaged)
 }
 
 /// Where what a mutation changes lies.

@@ -56,19 +56,24 @@ pub struct Found {
 
 impl Default for Sweep {
     fn default() -> Self {
-        Self {
-            expired_kept_ms: EXPIRED_KEPT_MS,
-            hint_age_ms_max: HINT_AGE_MS_MAX,
-            place: Place::Records(Bytes::new()),
-        }
+        Self::new(EXPIRED_KEPT_MS)
     }
 }
 
 impl Sweep {
+    /// A look that begins with the first record.
+    pub fn new(expired_kept_ms: u64) -> Self {
+        Self {
+            expired_kept_ms,
+            hint_age_ms_max: HINT_AGE_MS_MAX,
+            place: Place::Records(Bytes::new()),
+        }
+    }
+
     /// Looks at the next entries.
     ///
     /// # Errors
-    /// What the store says of a whole part that cannot be read; the next step begins anew.
+    /// What the store says of a part that cannot be read; the next step goes on behind it.
     pub fn step(
         &mut self,
         store: &impl Store,
@@ -94,6 +99,8 @@ impl Sweep {
             true => span,
             false => span.after(after),
         };
+        // Where a part ends that cannot be read is not known: about a block further on is tried.
+        self.place = behind(after);
         let Slice { entries, cut } = store.range(Family::Records, &span)?;
         let last = entries.last().map(|(key, _)| key.clone());
         let mut found = Found::default();
@@ -157,5 +164,14 @@ impl Sweep {
             None => Place::Hints(NodeId(owner.0.saturating_add(1)), Bytes::new()),
         };
         Ok(found)
+    }
+}
+
+/// A place a 65,536th of the ring further on; at the end of the ring the hints follow.
+fn behind(after: &[u8]) -> Place {
+    let position = parse_storage_key(after).map_or(0, |(hash, _, _)| hash.0);
+    match position.checked_add(1 << 48) {
+        Some(further) => Place::Records(Bytes::copy_from_slice(&further.to_be_bytes())),
+        None => Place::Hints(NodeId(0), Bytes::new()),
     }
 }

@@ -110,9 +110,9 @@ impl Quorum {
         self
     }
 
-    /// Who must tell an owner what it has lost: in each region a majority, itself not counted. Among
-    /// them is one that holds each write that a majority there has taken. `None` if there is nobody
-    /// else.
+    /// Who must tell an owner what it has lost: in each region a majority, itself not counted.
+    /// Among them is one that holds each write that a majority there has taken. `None` if there is
+    /// nobody else.
     pub fn witnesses(owners: &Owners, lost: NodeId) -> Option<Self> {
         let shares = owners.regions.iter().map(|list| {
             let others = list.nodes.iter().copied().filter(|node| *node != lost);
@@ -266,8 +266,14 @@ mod tests {
             (&[&[1, 2, 3], &[4, 5, 6]], &[2, 3, 4, 5], &[2, 4, 5, 6]),
         ] {
             let witnesses = Quorum::witnesses(&owners(regions), NodeId(1)).unwrap();
-            assert!(witnesses.is_met(|node| told.contains(&node.0)), "{regions:?}");
-            assert!(!witnesses.is_met(|node| silent.contains(&node.0)), "{regions:?}");
+            assert!(
+                witnesses.is_met(|node| told.contains(&node.0)),
+                "{regions:?}"
+            );
+            assert!(
+                !witnesses.is_met(|node| silent.contains(&node.0)),
+                "{regions:?}"
+            );
         }
         assert_eq!(Quorum::witnesses(&owners(&[&[1]]), NodeId(1)), None);
     }

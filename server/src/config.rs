@@ -1,5 +1,9 @@
 //! How one server is set up: the file of `annulet serve --config FILE`.
 
+use crate::disk::Bounds;
+use annulet_replica::restore::DAMAGE_WAIT_MS;
+use annulet_replica::rules::HINT_BYTES_MAX;
+use annulet_replica::sweep::EXPIRED_KEPT_MS;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -72,6 +76,25 @@ pub struct Limits {
     pub certificates_ms: u64,
     /// How often a sample of the peers is greeted, in milliseconds.
     pub hello_ms: u64,
+    /// Room on disk below which no new values are taken, in bytes. What the store has taken already
+    /// is written out and compacted in it, so it should be several times `write_buffer_bytes`.
+    pub disk_reserve_bytes: u64,
+    /// Part of the disk in use from which the server says that it is filling up, in percent.
+    pub disk_soft_percent: u32,
+    /// Bytes of a file that is given up where the disk is full at the start, so that the store can
+    /// open; 0: none.
+    pub disk_ballast_bytes: u64,
+    /// Bytes on disk that records kept for servers that are away may take.
+    pub hint_bytes: u64,
+    /// How often what is kept for others is looked at, in milliseconds.
+    pub deliver_ms: u64,
+    /// Time between two steps of the look at all that is stored, in milliseconds.
+    pub sweep_ms: u64,
+    /// How long the value of an expired record stays on disk, in milliseconds.
+    pub expired_kept_ms: u64,
+    /// How long a damaged record is left alone before it is fetched from its other owners, in
+    /// milliseconds. Less than the longest timeout of any client can lose its last write.
+    pub damage_wait_ms: u64,
 }
 
 impl Default for Limits {
@@ -89,7 +112,79 @@ impl Default for Limits {
             stop_ms: 10_000,
             certificates_ms: 3_000,
             hello_ms: 5_000,
+            disk_reserve_bytes: 512 << 20,
+            disk_soft_percent: 80,
+            disk_ballast_bytes: 64 << 20,
+            hint_bytes: HINT_BYTES_MAX,
+            deliver_ms: 200,
+            sweep_ms: 100,
+            expired_kept_ms: EXPIRED_KEPT_MS,
+            damage_wait_ms: DAMAGE_WAIT_MS,
         }
+    }
+}
+
+impl Limits {
+    /// Each limit that has a range: its name, what it is, the least and the most.
+    fn ranges(&self) -> impl Iterator<Item = (&'static str, usize, usize, usize)> {
+        [
+            ("limits.connections", self.connections, 1, 1 << 20),
+            ("limits.streams", self.streams as usize, 1, 1 << 16),
+            (
+                "limits.operations_queued",
+                self.operations_queued,
+                1,
+                1 << 24,
+            ),
+            (
+                "limits.write_bytes_queued",
+                self.write_bytes_queued,
+                1 << 20,
+                usize::MAX,
+            ),
+            (
+                "limits.message_bytes",
+                self.message_bytes,
+                1 << 20,
+                usize::MAX,
+            ),
+            ("limits.reader_threads", self.reader_threads, 1, 64),
+            ("limits.open_files", self.open_files as usize, 64, 1 << 20),
+            (
+                "limits.handshake_ms",
+                self.handshake_ms as usize,
+                1,
+                TIME_MS_MAX,
+            ),
+            (
+                "limits.request_ms",
+                self.request_ms as usize,
+                1,
+                TIME_MS_MAX,
+            ),
+            ("limits.stop_ms", self.stop_ms as usize, 0, TIME_MS_MAX),
+            (
+                "limits.certificates_ms",
+                self.certificates_ms as usize,
+                1,
+                TIME_MS_MAX,
+            ),
+            ("limits.hello_ms", self.hello_ms as usize, 1, TIME_MS_MAX),
+            (
+                "limits.disk_soft_percent",
+                self.disk_soft_percent as usize,
+                1,
+                100,
+            ),
+            (
+                "limits.deliver_ms",
+                self.deliver_ms as usize,
+                1,
+                TIME_MS_MAX,
+            ),
+            ("limits.sweep_ms", self.sweep_ms as usize, 1, TIME_MS_MAX),
+        ]
+        .into_iter()
     }
 }
 
@@ -162,8 +257,7 @@ impl Config {
     /// # Errors
     /// Says which setting is out of range, and the range.
     pub fn validate(&self) -> Result<(), String> {
-        let limits = &self.limits;
-        let ranges = [
+        let memory = [
             ("cache_bytes", self.cache_bytes, 1 << 20, usize::MAX),
             (
                 "write_buffer_bytes",
@@ -171,50 +265,8 @@ impl Config {
                 4 << 20,
                 usize::MAX,
             ),
-            ("limits.connections", limits.connections, 1, 1 << 20),
-            ("limits.streams", limits.streams as usize, 1, 1 << 16),
-            (
-                "limits.operations_queued",
-                limits.operations_queued,
-                1,
-                1 << 24,
-            ),
-            (
-                "limits.write_bytes_queued",
-                limits.write_bytes_queued,
-                1 << 20,
-                usize::MAX,
-            ),
-            (
-                "limits.message_bytes",
-                limits.message_bytes,
-                1 << 20,
-                usize::MAX,
-            ),
-            ("limits.reader_threads", limits.reader_threads, 1, 64),
-            ("limits.open_files", limits.open_files as usize, 64, 1 << 20),
-            (
-                "limits.handshake_ms",
-                limits.handshake_ms as usize,
-                1,
-                TIME_MS_MAX,
-            ),
-            (
-                "limits.request_ms",
-                limits.request_ms as usize,
-                1,
-                TIME_MS_MAX,
-            ),
-            ("limits.stop_ms", limits.stop_ms as usize, 0, TIME_MS_MAX),
-            (
-                "limits.certificates_ms",
-                limits.certificates_ms as usize,
-                1,
-                TIME_MS_MAX,
-            ),
-            ("limits.hello_ms", limits.hello_ms as usize, 1, TIME_MS_MAX),
         ];
-        for (name, is, least, most) in ranges {
+        for (name, is, least, most) in memory.into_iter().chain(self.limits.ranges()) {
             if !(least..=most).contains(&is) {
                 return Err(match most {
                     usize::MAX => format!("{name} is {is}; it must be at least {least}"),
@@ -228,6 +280,15 @@ impl Config {
     /// Host and port that others know this server by.
     pub fn advertised(&self) -> &str {
         self.advertise.as_deref().unwrap_or(&self.listen)
+    }
+
+    /// Bounds on the use of the disk.
+    pub(crate) fn disk_bounds(&self) -> Bounds {
+        Bounds {
+            reserve_bytes: self.limits.disk_reserve_bytes,
+            soft_percent: self.limits.disk_soft_percent,
+            ballast_bytes: self.limits.disk_ballast_bytes,
+        }
     }
 
     /// Where the certificates are.

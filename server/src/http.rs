@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `POST /v1/ops` | client, admin, peer; anyone if data is open | a reply to a request |
 //! | `GET /v1/view` | the same | the view, compressed if the caller takes zstd |
+//! | `GET /v1/hints` | the same | what is kept for servers that are away |
 //! | `POST /v1/peer/hello` | peer | a greeting to a greeting |
 //! | `GET /metrics` | any role | the metrics as text |
 //! | `GET /healthz`, `GET /readyz` | anyone | 200, or 503 while not ready |
@@ -28,10 +29,11 @@ use crate::peers::Peers;
 use crate::pipeline::Pipeline;
 use crate::served::ServedView;
 use crate::tls::role::{Caller, Role};
+use crate::upkeep::{self, Upkeep};
 use annulet_protocol::codec;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::REQUEST_OVERHEAD_BYTES;
-use annulet_protocol::message::FailureKind;
+use annulet_protocol::message::{DiskState, FailureKind, Hello};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode};
@@ -48,10 +50,19 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     pub(crate) pipeline: Pipeline,
     pub(crate) peers: Peers,
+    pub(crate) upkeep: Upkeep,
     pub(crate) metrics: Arc<Metrics>,
     /// Memory of requests and replies.
     pub(crate) memory: Arc<Budget>,
     pub(crate) ready: AtomicBool,
+}
+
+impl State {
+    /// What this server says of itself.
+    pub(crate) fn hello(&self, time_ms: u64) -> Hello {
+        let disk = self.pipeline.disk().state();
+        self.served.hello(self.node, time_ms, disk)
+    }
 }
 
 /// Where a request goes.
@@ -59,6 +70,7 @@ pub(crate) struct State {
 enum Endpoint {
     Ops,
     View,
+    Hints,
     Hello,
     Metrics,
     Health,
@@ -70,6 +82,7 @@ impl Endpoint {
         Some(match path {
             "/v1/ops" => Self::Ops,
             "/v1/view" => Self::View,
+            "/v1/hints" => Self::Hints,
             "/v1/peer/hello" => Self::Hello,
             "/metrics" => Self::Metrics,
             "/healthz" => Self::Health,
@@ -81,7 +94,7 @@ impl Endpoint {
     fn method(self) -> Method {
         match self {
             Self::Ops | Self::Hello => Method::POST,
-            Self::View | Self::Metrics | Self::Health | Self::Ready => Method::GET,
+            Self::View | Self::Hints | Self::Metrics | Self::Health | Self::Ready => Method::GET,
         }
     }
 
@@ -89,6 +102,7 @@ impl Endpoint {
         match self {
             Self::Ops => "ops",
             Self::View => "view",
+            Self::Hints => "hints",
             Self::Hello => "hello",
             Self::Metrics => "metrics",
             Self::Health => "healthz",
@@ -100,8 +114,8 @@ impl Endpoint {
     fn roles(self, open_data: bool) -> Option<&'static [Role]> {
         match self {
             Self::Health | Self::Ready => None,
-            Self::Ops | Self::View if open_data => None,
-            Self::Ops | Self::View | Self::Metrics => {
+            Self::Ops | Self::View | Self::Hints if open_data => None,
+            Self::Ops | Self::View | Self::Hints | Self::Metrics => {
                 Some(&[Role::Client, Role::Admin, Role::Peer])
             }
             Self::Hello => Some(&[Role::Peer]),
@@ -133,7 +147,7 @@ pub(crate) async fn handle(
 }
 
 async fn answer(
-    state: &State,
+    state: &Arc<State>,
     caller: &Caller,
     endpoint: Endpoint,
     request: Request<Incoming>,
@@ -149,10 +163,12 @@ async fn answer(
     match endpoint {
         Endpoint::Ops => ops::answer(state, request).await,
         Endpoint::View => Ok(view(state, request.headers())),
+        Endpoint::Hints => hints(state).await,
         Endpoint::Hello => hello(state, request).await,
         Endpoint::Metrics => {
             let (under_way, usage) = (state.pipeline.under_way(), state.pipeline.engine().usage());
-            let text = state.metrics.text(under_way, usage);
+            let room = state.pipeline.disk().room().unwrap_or_default();
+            let text = state.metrics.text(under_way, usage, room);
             Ok(respond::of(
                 StatusCode::OK,
                 metrics::CONTENT_TYPE,
@@ -160,9 +176,14 @@ async fn answer(
             ))
         }
         Endpoint::Health => Ok(plain(StatusCode::OK, "ok\n")),
-        Endpoint::Ready if state.ready.load(Ordering::Acquire) => {
-            Ok(plain(StatusCode::OK, "ready\n"))
-        }
+        Endpoint::Ready if state.ready.load(Ordering::Acquire) => Ok(plain(
+            StatusCode::OK,
+            match state.pipeline.disk().state() {
+                DiskState::Full => "ready, disk full\n",
+                DiskState::Filling => "ready, disk filling\n",
+                DiskState::Ok | DiskState::Other => "ready\n",
+            },
+        )),
         Endpoint::Ready => Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")),
     }
 }
@@ -232,14 +253,33 @@ fn accepts_zstd(list: &HeaderValue) -> bool {
     })
 }
 
+/// What is kept for servers that are away.
+async fn hints(state: &Arc<State>) -> Result<Response, Refused> {
+    let report = upkeep::report(state).await.map_err(|error| {
+        let why = format!("it cannot be read what is kept for others: {error}");
+        refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            FailureKind::Internal,
+            why,
+        )
+    })?;
+    let bytes = codec::encode(&report);
+    Ok(respond::of(
+        StatusCode::OK,
+        codec::CONTENT_TYPE,
+        bytes.into(),
+    ))
+}
+
 async fn hello(state: &State, request: Request<Incoming>) -> Result<Response, Refused> {
     let (body, _share) = body::message(state, request, REQUEST_OVERHEAD_BYTES).await?;
     let theirs = codec::decode_hello(&body).map_err(Refused::from)?;
-    let ours = state.served.hello(state.node, clock::now_ms());
+    let ours = state.hello(clock::now_ms());
     if theirs.cluster != ours.cluster {
         return Err(respond::wrong_cluster(theirs.cluster, ours.cluster));
     }
     state.peers.compare(&theirs, &ours);
+    state.upkeep.heard_of(theirs.node);
     Ok(respond::of(
         StatusCode::OK,
         codec::CONTENT_TYPE,

@@ -6,11 +6,11 @@
 //!
 //! # Layout
 //! - [`server`]: from a [`config`] and a [`cluster_file`] to a stop; [`error`]: what can be wrong
-//! - [`store`]: data on disk, and whose it is
+//! - [`store`]: data on disk, and whose it is; `disk`: the room for it
 //! - `pipeline`: from operations to answers; `budget`: bounds on what is under way
 //! - `http`: connections, endpoints; `served`: the view as it is sent
 //! - `tls`: certificates and the roles in them
-//! - `peers`: greetings between servers
+//! - `peers`: greetings between servers; `upkeep`: what a server does by itself
 //! - `metrics`: what is counted
 //! - `clock`, `random`, `net`, `descriptors`: all that is asked of the machine
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ mod clock;
 pub mod cluster_file;
 pub mod config;
 mod descriptors;
+mod disk;
 pub mod error;
 mod http;
 mod metrics;
@@ -36,6 +37,7 @@ mod served;
 pub mod server;
 pub mod store;
 mod tls;
+mod upkeep;
 
 pub use config::{Config, Limits, TlsFiles};
 pub use error::ServerError;

@@ -1,7 +1,9 @@
 //! What the server counts, in Prometheus' text format.
 
+use crate::disk::Room;
 use crate::store::Usage;
 use annulet_protocol::message::{Answer, RefusalKind};
+use annulet_replica::hints::Tally;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -48,7 +50,21 @@ pub(crate) struct Metrics {
     pub(crate) clock_trusted: Gauge,
     pub(crate) peers_heard: Gauge,
     pub(crate) peers_disagreeing: Gauge,
+    pub(crate) hints_delivered: Counter,
+    pub(crate) hints_damaged: Counter,
+    pub(crate) damaged: Counter,
+    pub(crate) restored: Counter,
+    pub(crate) damaged_waiting: Gauge,
+    hints: Hints,
     levels: Levels,
+}
+
+/// What is kept for servers that are away.
+#[derive(Debug, Default)]
+struct Hints {
+    waiting: Gauge,
+    aside: Gauge,
+    bytes: Gauge,
 }
 
 /// What is looked up when somebody asks.
@@ -64,6 +80,8 @@ struct Levels {
     cache: Gauge,
     pending_compaction: Gauge,
     keys: Gauge,
+    disk_free: Gauge,
+    disk_total: Gauge,
 }
 
 /// What is under way at the moment of asking.
@@ -98,11 +116,55 @@ impl Metrics {
             clock_trusted: Gauge::default(),
             peers_heard: Gauge::default(),
             peers_disagreeing: Gauge::default(),
+            hints_delivered: Counter::default(),
+            hints_damaged: Counter::default(),
+            damaged: Counter::default(),
+            restored: Counter::default(),
+            damaged_waiting: Gauge::default(),
+            hints: Hints::default(),
             levels: Levels::default(),
         };
         metrics.register_traffic();
+        metrics.register_upkeep();
         metrics.register_levels();
         metrics
+    }
+
+    fn register_upkeep(&mut self) {
+        let Self {
+            registry: r, hints, ..
+        } = self;
+        let help = "Records kept for servers that are away, once for each of them";
+        r.register("hints_waiting", help, hints.waiting.clone());
+        let help = "Records kept for others that are not handed over by themselves any more";
+        r.register("hints_aside", help, hints.aside.clone());
+        r.register(
+            "hint_bytes",
+            "Bytes of records kept for others",
+            hints.bytes.clone(),
+        );
+        let help = "Records handed over to the servers they were kept for";
+        r.register("hints_delivered", help, self.hints_delivered.clone());
+        let help = "Times that a record kept for others could not be read";
+        r.register("hints_damaged", help, self.hints_damaged.clone());
+        r.register(
+            "damaged",
+            "Stored records found damaged",
+            self.damaged.clone(),
+        );
+        let help = "Damaged records brought back from their other owners";
+        r.register("restored", help, self.restored.clone());
+        let help = "Damaged records that wait to be brought back";
+        r.register("damaged_waiting", help, self.damaged_waiting.clone());
+    }
+
+    /// Notes what is kept for others.
+    pub(crate) fn note_hints(&self, tally: &Tally) {
+        let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let waiting = tally.waiting.values().sum();
+        self.hints.waiting.set(gauge(waiting));
+        self.hints.aside.set(gauge(tally.aside));
+        self.hints.bytes.set(gauge(tally.bytes));
     }
 
     fn register_traffic(&mut self) {
@@ -214,6 +276,10 @@ impl Metrics {
             levels.pending_compaction.clone(),
         );
         r.register("store_keys", "Keys stored, roughly", levels.keys.clone());
+        let help = "Bytes that may still be written to the disk under the data";
+        r.register("disk_free_bytes", help, levels.disk_free.clone());
+        let help = "Bytes of the disk under the data";
+        r.register("disk_total_bytes", help, levels.disk_total.clone());
     }
 
     /// Counts the answers of a reply.
@@ -238,7 +304,7 @@ impl Metrics {
     }
 
     /// The exposition.
-    pub(crate) fn text(&self, under_way: UnderWay, usage: Usage) -> String {
+    pub(crate) fn text(&self, under_way: UnderWay, usage: Usage, room: Room) -> String {
         let levels = &self.levels;
         for (gauge, value) in [
             (&levels.reads_queued, under_way.reads_queued as u64),
@@ -254,6 +320,8 @@ impl Metrics {
             (&levels.cache, usage.cache),
             (&levels.pending_compaction, usage.pending_compaction),
             (&levels.keys, usage.keys),
+            (&levels.disk_free, room.free),
+            (&levels.disk_total, room.total),
         ] {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }

@@ -4,32 +4,26 @@
 //! Every few seconds a random sample of the peers is greeted, so that a greeting costs the same in
 //! a cluster of any size. A server never talks to another while a client waits: this runs beside.
 
+pub(crate) mod link;
 mod offset;
 
 use crate::clock;
 use crate::config::Limits;
 use crate::http::State;
-use crate::net;
 use crate::random;
 use crate::tls::Tls;
-use crate::tls::role::{Caller, Role};
 use annulet_protocol::codec;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::{REQUEST_OVERHEAD_BYTES, SKEW_MS_MAX};
 use annulet_protocol::message::Hello;
 use annulet_protocol::view::View;
-use bytes::Bytes;
-use http::{Method, Request, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::TokioIo;
+use link::Link;
 use offset::Sample;
-use rustls_pki_types::ServerName;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 /// Most peers greeted in a round.
 const SAMPLE_MAX: usize = 16;
@@ -149,7 +143,10 @@ async fn round(state: &Arc<State>, tls: &Arc<Tls>) {
                 Err(_) => Err("it did not answer in time".into()),
             };
             match greeted {
-                Ok(heard) => drop(state.peers.lock().insert(peer.node, heard)),
+                Ok(heard) => {
+                    state.upkeep.heard_of(peer.node);
+                    state.peers.lock().insert(peer.node, heard);
+                }
                 Err(why) => tracing::debug!(peer = %peer.address, %why, "a peer does not greet"),
             }
         });
@@ -190,57 +187,16 @@ fn judge(state: &State, before: bool) -> bool {
 
 /// Says hello to one peer.
 async fn greet(state: &State, tls: &Tls, peer: &Peer) -> Result<Heard, String> {
-    let address = &peer.address;
-    let host = address
-        .rsplit_once(':')
-        .map_or(address.as_str(), |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-    let stream = net::connect(address)
-        .await
-        .map_err(|error| error.to_string())?;
-    let stream = TlsConnector::from(tls.client()).connect(name, stream).await;
-    let stream = stream.map_err(|error| error.to_string())?;
-    match Caller::of(
-        stream.get_ref().1.peer_certificates(),
-        state.served.view.cluster,
-    ) {
-        Caller::Known {
-            role: Role::Peer, ..
-        } => {}
-        other => return Err(format!("it is no peer: {other:?}")),
-    }
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
-    let connection = AbortOnDrop(tokio::spawn(connection));
+    let cluster = state.served.view.cluster;
+    let mut link = Link::open(cluster, tls, &peer.address).await?;
     let sent = clock::now();
     let sent_ms = clock::now_ms();
-    let ours = state.served.hello(state.node, sent_ms);
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri("/v1/peer/hello")
-        .header(header::HOST, address)
-        .header(header::CONTENT_TYPE, codec::CONTENT_TYPE)
-        .body(Full::new(Bytes::from(codec::encode(&ours))))
-        .map_err(|error| error.to_string())?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|error| error.to_string())?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), REQUEST_OVERHEAD_BYTES)
-        .collect()
-        .await;
+    let ours = state.hello(sent_ms);
+    let hello = codec::encode(&ours);
+    let body = link
+        .post("/v1/peer/hello", hello, REQUEST_OVERHEAD_BYTES)
+        .await?;
     let round_trip = clock::since(sent);
-    drop(connection);
-    let body = body.map_err(|error| error.to_string())?.to_bytes();
-    if !status.is_success() {
-        let failure = codec::decode_failure(&body).map(|failure| failure.message);
-        return Err(format!(
-            "it answers {status}: {}",
-            failure.unwrap_or_default()
-        ));
-    }
     let theirs = codec::decode_hello(&body).map_err(|error| error.to_string())?;
     if theirs.cluster != ours.cluster || theirs.node != peer.node {
         let Hello { node, cluster, .. } = theirs;
@@ -254,13 +210,4 @@ async fn greet(state: &State, tls: &Tls, peer: &Peer) -> Result<Heard, String> {
         at: clock::now(),
         disagrees: state.peers.compare(&theirs, &ours),
     })
-}
-
-/// Ends a connection's task with the greeting that made it.
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

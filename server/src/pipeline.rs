@@ -5,16 +5,18 @@
 //! | writes | one: it decides a batch, writes it, syncs it, answers it | operations and bytes |
 //! | reads | none where all is in memory; else a small pool | operations |
 //!
-//! An answer to a read may rest on a write that is not yet durable; then it waits in the lobby for
+//! What the server finds out by itself goes through the write lane like everything else. An answer
+//! to a read may rest on a write that is not yet durable; then it waits in the lobby for
 //! the sync that the write waits for.
 //!
 //! # Layout
 //! - `writer`: the thread of the write lane
 //! - `readers`: the threads of the read lane, and what is read without them
-//! - `lobby`: answers that wait for a sync
+//! - `lobby`: answers that wait for a sync; `split`: a request's operations by lane
 
 mod lobby;
 mod readers;
+mod split;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -22,20 +24,23 @@ mod writer;
 use crate::budget::{Budget, Share};
 use crate::clock;
 use crate::config::Limits;
+use crate::disk::Disk;
 use crate::metrics::{Metrics, UnderWay};
 use crate::store::Engine;
-use annulet_protocol::message::{Answer, Load, Operation, Read, Refusal, RefusalKind, Write};
+use annulet_protocol::message::{Answer, DiskState, Load, Operation, Read, Refusal, RefusalKind};
 use annulet_protocol::view::View;
-use annulet_replica::rules::{Moment, Replica};
+use annulet_replica::rules::{Moment, Mutation, Replica};
 use annulet_replica::store::StoreError;
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use lobby::{Lobby, Rest};
-use readers::{ReadJob, Reader, Warmth};
+use readers::{Asked, Found, ReadJob, Reader, Warmth};
+use split::{Split, size};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use writer::{WriteJob, Writer};
 
@@ -43,6 +48,7 @@ use writer::{WriteJob, Writer};
 pub(crate) struct Parts {
     pub(crate) replica: Replica,
     pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) disk: Disk,
     pub(crate) view: Arc<View>,
     pub(crate) metrics: Arc<Metrics>,
     /// Memory of requests and replies.
@@ -54,6 +60,8 @@ struct Shared {
     parts: Parts,
     lobby: Lobby,
     clock_trusted: AtomicBool,
+    /// Storage keys of records that were found damaged, until somebody takes them.
+    damaged: Mutex<Vec<Bytes>>,
     failed: AtomicBool,
     failure: watch::Sender<Option<String>>,
 }
@@ -76,7 +84,7 @@ pub(crate) struct Pipeline {
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) answers: Vec<Answer>,
-    pub(crate) share: Option<Share>,
+    pub(crate) shares: [Option<Share>; 2],
 }
 
 /// The store failed: nothing may be answered any more.
@@ -93,6 +101,7 @@ impl Pipeline {
             parts,
             lobby: Lobby::default(),
             clock_trusted: AtomicBool::new(true),
+            damaged: Mutex::default(),
             failed: AtomicBool::new(false),
             failure: watch::Sender::new(None),
         });
@@ -135,22 +144,64 @@ impl Pipeline {
         let _in_flight = self.in_flight.take(operations.len());
         let mut split = Split::of(operations);
         // The writer works while this task reads.
-        let writing = self.submit(epoch, std::mem::take(&mut split.writes), deadline);
+        let writing = self.submit(epoch, std::mem::take(&mut split.mutations), deadline);
         let (read, share) = self
             .read(epoch, std::mem::take(&mut split.reads), deadline)
             .await?;
+        let (pages, page_share) = match split.scans.is_empty() {
+            true => (Vec::new(), None),
+            false => {
+                let asked = Asked::Scans(std::mem::take(&mut split.scans));
+                let found = self.ask_readers(epoch, asked, deadline).await?;
+                self.rest(found).await?
+            }
+        };
         let written = match writing {
             Submitted::Nothing => Vec::new(),
-            Submitted::Refused(refusal) => refuse_all(split.write_at.len(), &refusal),
+            Submitted::Refused(refusal) => refuse_all(split.mutation_at.len(), &refusal),
             Submitted::Pending(answers) => answers.await.map_err(|_| Failed)?,
         };
         if self.shared.failed.load(Ordering::Acquire) {
             return Err(Failed);
         }
-        let answers = split.join(read, written);
+        let answers = split.join(read, pages, written);
         self.shared.parts.metrics.count_answers(&answers);
         self.note_service(clock::since(arrived).as_micros());
-        Ok(Answered { answers, share })
+        let shares = [share, page_share];
+        Ok(Answered { answers, shares })
+    }
+
+    /// Notes what the server found out by itself, and what it brings itself up to date with.
+    /// `None`: the lane is full or ends, and nothing was noted.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub(crate) async fn note(
+        &self,
+        mutations: Vec<Mutation>,
+    ) -> Result<Option<Vec<Answer>>, Failed> {
+        let epoch = self.shared.parts.view.epoch;
+        let deadline = clock::now() + NOTE_TIME;
+        match self.submit(epoch, mutations, deadline) {
+            Submitted::Nothing => Ok(Some(Vec::new())),
+            Submitted::Refused(_) => Ok(None),
+            Submitted::Pending(answers) => answers.await.map(Some).map_err(|_| Failed),
+        }
+    }
+
+    /// Storage keys of records that were found damaged since this was last called.
+    pub(crate) fn take_damaged(&self) -> Vec<Bytes> {
+        std::mem::take(&mut *self.shared.damaged())
+    }
+
+    /// Notes damaged records, for [`Self::take_damaged`].
+    pub(crate) fn note_damaged(&self, keys: &[Bytes]) {
+        self.shared.note_damaged(keys);
+    }
+
+    /// The disk under the store.
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.shared.parts.disk
     }
 
     /// How busy the lanes are.
@@ -210,17 +261,18 @@ impl Pipeline {
         }
     }
 
-    /// Queues writes.
-    fn submit(&self, epoch: u64, writes: Vec<Write>, deadline: Instant) -> Submitted {
-        if writes.is_empty() {
+    /// Queues mutations.
+    fn submit(&self, epoch: u64, mutations: Vec<Mutation>, deadline: Instant) -> Submitted {
+        if mutations.is_empty() {
             return Submitted::Nothing;
         }
-        self.shared.parts.metrics.writes.inc_by(writes.len() as u64);
-        let bytes = writes
-            .iter()
-            .map(|write| write.key.len() + write.record.value.len())
-            .sum();
-        let shares = self.writes_queued.take(writes.len());
+        self.shared
+            .parts
+            .metrics
+            .writes
+            .inc_by(mutations.len() as u64);
+        let bytes = mutations.iter().map(size).sum();
+        let shares = self.writes_queued.take(mutations.len());
         let shares = shares.and_then(|count| Some([count, self.write_bytes_queued.take(bytes)?]));
         let Some(shares) = shares else {
             return Submitted::Refused(self.overloaded("writes"));
@@ -228,7 +280,7 @@ impl Pipeline {
         let (reply, answers) = oneshot::channel();
         let job = WriteJob {
             epoch,
-            writes,
+            mutations,
             bytes,
             deadline,
             reply,
@@ -255,35 +307,60 @@ impl Pipeline {
         if clock::now() >= deadline {
             return Ok((refuse_all(count, &too_late()), None));
         }
-        let mut share = None;
-        let found = match self.warmth.try_memory(&self.shared, epoch, &reads) {
-            Some(found) => found,
+        let in_memory = self.warmth.try_memory(&self.shared, epoch, &reads);
+        let found = match in_memory {
+            Some(read) => Ok(Found { read, share: None }),
             None => {
-                let Some(place) = self.reads_queued.take(count) else {
-                    return Ok((refuse_all(count, &self.overloaded("reads")), None));
-                };
-                let (reply, found) = oneshot::channel();
-                let job = ReadJob {
-                    epoch,
-                    reads,
-                    deadline,
-                    reply,
-                    place,
-                };
-                if !self.readers.send(job) {
-                    return Ok((refuse_all(count, &stopping()), None));
-                }
-                let found = found.await.map_err(|_| Failed)?;
-                share = found.share;
-                found.read
+                self.ask_readers(epoch, Asked::Reads(reads), deadline)
+                    .await?
             }
         };
-        match self.shared.lobby.rest(found.touched) {
+        self.rest(found).await
+    }
+
+    /// Lets the pool of threads read, or says why it does not.
+    async fn ask_readers(
+        &self,
+        epoch: u64,
+        asked: Asked,
+        deadline: Instant,
+    ) -> Result<Result<Found, Vec<Answer>>, Failed> {
+        let count = asked.count();
+        let Some(place) = self.reads_queued.take(count) else {
+            return Ok(Err(refuse_all(count, &self.overloaded("reads"))));
+        };
+        let (reply, found) = oneshot::channel();
+        let job = ReadJob {
+            epoch,
+            asked,
+            deadline,
+            reply,
+            place,
+        };
+        if !self.readers.send(job) {
+            return Ok(Err(refuse_all(count, &stopping())));
+        }
+        found.await.map(Ok).map_err(|_| Failed)
+    }
+
+    /// Waits until what was found may be told.
+    async fn rest(
+        &self,
+        found: Result<Found, Vec<Answer>>,
+    ) -> Result<(Vec<Answer>, Option<Share>), Failed> {
+        let Found { read, share } = match found {
+            Ok(found) => found,
+            Err(refusals) => return Ok((refusals, None)),
+        };
+        match self.shared.lobby.rest(read.touched) {
             Rest::Open => {}
             Rest::Until(synced) => synced.await.map_err(|_| Failed)?,
-            Rest::Full => return Ok((refuse_all(count, &self.overloaded("reads")), None)),
+            Rest::Full => {
+                let refusals = refuse_all(read.answers.len(), &self.overloaded("reads"));
+                return Ok((refusals, None));
+            }
         }
-        Ok((found.answers, share))
+        Ok((read.answers, share))
     }
 
     /// When to come back: when about half of what is queued is done.
@@ -310,6 +387,10 @@ impl Pipeline {
     }
 }
 
+/// Longest time that what the server found out waits for the write lane.
+const NOTE_TIME: Duration = Duration::from_secs(10);
+/// Most damaged records that wait to be looked at.
+const DAMAGED_MAX: usize = 10_000;
 const RETRY_MS_MIN: u64 = 10;
 const RETRY_MS_MAX: u64 = 1_000;
 
@@ -321,12 +402,37 @@ impl Drop for Pipeline {
 }
 
 impl Shared {
+    /// The moment of a read, which depends on no room on disk.
     fn moment(&self) -> Moment<'_> {
         Moment {
             now_ms: clock::now_ms(),
             clock_trusted: self.clock_trusted.load(Ordering::Relaxed),
+            disk_full: false,
             view: &self.parts.view,
         }
+    }
+
+    /// The moment of a batch of writes.
+    fn write_moment(&self) -> Moment<'_> {
+        Moment {
+            disk_full: self.parts.disk.state() == DiskState::Full,
+            ..self.moment()
+        }
+    }
+
+    /// A panic elsewhere does not tear the list, so a poisoned lock is still good.
+    fn damaged(&self) -> MutexGuard<'_, Vec<Bytes>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is over the bound is found again when it is next looked at.
+    fn note_damaged(&self, keys: &[Bytes]) {
+        if keys.is_empty() {
+            return;
+        }
+        let mut damaged = self.damaged();
+        let room = DAMAGED_MAX.saturating_sub(damaged.len());
+        damaged.extend(keys.iter().take(room).cloned());
     }
 
     /// From here on nothing is answered.
@@ -347,60 +453,6 @@ enum Submitted {
     Nothing,
     Refused(Refusal),
     Pending(oneshot::Receiver<Vec<Answer>>),
-}
-
-/// A request's operations by lane, and where their answers go.
-struct Split {
-    answers: Vec<Answer>,
-    reads: Vec<Read>,
-    read_at: Vec<usize>,
-    writes: Vec<Write>,
-    write_at: Vec<usize>,
-}
-
-impl Split {
-    fn of(operations: Vec<Operation>) -> Self {
-        let mut split = Self {
-            answers: Vec::with_capacity(operations.len()),
-            reads: Vec::new(),
-            read_at: Vec::new(),
-            writes: Vec::new(),
-            write_at: Vec::new(),
-        };
-        for (at, operation) in operations.into_iter().enumerate() {
-            match operation {
-                Operation::Read(read) => {
-                    split.reads.push(read);
-                    split.read_at.push(at);
-                }
-                Operation::Write(write) => {
-                    split.writes.push(write);
-                    split.write_at.push(at);
-                }
-                Operation::Unknown => {
-                    let why = "this server's version does not know the operation";
-                    let refusal = Refusal::new(RefusalKind::Unsupported, why);
-                    split.answers.push(Answer::Refused(refusal));
-                    continue;
-                }
-            }
-            // Keeps the place; `join` puts the lane's answer there.
-            split.answers.push(Answer::Unknown);
-        }
-        split
-    }
-
-    fn join(mut self, read: Vec<Answer>, written: Vec<Answer>) -> Vec<Answer> {
-        let places = self
-            .read_at
-            .iter()
-            .zip(read)
-            .chain(self.write_at.iter().zip(written));
-        for (at, answer) in places {
-            self.answers[*at] = answer;
-        }
-        self.answers
-    }
 }
 
 /// The jobs of a lane. What was sent is done, or dropped if the store failed: nothing is left in a

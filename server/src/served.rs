@@ -2,7 +2,7 @@
 
 use annulet_protocol::codec;
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::message::Hello;
+use annulet_protocol::message::{DiskState, Hello};
 use annulet_protocol::view::View;
 use bytes::Bytes;
 use http::HeaderValue;
@@ -41,13 +41,14 @@ impl ServedView {
     }
 
     /// What this server says of itself.
-    pub(crate) fn hello(&self, node: NodeId, time_ms: u64) -> Hello {
+    pub(crate) fn hello(&self, node: NodeId, time_ms: u64, disk: DiskState) -> Hello {
         Hello {
             cluster: self.view.cluster,
             node,
             epoch: self.view.epoch,
             view_digest: self.digest,
             time_ms,
+            disk,
         }
     }
 }

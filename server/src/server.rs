@@ -5,6 +5,7 @@ use crate::clock;
 use crate::cluster_file::ClusterFile;
 use crate::config::Config;
 use crate::descriptors;
+use crate::disk::Disk;
 use crate::error::{FolderError, ServerError};
 use crate::http::{State, accept};
 use crate::metrics::Metrics;
@@ -17,6 +18,7 @@ use crate::store::Engine;
 use crate::store::identity::{Folder, Owner};
 use crate::store::rocks::{RocksStore, Sizes};
 use crate::tls::{Reload, Tls};
+use crate::upkeep::{self, Upkeep};
 use annulet_protocol::codec::request_bytes_max;
 use annulet_protocol::ids::{Incarnation, NodeId};
 use annulet_replica::rules::Replica;
@@ -104,8 +106,12 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let memory = Budget::new(config.limits.message_bytes);
         let parts = Parts {
-            replica: Replica::new(node),
+            replica: Replica {
+                hint_bytes_max: config.limits.hint_bytes,
+                ..Replica::new(node)
+            },
             engine,
+            disk: Disk::new(&config.data, config.disk_bounds()),
             view: served.view.clone(),
             metrics: metrics.clone(),
             memory: memory.clone(),
@@ -115,6 +121,7 @@ impl Server {
             open_data: config.open_data,
             pipeline: Pipeline::start(parts, &config.limits)?,
             peers: Peers::new(&served.view, node, &config.limits),
+            upkeep: Upkeep::default(),
             metrics,
             memory,
             ready: AtomicBool::new(false),
@@ -172,6 +179,7 @@ impl Server {
         );
         let serving = tokio::spawn(serving);
         let greeting = tokio::spawn(peers::run(state.clone(), tls.clone()));
+        let upkeep = tokio::spawn(upkeep::run(state.clone(), tls.clone()));
         let certificates = tokio::spawn(watch_certificates(state.clone(), tls));
         state.ready.store(true, Ordering::Release);
         let failed = tokio::select! {
@@ -181,6 +189,7 @@ impl Server {
         state.ready.store(false, Ordering::Release);
         tracing::info!("stopping");
         greeting.abort();
+        upkeep.abort();
         certificates.abort();
         // Without receivers nothing serves any more, and nobody needs to be told.
         let _ = stop.send(true);
@@ -238,6 +247,11 @@ fn find_self(config: &Config) -> Result<(ServedView, NodeId), ServerError> {
 /// Opens the data folder and the store in it.
 fn open(config: &Config, owner: Owner) -> Result<(Folder, Arc<dyn Engine>), FolderError> {
     let mut folder = Folder::open(&config.data, owner)?;
+    let disk = Disk::new(&config.data, config.disk_bounds());
+    disk.make_room().map_err(|source| FolderError::Io {
+        folder: config.data.clone(),
+        source,
+    })?;
     let sizes = Sizes {
         cache: config.cache_bytes,
         write_buffer: config.write_buffer_bytes,
@@ -250,6 +264,7 @@ fn open(config: &Config, owner: Owner) -> Result<(Folder, Arc<dyn Engine>), Fold
         why,
     })?;
     folder.complete()?;
+    disk.take_ballast();
     Ok((folder, Arc::new(store)))
 }
 

@@ -5,7 +5,7 @@ mod support;
 
 use annulet_protocol::codec;
 use annulet_protocol::ids::ClusterId;
-use annulet_protocol::message::{Answer, FailureKind, Hello, Operation, RefusalKind};
+use annulet_protocol::message::{Answer, DiskState, FailureKind, Hello, Operation, RefusalKind};
 use annulet_server::Config;
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -110,6 +110,7 @@ async fn every_endpoint_asks_for_its_role() {
         epoch: 1,
         view_digest: 0,
         time_ms: 0,
+        disk: DiskState::Ok,
     };
     let operations = codec::encode(&request(vec![get("a")]));
     for (role, data, hellos, metrics) in [
@@ -463,6 +464,7 @@ async fn a_greeting_is_returned_with_the_digest_of_the_view() {
         epoch: 1,
         view_digest: 0,
         time_ms: 0,
+        disk: DiskState::Ok,
     };
     let got = peer.post("/v1/peer/hello", codec::encode(&hello)).await;
     let theirs = codec::decode_hello(&got.body).unwrap();

@@ -60,6 +60,11 @@ fn a_server_that_merges_damaged_records_is_noticed() {
 }
 
 #[test]
+fn a_server_that_fills_its_disk_is_noticed() {
+    noticed(Fault::Replica(Replica::FullDiskIgnored), &["full"]);
+}
+
+#[test]
 fn reads_that_do_not_repair_are_noticed() {
     noticed(
         Fault::Client(Client::RepairOff),

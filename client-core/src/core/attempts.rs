@@ -320,6 +320,7 @@ fn judge_refusal(refusal: &Refusal) -> Verdict {
         | RefusalKind::TooLarge
         | RefusalKind::BadChecksum
         | RefusalKind::Damaged
+        | RefusalKind::Full
         | RefusalKind::Unsupported
         | RefusalKind::Other => Verdict::Lost,
     }
@@ -340,7 +341,7 @@ fn refusal_error(node: NodeId, refusal: &Refusal) -> Error {
         RefusalKind::UnknownBucket | RefusalKind::WrongMode | RefusalKind::TooLarge => {
             ErrorKind::InvalidInput
         }
-        RefusalKind::Overloaded => ErrorKind::Overloaded,
+        RefusalKind::Overloaded | RefusalKind::Full => ErrorKind::Overloaded,
         RefusalKind::TooLate => ErrorKind::Timeout,
         RefusalKind::StaleEpoch
         | RefusalKind::Behind

@@ -346,15 +346,10 @@ impl ReadOperation {
                     record,
                 })
             }
-            (Phase::Fetch, _) => Operation::Read(Read {
-                bucket,
-                key,
-                head_only: false,
-            }),
+            (Phase::Fetch, _) => Operation::Read(Read::new(bucket, key)),
             _ => Operation::Read(Read {
-                bucket,
-                key,
                 head_only: self.head_only,
+                ..Read::new(bucket, key)
             }),
         };
         effects.push(Effect::Send(Send {
@@ -557,6 +552,7 @@ fn hold(start: &Start, quorum: &Quorum) -> Quorum {
         | Level::All
         | Level::LocalQuorum
         | Level::EachQuorum
+        | Level::Available
         | Level::Explicit { .. } => quorum.blocking(),
     }
 }

@@ -230,6 +230,9 @@ impl<C: Coordinator> Rig<C> {
             Operation::Read(_) => "read",
             Operation::Write(write) if write.source == Source::Repair => "repair",
             Operation::Write(_) => "write",
+            Operation::Hint(_) => "hint",
+            Operation::Touch(_) => "touch",
+            Operation::Scan(_) => "scan",
             Operation::Unknown => "unknown",
         };
         let since = self.sent[index..].iter();

@@ -53,8 +53,9 @@ impl Class {
     pub(crate) fn of(operation: &Operation) -> Self {
         match operation {
             Operation::Write(write) if write.record.value.len() > ALONE_BYTES => Self::Large,
-            Operation::Write(_) => Self::Write,
-            Operation::Read(_) | Operation::Unknown => Self::Read,
+            Operation::Hint(hint) if hint.record.value.len() > ALONE_BYTES => Self::Large,
+            Operation::Write(_) | Operation::Hint(_) | Operation::Touch(_) => Self::Write,
+            Operation::Read(_) | Operation::Scan(_) | Operation::Unknown => Self::Read,
         }
     }
 
@@ -383,6 +384,9 @@ fn size(operation: &Operation) -> usize {
     match operation {
         Operation::Read(read) => read.key.len(),
         Operation::Write(write) => write.key.len() + write.record.value.len(),
+        Operation::Hint(hint) => hint.key.len() + hint.record.value.len(),
+        Operation::Touch(touch) => touch.key.len(),
+        Operation::Scan(scan) => scan.after.len(),
         Operation::Unknown => 0,
     }
 }

@@ -15,6 +15,7 @@ pub(super) struct Draft {
     pub(super) answers: Vec<Answer>,
     pub(super) touched: Vec<KeyHash>,
     pub(super) needs_sync: bool,
+    pub(super) damaged: Vec<Bytes>,
     batch: Batch,
     /// Records as the batch leaves them.
     records: BTreeMap<Bytes, Stored>,
@@ -31,6 +32,7 @@ impl Draft {
             answers: Vec::with_capacity(count),
             touched: Vec::new(),
             needs_sync: false,
+            damaged: Vec::new(),
             batch: Batch::new(),
             records: BTreeMap::new(),
             kept: BTreeMap::new(),
@@ -160,6 +162,7 @@ impl Draft {
             batch: self.batch,
             touched: self.touched,
             needs_sync: self.needs_sync,
+            damaged: self.damaged,
         }
     }
 }

@@ -83,9 +83,8 @@ impl Replica {
         if let Some(refusal) = self.refuse_first_hand(moment, hint.source, &hint.record, known) {
             return Ok(Answer::Refused(refusal));
         }
-        let fresher = |kept: &Kept| {
-            hint.record.head.freshness(&kept.record.head) == Ordering::Greater
-        };
+        let fresher =
+            |kept: &Kept| hint.record.head.freshness(&kept.record.head) == Ordering::Greater;
         let mut kept = match &current {
             Some(kept) if !fresher(kept) => kept.clone(),
             _ => Kept {

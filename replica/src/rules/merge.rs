@@ -1,7 +1,7 @@
 //! Changes to the replica's own records: the fresher of two stays.
 
 use super::draft::Draft;
-use super::{Admitted, Mutation, Moment, Replica, Task, decode_stored, refusal};
+use super::{Admitted, Moment, Mutation, Replica, Task, decode_stored, refusal};
 use crate::layout::{Stored, StoredValue};
 use crate::restore::Copy;
 use crate::store::StoreError;
@@ -148,16 +148,18 @@ impl Replica {
         if source != Source::FirstHand {
             return None;
         }
-        let full = moment.disk_full && record.head.kind == Kind::Value && !self.fills_the_disk();
-        if full {
-            let why = "this server's disk is full: it takes deletes only, until there is room";
-            return Some(Refusal::new(RefusalKind::Full, why));
-        }
         let Head {
             version, expiry, ..
         } = record.head;
         let stamp = expiry.map_or(version.stamp, |e| e.stamp.max(version.stamp));
-        self.refuse_stamp(moment, stamp, known)
+        if let Some(refusal) = self.refuse_stamp(moment, stamp, known) {
+            return Some(refusal);
+        }
+        let full = moment.disk_full && record.head.kind == Kind::Value && !self.fills_the_disk();
+        full.then(|| {
+            let why = "this server's disk is full: it takes deletes only, until there is room";
+            Refusal::new(RefusalKind::Full, why)
+        })
     }
 
     /// First-hand stamps must be near this server's clock, unless the key has one as far ahead.
@@ -219,21 +221,22 @@ fn touched(touch: &Touch, current: Option<&Stored>) -> Touched {
     }
 }
 
-/// Puts what other owners hold in place of what is damaged. If what is stored has become well in the
-/// meantime, the two are merged; its value may still be what is damaged.
+/// Puts what other owners hold in place of what is damaged. If what is stored has become well in
+/// the meantime, the two are merged; its value may still be what is damaged.
 fn restore(
     key: &Bytes,
     copy: Option<&Copy>,
     current: Result<Option<Stored>, StoreError>,
     draft: &mut Draft,
 ) {
-    let fresher = |stored: &Stored, copy: &Copy| {
-        stored.head.freshness(&copy.head) == Ordering::Greater
-    };
+    let fresher =
+        |stored: &Stored, copy: &Copy| stored.head.freshness(&copy.head) == Ordering::Greater;
     match (copy, current) {
         (Some(copy), Ok(Some(stored))) if fresher(&stored, copy) => {}
         (Some(Copy { head, value }), _) if head.kind == Kind::Tombstone || value.is_some() => {
             let (head, value) = (*head, value.clone().unwrap_or_default());
+            // What lies apart may be of whatever was stored before.
+            draft.remove_value(key);
             draft.put(key, &Record { head, value }, None);
         }
         (Some(Copy { head, .. }), _) => {

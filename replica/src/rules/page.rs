@@ -1,10 +1,10 @@
 //! Arcs, read in pages.
 
-use super::{Moment, Replica, decode_stored, fetch_value, refusal};
+use super::{Moment, ReadAnswers, Replica, decode_stored, fetch_value, refusal};
 use crate::layout::{Stored, StoredValue};
 use crate::store::{Family, Slice, Span, Store, StoreError};
 use annulet_protocol::bucket::Durability;
-use annulet_protocol::hash::{KeyHash, parse_storage_key};
+use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 use annulet_protocol::message::{Refusal, RefusalKind};
 use annulet_protocol::scan::{Page, PageEntry, Scan};
@@ -30,7 +30,7 @@ impl Replica {
         moment: Moment<'_>,
         epoch: u64,
         scan: &Scan,
-        touched: &mut Vec<KeyHash>,
+        read: &mut ReadAnswers,
     ) -> Result<Page, Refusal> {
         let bucket = self.bucket(moment, epoch, scan.bucket)?;
         if !is_arc(moment.view, scan) {
@@ -41,10 +41,12 @@ impl Replica {
             let why = format!("server {} does not own this arc", self.node);
             return Err(Refusal::new(RefusalKind::NotOwner, why));
         }
-        let page = Reading::new(scan).read(store).map_err(refusal)?;
+        let page = Reading::new(scan).read(store, &mut read.damaged);
+        let page = page.map_err(refusal)?;
         if bucket.durability == Durability::Group && self.gates_reads() {
             let view = moment.view;
-            touched.extend(page.entries.iter().map(|e| view.hash(scan.bucket, &e.key)));
+            let hashes = page.entries.iter().map(|e| view.hash(scan.bucket, &e.key));
+            read.touched.extend(hashes);
         }
         Ok(page)
     }
@@ -73,13 +75,16 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn read(mut self, store: &impl Store) -> Result<Page, StoreError> {
+    fn read(mut self, store: &impl Store, damaged: &mut Vec<Bytes>) -> Result<Page, StoreError> {
         let Scan { from, until, .. } = self.scan;
         let mut after = self.scan.after.clone();
         loop {
             let span = Span {
                 from: Bytes::copy_from_slice(&from.0.to_be_bytes()),
-                until: until.0.checked_add(1).map(|next| next.to_be_bytes().to_vec().into()),
+                until: until
+                    .0
+                    .checked_add(1)
+                    .map(|next| next.to_be_bytes().to_vec().into()),
                 entries_max: STEP,
                 bytes_max: PAGE_BYTES_MAX as usize,
             };
@@ -95,7 +100,12 @@ impl<'a> Reading<'a> {
                 }
                 self.examined += 1;
                 after = key.clone();
-                self.take(store, key, entry)?;
+                if let Err(error) = self.take(store, key, entry) {
+                    if let StoreError::Damaged(_) = error {
+                        damaged.push(after);
+                    }
+                    return Err(error);
+                }
             }
             if !cut {
                 return Ok(self.page);

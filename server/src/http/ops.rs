@@ -47,7 +47,7 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Result<
         results: answered.answers,
     };
     let bytes = codec::encode(&reply);
-    drop((reply, answered.share));
+    drop((reply, answered.shares));
     let Some(share) = state.memory.take(bytes.len()) else {
         return Err(overloaded("too many bytes of replies are under way"));
     };

@@ -1,10 +1,11 @@
 //! The read lane: from memory on the caller's task, else by a small pool of threads.
 
-use super::{Shared, refuse_all, run_lane, too_late};
+use super::{Shared, refuse_all, run_lane};
 use crate::budget::Share;
 use crate::clock;
 use crate::store::wrap::{Counted, InMemory};
 use annulet_protocol::message::{Answer, Read};
+use annulet_protocol::scan::Scan;
 use annulet_replica::rules::ReadAnswers;
 use crossbeam_channel::Receiver;
 use std::sync::Arc;
@@ -15,10 +16,26 @@ use tokio::sync::oneshot;
 /// Most reads tried in memory by the caller's task itself: more would keep it from other requests.
 const IN_MEMORY_MAX: usize = 256;
 
-/// A request's reads.
+/// What a request asks.
+pub(super) enum Asked {
+    Reads(Vec<Read>),
+    Scans(Vec<Scan>),
+}
+
+impl Asked {
+    /// How many answers there are to be.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Reads(reads) => reads.len(),
+            Self::Scans(scans) => scans.len(),
+        }
+    }
+}
+
+/// A request's reads, or its scans.
 pub(super) struct ReadJob {
     pub(super) epoch: u64,
-    pub(super) reads: Vec<Read>,
+    pub(super) asked: Asked,
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Found>,
     /// Its places in the queue, held until it is answered.
@@ -58,17 +75,29 @@ impl Reader {
     }
 
     fn read(&self, job: &ReadJob) -> Found {
-        if clock::now() >= job.deadline {
-            let answers = refuse_all(job.reads.len(), &too_late());
+        let too_late = clock::now() >= job.deadline;
+        // Nobody waits for it any more: the request was cancelled.
+        if too_late || job.reply.is_closed() {
+            let answers = refuse_all(job.asked.count(), &super::too_late());
             return Found {
                 read: resting_on_nothing(answers),
                 share: None,
             };
         }
-        let parts = &self.shared.parts;
+        let Shared { parts, .. } = &*self.shared;
         let store = Counted::new(&*parts.engine, &parts.memory);
-        let reads = job.reads.iter().map(|read| (job.epoch, read));
-        let read = parts.replica.read(&store, self.shared.moment(), reads);
+        let (moment, epoch) = (self.shared.moment(), job.epoch);
+        let read = match &job.asked {
+            Asked::Reads(reads) => {
+                let reads = reads.iter().map(|read| (epoch, read));
+                parts.replica.read(&store, moment, reads)
+            }
+            Asked::Scans(scans) => {
+                let scans = scans.iter().map(|scan| (epoch, scan));
+                parts.replica.scan(&store, moment, scans)
+            }
+        };
+        self.shared.note_damaged(&read.damaged);
         Found {
             read,
             share: store.into_share(),
@@ -80,6 +109,7 @@ fn resting_on_nothing(answers: Vec<Answer>) -> ReadAnswers {
     ReadAnswers {
         answers,
         touched: Vec::new(),
+        damaged: Vec::new(),
     }
 }
 
@@ -103,7 +133,9 @@ impl Warmth {
         epoch: u64,
         reads: &[Read],
     ) -> Option<ReadAnswers> {
-        if reads.len() > IN_MEMORY_MAX || !self.worth_it() {
+        // What is kept for others is always looked for on disk.
+        let hinted = reads.iter().any(|read| read.hinted);
+        if hinted || reads.len() > IN_MEMORY_MAX || !self.worth_it() {
             return None;
         }
         let store = InMemory::new(&*shared.parts.engine);
@@ -114,6 +146,7 @@ impl Warmth {
         if missed {
             return None;
         }
+        shared.note_damaged(&read.damaged);
         shared
             .parts
             .metrics

@@ -1,14 +1,15 @@
 use super::*;
 use crate::cluster_file::{BucketEntry, ClusterFile, MemberEntry};
+use crate::disk::Bounds;
 use crate::store::Entry;
 use annulet_protocol::bucket::{Durability, Mode};
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
 use annulet_protocol::level::Level;
-use annulet_protocol::message::Source;
+use annulet_protocol::message::{Read, Source, Write};
 use annulet_protocol::record::{Origin, Record};
 use annulet_replica::memory::MemoryStore;
-use annulet_replica::store::{Batch, Family, Store, StoreError};
+use annulet_replica::store::{Batch, Family, Slice, Span, Store, StoreError};
 use bytes::Bytes;
 use std::sync::Condvar;
 use std::sync::atomic::AtomicUsize;
@@ -18,6 +19,12 @@ const GROUP: u32 = 1;
 const ASYNC: u32 = 2;
 /// Longer than any of these tests should take.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+const NO_BOUNDS: Bounds = Bounds {
+    reserve_bytes: 0,
+    soft_percent: 100,
+    ballast_bytes: 0,
+};
 
 /// A store in memory whose syncs are counted, held up or broken.
 #[derive(Default)]
@@ -56,6 +63,10 @@ impl Store for Probe {
     fn read(&self, family: Family, keys: &[Bytes]) -> Vec<Entry> {
         self.reads.fetch_add(keys.len(), Ordering::SeqCst);
         self.inner.read(family, keys)
+    }
+
+    fn range(&self, family: Family, span: &Span) -> Result<Slice, StoreError> {
+        self.inner.range(family, span)
     }
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
@@ -125,6 +136,7 @@ impl Bench {
         let parts = Parts {
             replica: Replica::new(node),
             engine: probe.clone(),
+            disk: Disk::new(std::path::Path::new("/"), NO_BOUNDS),
             view: Arc::new(file.view().unwrap()),
             metrics: Arc::new(Metrics::new()),
             memory: Budget::new(memory),
@@ -191,11 +203,7 @@ fn put(bucket: u32, key: &'static str, stamp: u64, value: Bytes) -> Operation {
 }
 
 fn get(bucket: u32, key: &'static str) -> Operation {
-    Operation::Read(Read {
-        bucket,
-        key: key.into(),
-        head_only: false,
-    })
+    Operation::Read(Read::new(bucket, key.into()))
 }
 
 fn kinds(answers: &[Answer]) -> Vec<&'static str> {
@@ -203,6 +211,8 @@ fn kinds(answers: &[Answer]) -> Vec<&'static str> {
         Answer::Found(_) | Answer::FoundHead(_) => "found",
         Answer::Absent(_) => "absent",
         Answer::Written(_) => "written",
+        Answer::Lacking(_) => "lacking",
+        Answer::Page(_) => "page",
         Answer::Refused(refusal) => refusal.kind.as_str(),
         Answer::Unknown => "unknown",
     };

@@ -4,7 +4,8 @@ use super::{Shared, refuse_all, run_lane, too_late};
 use crate::budget::Share;
 use crate::clock;
 use crate::store::wrap::Plain;
-use annulet_protocol::message::{Answer, Write};
+use annulet_protocol::message::Answer;
+use annulet_replica::rules::Mutation;
 use annulet_replica::store::{Store, StoreError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
@@ -18,10 +19,10 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Longest time that a write of durability `async` stays unsynced.
 const ASYNC_SYNC: Duration = Duration::from_millis(10);
 
-/// A request's writes.
+/// What a request changes.
 pub(super) struct WriteJob {
     pub(super) epoch: u64,
-    pub(super) writes: Vec<Write>,
+    pub(super) mutations: Vec<Mutation>,
     pub(super) bytes: usize,
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Vec<Answer>>,
@@ -32,9 +33,9 @@ pub(super) struct WriteJob {
 impl WriteJob {
     /// Gives it its part of the answers.
     fn answer(self, answers: &mut impl Iterator<Item = Answer>) {
-        let answers = answers.take(self.writes.len()).collect();
+        let answers = answers.take(self.mutations.len()).collect();
         // Whoever has an answer finds the places free again.
-        drop((self.writes, self.shares));
+        drop((self.mutations, self.shares));
         // Whoever gave up waiting needs no answer.
         let _ = self.reply.send(answers);
     }
@@ -76,7 +77,7 @@ impl Writer {
         let now = clock::now();
         let (late, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|j| now >= j.deadline);
         for job in late {
-            let refusals = refuse_all(job.writes.len(), &too_late());
+            let refusals = refuse_all(job.mutations.len(), &too_late());
             job.answer(&mut refusals.into_iter());
         }
         if !jobs.is_empty() {
@@ -107,7 +108,7 @@ impl Writer {
         };
         let (mut operations, mut bytes) = (0, 0);
         while let Some(job) = next {
-            operations += job.writes.len();
+            operations += job.mutations.len();
             bytes += job.bytes;
             jobs.push(job);
             let full = operations >= BATCH_OPERATIONS_MAX || bytes >= BATCH_BYTES_MAX;
@@ -123,10 +124,13 @@ impl Writer {
         let shared = self.shared.clone();
         let parts = &shared.parts;
         let store = Plain(&*parts.engine);
-        let writes = jobs
+        let mutations = jobs
             .iter()
-            .flat_map(|job| job.writes.iter().map(|w| (job.epoch, w)));
-        let decided = parts.replica.decide(&store, shared.moment(), writes)?;
+            .flat_map(|job| job.mutations.iter().map(|m| (job.epoch, m)));
+        let decided = parts
+            .replica
+            .decide(&store, shared.write_moment(), mutations)?;
+        shared.note_damaged(&decided.damaged);
         let (point, needs_sync) = shared.lobby.enter(&decided);
         parts
             .metrics

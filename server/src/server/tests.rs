@@ -5,7 +5,7 @@ use crate::store::Entry;
 use annulet_protocol::codec;
 use annulet_protocol::message::FailureKind;
 use annulet_replica::memory::MemoryStore;
-use annulet_replica::store::{Batch, Family, Store, StoreError};
+use annulet_replica::store::{Batch, Family, Slice, Span, Store, StoreError};
 use bytes::Bytes;
 use support::{Authority, CLUSTER, PATIENCE, Running, alone, get, put, request};
 
@@ -19,6 +19,10 @@ struct Broken(MemoryStore);
 impl Store for Broken {
     fn read(&self, family: Family, keys: &[Bytes]) -> Vec<Entry> {
         self.0.read(family, keys)
+    }
+
+    fn range(&self, family: Family, span: &Span) -> Result<Slice, StoreError> {
+        self.0.range(family, span)
     }
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {

@@ -1,7 +1,8 @@
-//! The store on disk: RocksDB with two column families.
+//! The store on disk: RocksDB with a column family for each of the replica's.
 
 use crate::store::{Engine, Entry, Usage};
-use annulet_replica::store::{Batch, Change, Family, Store, StoreError};
+use annulet_replica::layout::INLINE_VALUE_BYTES_MAX;
+use annulet_replica::store::{Batch, Change, Family, Slice, Span, Store, StoreError};
 use bytes::Bytes;
 use rocksdb::properties::{
     CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_NUM_KEYS, ESTIMATE_PENDING_COMPACTION_BYTES,
@@ -16,9 +17,12 @@ use std::path::Path;
 
 const RECORDS: &str = "records";
 const VALUES: &str = "values";
+const HINTS: &str = "hints";
+const NOTES: &str = "notes";
 /// RocksDB opens this one whether it is used or not.
 const UNUSED: &str = "default";
-const FAMILIES: [Family; 2] = [Family::Records, Family::Values];
+/// Families of the first format; a folder of that time is given the others when it is opened.
+const FIRST: [Family; 2] = [Family::Records, Family::Values];
 
 /// Bits of filter a key; about one read in a hundred of an absent key still looks into a file.
 const FILTER_BITS: f64 = 10.0;
@@ -57,18 +61,31 @@ impl RocksStore {
     /// What RocksDB says.
     pub fn open(path: &Path, sizes: Sizes, create: bool) -> Result<Self, String> {
         let cache = Cache::new_hyper_clock_cache(sizes.cache, 0);
-        let options = database_options(sizes, create).map_err(String::from)?;
-        let families = [
-            ColumnFamilyDescriptor::new(UNUSED, Options::default()),
-            ColumnFamilyDescriptor::new(RECORDS, records_options(sizes, &cache)),
-            ColumnFamilyDescriptor::new(VALUES, values_options(sizes, &cache)),
-        ];
-        let db = DB::open_cf_descriptors(&options, path, families).map_err(String::from)?;
-        for name in [RECORDS, VALUES] {
-            if db.cf_handle(name).is_none() {
-                return Err(format!("it has no column family `{name}`"));
+        let mut options = database_options(sizes, create).map_err(String::from)?;
+        if !create {
+            if !path.join("CURRENT").exists() {
+                return Err("it does not exist, or has lost its file CURRENT".into());
             }
+            let there = DB::list_cf(&options, path).map_err(String::from)?;
+            for family in FIRST.map(name_of) {
+                if !there.iter().any(|name| name == family) {
+                    return Err(format!("it has no column family `{family}`"));
+                }
+            }
+            options.create_missing_column_families(true);
         }
+        let family = |family| {
+            let options = match family {
+                Family::Records => records_options(sizes, &cache),
+                Family::Values => values_options(sizes, &cache, 0),
+                Family::Hints => values_options(sizes, &cache, INLINE_VALUE_BYTES_MAX as u64),
+                Family::Notes => family_options(sizes, &cache),
+            };
+            ColumnFamilyDescriptor::new(name_of(family), options)
+        };
+        let unused = ColumnFamilyDescriptor::new(UNUSED, Options::default());
+        let families = std::iter::once(unused).chain(Family::ALL.map(family));
+        let db = DB::open_cf_descriptors(&options, path, families).map_err(String::from)?;
         let mut in_memory = ReadOptions::default();
         in_memory.set_read_tier(ReadTier::BlockCache);
         Ok(Self {
@@ -80,12 +97,9 @@ impl RocksStore {
     }
 
     fn family(&self, family: Family) -> &ColumnFamily {
-        let name = match family {
-            Family::Records => RECORDS,
-            Family::Values => VALUES,
-        };
-        // `open` looked for both, and none is ever dropped.
-        self.db.cf_handle(name).expect("both families are open")
+        // `open` opened each, and none is ever dropped.
+        let family = self.db.cf_handle(name_of(family));
+        family.expect("every family is open")
     }
 
     fn sum(&self, property: &rocksdb::properties::PropName) -> u64 {
@@ -93,7 +107,7 @@ impl RocksStore {
             let value = self.db.property_int_value_cf(self.family(family), property);
             value.ok().flatten().unwrap_or(0)
         };
-        FAMILIES.into_iter().map(of).sum()
+        Family::ALL.into_iter().map(of).sum()
     }
 }
 
@@ -117,6 +131,31 @@ impl Store for RocksStore {
                 .batched_multi_get_cf_opt(family, keys, false, &self.anywhere),
         };
         found.into_iter().map(entry).collect()
+    }
+
+    /// What is read leaves the cache to single keys: an arc is read once.
+    fn range(&self, family: Family, span: &Span) -> Result<Slice, StoreError> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        if let Some(until) = &span.until {
+            options.set_iterate_upper_bound(until.clone());
+        }
+        let mut found = self.db.raw_iterator_cf_opt(self.family(family), options);
+        let mut slice = Slice::default();
+        let mut bytes = 0;
+        found.seek(&span.from);
+        while let Some((key, value)) = found.item() {
+            if slice.entries.len() >= span.entries_max || bytes >= span.bytes_max {
+                slice.cut = true;
+                break;
+            }
+            bytes += key.len() + value.len();
+            let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+            slice.entries.push((key, value));
+            found.next();
+        }
+        found.status().map_err(unreadable)?;
+        Ok(slice)
     }
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
@@ -153,11 +192,14 @@ impl Engine for RocksStore {
         Usage {
             memtables: self.sum(CUR_SIZE_ALL_MEM_TABLES),
             tables: self.sum(LIVE_SST_FILES_SIZE),
-            blobs: {
-                let values = self.family(Family::Values);
-                let size = self.db.property_int_value_cf(values, LIVE_BLOB_FILE_SIZE);
-                size.ok().flatten().unwrap_or(0)
-            },
+            blobs: [Family::Values, Family::Hints]
+                .into_iter()
+                .map(|family| {
+                    let family = self.family(family);
+                    let size = self.db.property_int_value_cf(family, LIVE_BLOB_FILE_SIZE);
+                    size.ok().flatten().unwrap_or(0)
+                })
+                .sum(),
             cache: self.cache.get_usage() as u64,
             pending_compaction: self.sum(ESTIMATE_PENDING_COMPACTION_BYTES),
             keys: self.sum(ESTIMATE_NUM_KEYS),
@@ -165,10 +207,19 @@ impl Engine for RocksStore {
     }
 
     fn settle(&self) -> Result<(), StoreError> {
-        for family in FAMILIES {
+        for family in Family::ALL {
             self.db.flush_cf(self.family(family)).map_err(failed)?;
         }
         Ok(())
+    }
+}
+
+fn name_of(family: Family) -> &'static str {
+    match family {
+        Family::Records => RECORDS,
+        Family::Values => VALUES,
+        Family::Hints => HINTS,
+        Family::Notes => NOTES,
     }
 }
 
@@ -196,7 +247,9 @@ fn failed(error: Error) -> StoreError {
 /// A write whose sync fails must never be tried again behind our back: with no automatic
 /// resumption, every error of the log or a flush ends writing until the next start.
 fn database_options(sizes: Sizes, create: bool) -> Result<Options, Error> {
-    let mut options = Options::default().get_options_from_string("max_bgerror_resume_count=0")?;
+    // A store whose disk is full must open: what its log holds is not written out for that.
+    const TEXT: &str = "max_bgerror_resume_count=0;avoid_flush_during_recovery=true";
+    let mut options = Options::default().get_options_from_string(TEXT)?;
     options.create_if_missing(create);
     options.create_missing_column_families(create);
     options.set_paranoid_checks(true);
@@ -254,12 +307,12 @@ fn records_options(sizes: Sizes, cache: &Cache) -> Options {
     options
 }
 
-/// Values are long: they lie in blob files that compaction does not rewrite. They are not
-/// compressed: what is long mostly is already, and its reader would wait for it.
-fn values_options(sizes: Sizes, cache: &Cache) -> Options {
+/// What has so many bytes is long: it lies in blob files that compaction does not rewrite. They are
+/// not compressed: what is long mostly is already, and its reader would wait for it.
+fn values_options(sizes: Sizes, cache: &Cache, least: u64) -> Options {
     let mut options = family_options(sizes, cache);
     options.set_enable_blob_files(true);
-    options.set_min_blob_size(0);
+    options.set_min_blob_size(least);
     options.set_blob_compression_type(DBCompressionType::None);
     options.set_enable_blob_gc(true);
     options.set_blob_gc_age_cutoff(0.25);

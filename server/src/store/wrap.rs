@@ -2,7 +2,7 @@
 
 use crate::budget::{Budget, Share};
 use crate::store::{Engine, Entry};
-use annulet_replica::store::{Batch, Family, Store, StoreError};
+use annulet_replica::store::{Batch, Family, Slice, Span, Store, StoreError};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ impl Store for InMemory<'_> {
         let cached = match family {
             _ if self.missed() => None,
             Family::Records => self.engine.read_cached(keys),
-            Family::Values => None,
+            Family::Values | Family::Hints | Family::Notes => None,
         };
         cached.unwrap_or_else(|| {
             self.missed.set(true);
@@ -40,6 +40,11 @@ impl Store for InMemory<'_> {
                 .map(|_| Err(busy("it is not in memory")))
                 .collect()
         })
+    }
+
+    fn range(&self, _: Family, _: &Span) -> Result<Slice, StoreError> {
+        self.missed.set(true);
+        Err(busy("it is not in memory"))
     }
 
     fn write(&self, _: Batch) -> Result<(), StoreError> {
@@ -88,7 +93,7 @@ impl<'a> Counted<'a> {
 impl Store for Counted<'_> {
     fn read(&self, family: Family, keys: &[Bytes]) -> Vec<Entry> {
         let mut entries = self.engine.read(family, keys);
-        if family == Family::Values {
+        if matches!(family, Family::Values | Family::Hints) {
             for entry in &mut entries {
                 let bytes = entry
                     .as_ref()
@@ -99,6 +104,18 @@ impl Store for Counted<'_> {
             }
         }
         entries
+    }
+
+    fn range(&self, family: Family, span: &Span) -> Result<Slice, StoreError> {
+        let slice = self.engine.range(family, span)?;
+        let bytes = slice
+            .entries
+            .iter()
+            .map(|(key, value)| key.len() + value.len());
+        match self.count(bytes.sum()) {
+            true => Ok(slice),
+            false => Err(busy("the page asked for does not fit into memory just now")),
+        }
     }
 
     fn write(&self, _: Batch) -> Result<(), StoreError> {
@@ -116,6 +133,10 @@ pub(crate) struct Plain<'a>(pub(crate) &'a dyn Engine);
 impl Store for Plain<'_> {
     fn read(&self, family: Family, keys: &[Bytes]) -> Vec<Entry> {
         self.0.read(family, keys)
+    }
+
+    fn range(&self, family: Family, span: &Span) -> Result<Slice, StoreError> {
+        self.0.range(family, span)
     }
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {

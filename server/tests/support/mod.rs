@@ -351,11 +351,7 @@ pub(crate) fn put(key: &str, value: impl Into<Bytes>) -> Operation {
 }
 
 pub(crate) fn get(key: &str) -> Operation {
-    Operation::Read(Read {
-        bucket: BUCKET,
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        head_only: false,
-    })
+    Operation::Read(Read::new(BUCKET, Bytes::copy_from_slice(key.as_bytes())))
 }
 
 /// The value of an answer; `None`: absent.

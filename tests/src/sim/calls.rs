@@ -168,6 +168,8 @@ impl World {
             Answer::Absent(_) => "absent",
             Answer::Written(written) if written.superseded.is_some() => "superseded",
             Answer::Written(_) => "written",
+            Answer::Lacking(_) => "lacking",
+            Answer::Page(_) => "page",
             Answer::Refused(refusal) => {
                 return self.coverage.hit("refusal", refusal.kind.as_str());
             }

@@ -154,7 +154,8 @@ impl Running {
         match response {
             Ok(Answer::Written(_)) => matches!(self.machine, Machine::Write(_)),
             Ok(Answer::Found(_) | Answer::FoundHead(_) | Answer::Absent(_)) => true,
-            Ok(Answer::Refused(_) | Answer::Unknown) | Err(_) => false,
+            Ok(Answer::Lacking(_) | Answer::Page(_) | Answer::Refused(_) | Answer::Unknown)
+            | Err(_) => false,
         }
     }
 }
@@ -395,7 +396,9 @@ impl World {
                 (true, Cause::Timer) => Some("asked_another"),
                 (true, _) => None,
             },
-            Operation::Unknown => None,
+            Operation::Hint(_) | Operation::Touch(_) | Operation::Scan(_) | Operation::Unknown => {
+                None
+            }
         };
         if let Some(name) = path {
             self.coverage.hit("path", name);

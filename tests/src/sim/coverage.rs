@@ -76,6 +76,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "stall",
             "slow_disk",
             "overload",
+            "full_disk",
             "client_dies",
             "client_dies_mid_write",
             "cancel",

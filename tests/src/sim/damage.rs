@@ -1,26 +1,34 @@
 //! What a store holds of a key, and whether that is sound.
 
+use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::record::Record;
 use annulet_replica::layout::{self, StoredValue};
 use annulet_replica::memory::MemoryStore;
+use annulet_replica::restore::Copy;
 use annulet_replica::store::{Family, Store};
 use bytes::Bytes;
 
 /// What a store holds of a key, if it can be read.
-pub(crate) fn held(store: &MemoryStore, storage_key: &Bytes) -> Option<Record> {
+pub(crate) fn held(store: &MemoryStore, storage_key: &Bytes) -> Option<Copy> {
     let keys = [storage_key.clone()];
     let entry = store.read(Family::Records, &keys).pop()?.ok()??;
     let stored = layout::decode(entry).ok()?;
     let value = match stored.value {
         StoredValue::Inline(value) => value,
+        StoredValue::Gone => {
+            return Some(Copy {
+                head: stored.head,
+                value: None,
+            });
+        }
         StoredValue::Apart(length) => {
             let value = store.read(Family::Values, &keys).pop()?.ok()??;
             layout::decode_value(value, &stored.head.version, length).ok()?
         }
     };
-    Some(Record {
+    Some(Copy {
         head: stored.head,
-        value,
+        value: Some(value),
     })
 }
 
@@ -30,7 +38,10 @@ pub(crate) fn damaged(store: &MemoryStore, bucket: u32, key: &[u8], storage_key:
         .read(Family::Records, std::slice::from_ref(storage_key))
         .pop();
     let there = matches!(entry, Some(Ok(Some(_))));
-    let sound = |record: Record| record.verify(bucket, key).is_ok();
+    let sound = |Copy { head, value }| match value {
+        Some(value) => Record { head, value }.verify(bucket, key).is_ok(),
+        None => head.verify_expiry(bucket, key).is_ok(),
+    };
     there && !held(store, storage_key).is_some_and(sound)
 }
 
@@ -39,7 +50,7 @@ pub(crate) fn any_damaged(store: &MemoryStore) -> bool {
         .entries(Family::Records)
         .iter()
         .any(|(storage_key, _)| {
-            layout::parse_storage_key(storage_key)
+            parse_storage_key(storage_key)
                 .is_some_and(|(_, bucket, key)| damaged(store, bucket, key, storage_key))
         })
 }

@@ -6,8 +6,8 @@ use super::server::{QUEUE_MAX, State};
 use super::workload::{Action, Errand};
 use super::world::{Event, World, key_bytes};
 use annulet_protocol::bucket::Mode;
+use annulet_protocol::hash::storage_key;
 use annulet_protocol::level::Level;
-use annulet_replica::layout;
 use annulet_replica::store::{Family, Store};
 use annulet_ring::owners::Owners;
 use std::sync::Arc;
@@ -31,6 +31,7 @@ impl World {
         for at in &mut self.servers {
             at.view = Arc::clone(&view);
             at.queue_max = QUEUE_MAX;
+            at.disk_full = false;
             at.slow_disk_until_us = 0;
             at.stalled_until_us = at.stalled_until_us.min(now_us + 1_000);
         }
@@ -81,7 +82,7 @@ impl World {
         let key = key_bytes(key);
         let hash = view.hash(bucket, &key);
         let bucket = view.bucket(bucket).expect("a bucket of this view");
-        let storage_key = layout::storage_key(hash, bucket.number, &key);
+        let storage_key = storage_key(hash, bucket.number, &key);
         let owners = Owners::of(view, bucket, hash);
         let servers = owners.all().map(|node| self.server_of(node));
         servers
@@ -100,7 +101,7 @@ impl World {
             for key in 0..self.scenario.keys {
                 let bytes = key_bytes(key);
                 let hash = view.hash(bucket.number, &bytes);
-                let storage_key = [layout::storage_key(hash, bucket.number, &bytes)];
+                let storage_key = [storage_key(hash, bucket.number, &bytes)];
                 let healthy = self.healthy_owners(bucket.number, key);
                 let held = |server: &usize| {
                     let store = &self.servers[*server].store;

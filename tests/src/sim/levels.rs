@@ -33,7 +33,7 @@ impl Needs {
             regions: [0; REGIONS_MAX],
         };
         let needs = match level {
-            Level::One => of_all(1),
+            Level::One | Level::Available => of_all(1),
             Level::Quorum => of_all(all / 2 + 1),
             Level::All => of_all(all),
             Level::Explicit { read, write } => of_all(match side {

@@ -30,6 +30,7 @@
 //! | `not-applied` | a write said not to be applied never appears |
 //! | `phantom` | what is read was written |
 //! | `skew` | no server takes a first-hand stamp from too far ahead |
+//! | `full` | no server whose disk is full takes a new value |
 //! | `deadline` | every operation ends by its deadline, exactly once, and sends nothing after |
 //! | `quorum` | an operation succeeds only with enough distinct owners, all under one view |
 //! | `level` | a level that no quorum can meet is refused at once, any other is not |

@@ -4,8 +4,8 @@ use super::damage::damaged;
 use super::network::Link;
 use super::server::{QUEUE_MAX, State};
 use super::world::{Event, World};
+use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::view::View;
-use annulet_replica::layout::{self};
 use annulet_replica::store::{Family, Store};
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -21,6 +21,7 @@ pub(crate) enum Trouble {
     Stop,
     Stall,
     SlowDisk,
+    FullDisk,
     Partition,
     PartitionOneWay,
     Overload,
@@ -42,6 +43,7 @@ impl Trouble {
         Self::Stop,
         Self::Stall,
         Self::SlowDisk,
+        Self::FullDisk,
         Self::Partition,
         Self::PartitionOneWay,
         Self::Overload,
@@ -131,6 +133,13 @@ impl World {
                 self.schedule_at(until_us, Event::TroubleEnds { trouble, number });
                 self.coverage.hit("fault", "overload");
             }
+            Trouble::FullDisk => {
+                self.servers[server].disk_full = true;
+                let number = self.next_number();
+                self.operator.afflicted.insert(number, server);
+                self.schedule_at(until_us, Event::TroubleEnds { trouble, number });
+                self.coverage.hit("fault", "full_disk");
+            }
             Trouble::ClientDies => self.client_dies(),
             Trouble::Cancel => self.cancel_one(),
             Trouble::Damage => self.damage_one(server),
@@ -152,6 +161,11 @@ impl World {
             Trouble::Overload => {
                 if let Some(server) = self.operator.afflicted.remove(&number) {
                     self.servers[server].queue_max = QUEUE_MAX;
+                }
+            }
+            Trouble::FullDisk => {
+                if let Some(server) = self.operator.afflicted.remove(&number) {
+                    self.servers[server].disk_full = false;
                 }
             }
             Trouble::ServerClock => self.clock_noticed(),
@@ -313,7 +327,7 @@ impl World {
         let Some((storage_key, value)) = entries.choose(&mut self.operator.rng) else {
             return;
         };
-        let Some((_, bucket, key)) = layout::parse_storage_key(storage_key) else {
+        let Some((_, bucket, key)) = parse_storage_key(storage_key) else {
             return;
         };
         if self

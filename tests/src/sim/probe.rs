@@ -55,13 +55,8 @@ impl World {
         let mut epoch = view.epoch;
         let drawn = self.rng.random_range(0..12);
         let now_ms = self.server_ms(server);
-        let read = |bucket, key: &[u8]| {
-            Operation::Read(Read {
-                bucket,
-                key: Bytes::copy_from_slice(key),
-                head_only: false,
-            })
-        };
+        let read =
+            |bucket, key: &[u8]| Operation::Read(Read::new(bucket, Bytes::copy_from_slice(key)));
         let write = |stamp_ms, bucket, key: &[u8], bytes| self.forge(stamp_ms, bucket, key, bytes);
         let own = key_owned(&view, self.servers[server].replica.node, GROUP, true);
         let (operation, kind) = match drawn {

@@ -6,17 +6,18 @@ use super::network::Link;
 use super::scenario::Micros;
 use super::world::{Event, World};
 use annulet_protocol::codec;
+use annulet_protocol::hash::storage_key;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{
     Answer, Failure, FailureKind, Load, Operation, Read, Refusal, RefusalKind, Reply, Request,
-    Source, Write,
+    Source,
 };
 use annulet_protocol::record::Head;
 use annulet_protocol::view::View;
 use annulet_replica::gate::{Gate, SyncPoint};
 use annulet_replica::layout;
 use annulet_replica::memory::MemoryStore;
-use annulet_replica::rules::{Moment, Replica};
+use annulet_replica::rules::{Moment, Mutation, Replica};
 use annulet_replica::store::{Family, Store};
 use bytes::Bytes;
 use rand::Rng;
@@ -53,6 +54,7 @@ pub(crate) struct Server {
     pub(crate) life: u32,
     pub(crate) skew_ms: i64,
     pub(crate) clock_trusted: bool,
+    pub(crate) disk_full: bool,
     /// A move is under way: it has the new view and not yet the data.
     pub(crate) holding: bool,
     pub(crate) queue_max: usize,
@@ -109,6 +111,7 @@ impl Server {
             life: 0,
             skew_ms,
             clock_trusted: true,
+            disk_full: false,
             holding: false,
             queue_max: QUEUE_MAX,
             stalled_until_us: 0,
@@ -214,14 +217,22 @@ impl World {
 
     /// Decides requests by the rules, and parks the answers until they may be given.
     fn decide(&mut self, server: usize, batch: Vec<Queued>) {
-        let mut writes: Vec<(u64, &Write)> = Vec::new();
+        let mut writes: Vec<(u64, Mutation)> = Vec::new();
         let mut reads: Vec<(u64, &Read)> = Vec::new();
         for Queued { request, .. } in &batch {
             for operation in &request.operations {
                 match operation {
                     Operation::Read(read) => reads.push((request.epoch, read)),
-                    Operation::Write(write) => writes.push((request.epoch, write)),
-                    Operation::Unknown => {}
+                    Operation::Write(write) => {
+                        writes.push((request.epoch, Mutation::Write(write.clone())));
+                    }
+                    Operation::Hint(hint) => {
+                        writes.push((request.epoch, Mutation::Hint(hint.clone())));
+                    }
+                    Operation::Touch(touch) => {
+                        writes.push((request.epoch, Mutation::Touch(touch.clone())));
+                    }
+                    Operation::Scan(_) | Operation::Unknown => {}
                 }
             }
         }
@@ -245,11 +256,11 @@ impl World {
                     point = point.max(read_point);
                     found.next().expect("one answer for each read")
                 }
-                Operation::Write(_) => {
+                Operation::Write(_) | Operation::Hint(_) | Operation::Touch(_) => {
                     point = point.max(write_point);
                     written.next().expect("one answer for each write")
                 }
-                Operation::Unknown => {
+                Operation::Scan(_) | Operation::Unknown => {
                     let why = "this server does not know such an operation";
                     Answer::Refused(Refusal::new(RefusalKind::Unsupported, why))
                 }
@@ -273,6 +284,7 @@ impl World {
         let moment = Moment {
             now_ms,
             clock_trusted: at.clock_trusted,
+            disk_full: at.disk_full,
             view: &at.view,
         };
         let answers = at.replica.read(&at.store, moment, reads.iter().copied());
@@ -283,7 +295,7 @@ impl World {
     fn decide_writes(
         &mut self,
         server: usize,
-        writes: &[(u64, &Write)],
+        writes: &[(u64, Mutation)],
     ) -> (Vec<Answer>, SyncPoint) {
         if writes.is_empty() {
             return (Vec::new(), SyncPoint::NONE);
@@ -294,9 +306,14 @@ impl World {
         let moment = Moment {
             now_ms,
             clock_trusted: at.clock_trusted,
+            disk_full: at.disk_full,
             view: &view,
         };
-        let decided = at.replica.decide(&at.store, moment, writes.iter().copied());
+        let decided = at.replica.decide(
+            &at.store,
+            moment,
+            writes.iter().map(|(epoch, m)| (*epoch, m)),
+        );
         let decided = decided.expect("a store in memory does not fail");
         let ahead = too_far_ahead(at, now_ms, writes, &decided.answers);
         let point = decided.enter(&mut at.gate);
@@ -312,8 +329,13 @@ impl World {
             let why = format!("server {server} at {now_ms} took {head:?}");
             self.oracle.fail("skew", why);
         }
-        for ((_, write), answer) in writes.iter().zip(&decided.answers) {
-            if let Answer::Written(_) = answer {
+        for ((_, mutation), answer) in writes.iter().zip(&decided.answers) {
+            if let (Mutation::Write(write), Answer::Written(_)) = (mutation, answer) {
+                let new = write.source == Source::FirstHand && !write.record.value.is_empty();
+                if new && self.servers[server].disk_full {
+                    self.oracle
+                        .fail("full", format!("server {server} took {write:?}"));
+                }
                 self.oracle.stored(write.record.head.version);
             }
         }
@@ -326,6 +348,13 @@ impl World {
         (decided.answers, point)
     }
 
+    /// Notes what a server finds out by itself, or is brought by hand.
+    pub(crate) fn note(&mut self, server: usize, mutations: &[Mutation]) {
+        let epoch = self.servers[server].view.epoch;
+        let mutations: Vec<_> = mutations.iter().map(|m| (epoch, m.clone())).collect();
+        self.decide_writes(server, &mutations);
+    }
+
     fn note_operations(&mut self, batch: &[Queued]) {
         for operation in batch.iter().flat_map(|queued| &queued.request.operations) {
             let name = match operation {
@@ -335,6 +364,9 @@ impl World {
                     Source::FirstHand => "write_first_hand",
                     Source::Repair => "write_repair",
                 },
+                Operation::Hint(_) => "hint",
+                Operation::Touch(_) => "touch",
+                Operation::Scan(_) => "scan",
                 Operation::Unknown => "unknown",
             };
             self.coverage.hit("operation", name);
@@ -437,19 +469,21 @@ impl World {
 fn too_far_ahead(
     at: &Server,
     now_ms: u64,
-    writes: &[(u64, &Write)],
+    writes: &[(u64, Mutation)],
     answers: &[Answer],
 ) -> Option<Head> {
     // What an earlier write of the same batch has stored counts as stored.
     let mut taken: Vec<(u32, &Bytes, u64)> = Vec::new();
     for ((_, write), answer) in writes.iter().zip(answers) {
-        let Answer::Written(_) = answer else { continue };
+        let (Mutation::Write(write), Answer::Written(_)) = (write, answer) else {
+            continue;
+        };
         let (bucket, key, head) = (write.bucket, &write.key, write.record.head);
         let stamp_ms = head.version.stamp.millis();
         let first_hand = write.source == Source::FirstHand;
         if first_hand && stamp_ms > now_ms + at.replica.skew_ms_max {
             let hash = at.view.hash(bucket, key);
-            let storage_key = [layout::storage_key(hash, bucket, key)];
+            let storage_key = [storage_key(hash, bucket, key)];
             let entry = at.store.read(Family::Records, &storage_key).pop();
             let before = entry.and_then(|e| layout::decode(e.ok()??).ok());
             let far_ms = before.map(|stored| stored.head.version.stamp.millis());

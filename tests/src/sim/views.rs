@@ -8,8 +8,9 @@ use super::damage::{any_damaged, held};
 use super::server::State;
 use super::world::{Event, World};
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
+use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::view::View;
-use annulet_replica::layout;
+use annulet_replica::rules::{Mutation, Task};
 use annulet_replica::store::{Batch, Change, Family, Store};
 use annulet_ring::owners::Owners;
 use annulet_ring::quorum::majority;
@@ -152,7 +153,7 @@ impl World {
     }
 
     fn move_key(&mut self, before: &View, after: &View, storage_key: &Bytes) {
-        let Some((hash, number, _)) = layout::parse_storage_key(storage_key) else {
+        let Some((hash, number, _)) = parse_storage_key(storage_key) else {
             return;
         };
         let Some(bucket) = before.bucket(number).filter(|b| b.mode == Mode::Lww) else {
@@ -177,19 +178,8 @@ impl World {
             return;
         };
         for server in &new {
-            let store = &self.servers[*server].store;
-            let own = held(store, storage_key).filter(|_| old.contains(server));
-            if own.is_none_or(|own| freshest.head.freshness(&own.head).is_gt()) {
-                let (entry, apart) = layout::encode(&freshest);
-                let value = match apart {
-                    Some(value) => Change::Put(Family::Values, storage_key.clone(), value),
-                    None => Change::Delete(Family::Values, storage_key.clone()),
-                };
-                let entry = Change::Put(Family::Records, storage_key.clone(), entry);
-                store
-                    .write(vec![entry, value])
-                    .expect("a store in memory does not fail");
-            }
+            let (key, copy) = (storage_key.clone(), Some(freshest.clone()));
+            self.note(*server, &[Mutation::Task(Task::Restore { key, copy })]);
         }
         for server in old.iter().filter(|server| !new.contains(server)) {
             let gone: Batch = [Family::Records, Family::Values]

@@ -243,6 +243,7 @@ impl World {
             Some(Level::All) => "all",
             Some(Level::LocalQuorum) => "local_quorum",
             Some(Level::EachQuorum) => "each_quorum",
+            Some(Level::Available) => "available",
             Some(Level::Explicit { .. }) => "explicit",
             None => return,
         };

@@ -20,7 +20,9 @@ fn whole(partition: u32) -> Scan {
 
 impl Rig {
     fn page(&self, scan: &Scan) -> Result<Page, RefusalKind> {
-        let mut answers = self.replica.scan(&self.store, self.moment(), [(EPOCH, scan)]);
+        let mut answers = self
+            .replica
+            .scan(&self.store, self.moment(), [(EPOCH, scan)]);
         match answers.answers.pop().expect("one answer") {
             Answer::Page(page) => Ok(page),
             Answer::Refused(refusal) => Err(refusal.kind),
@@ -59,10 +61,18 @@ fn a_page_holds_an_arc_of_one_bucket_in_order() {
     for partition in 0..2 {
         let page = rig.page(&whole(partition)).unwrap();
         assert_eq!(page.reached, None);
-        let hashes: Vec<_> = page.entries.iter().map(|e| rig.view.hash(GROUP, &e.key)).collect();
+        let hashes: Vec<_> = page
+            .entries
+            .iter()
+            .map(|e| rig.view.hash(GROUP, &e.key))
+            .collect();
         assert!(hashes.is_sorted());
         assert!(hashes.iter().all(|hash| hash.partition(2) == partition));
-        assert!(page.entries.iter().all(|e| e.value.as_deref() == Some(b"value")));
+        assert!(
+            page.entries
+                .iter()
+                .all(|e| e.value.as_deref() == Some(b"value"))
+        );
         found.extend(page.entries.into_iter().map(|entry| entry.key));
     }
     found.sort();
@@ -82,12 +92,20 @@ fn heads_come_without_values_and_long_values_not_at_all() {
             ..whole(long)
         };
         let page = rig.page(&scan).unwrap();
-        let entry = page.entries.iter().find(|entry| *entry.key == *b"long").unwrap();
+        let entry = page
+            .entries
+            .iter()
+            .find(|entry| *entry.key == *b"long")
+            .unwrap();
         assert_eq!(entry.value.is_some(), there, "{value_bytes_max}");
     }
     let deleted = rig.view.hash(GROUP, b"deleted").partition(2);
     let page = rig.page(&whole(deleted)).unwrap();
-    let entry = page.entries.iter().find(|entry| *entry.key == *b"deleted").unwrap();
+    let entry = page
+        .entries
+        .iter()
+        .find(|entry| *entry.key == *b"deleted")
+        .unwrap();
     assert_eq!(entry.head.kind, Kind::Tombstone);
 }
 
@@ -131,7 +149,8 @@ fn arcs_that_cannot_be_are_refused() {
 fn a_page_over_a_damaged_record_is_refused() {
     let rig = filled(10);
     let key = rig.storage_key(GROUP, "key 3");
-    rig.store.damage(Family::Records, &key, |bytes| bytes[5] ^= 1);
+    rig.store
+        .damage(Family::Records, &key, |bytes| bytes[5] ^= 1);
     let partition = rig.view.hash(GROUP, b"key 3").partition(2);
     assert_eq!(rig.page(&whole(partition)), Err(RefusalKind::Damaged));
     assert!(rig.page(&whole(1 - partition)).is_ok());

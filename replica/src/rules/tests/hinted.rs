@@ -17,7 +17,11 @@ fn key_of(rig: &Rig, owner: NodeId, n: usize) -> String {
         let hash = rig.view.hash(NARROW, key.as_bytes());
         Owners::of(&rig.view, bucket, hash).contains(owner)
     };
-    (0..).map(|n| format!("key {n}")).filter(owned).nth(n).unwrap()
+    (0..)
+        .map(|n| format!("key {n}"))
+        .filter(owned)
+        .nth(n)
+        .unwrap()
 }
 
 fn hint(key: &str, stamp_ms: u64, value: Option<Bytes>) -> Hint {
@@ -52,7 +56,13 @@ impl Rig {
 
     fn read_hinted(&self, key: &str) -> Answer {
         let read = Read::new(NARROW, Bytes::copy_from_slice(key.as_bytes()));
-        self.answer(EPOCH, &Read { hinted: true, ..read })
+        self.answer(
+            EPOCH,
+            &Read {
+                hinted: true,
+                ..read
+            },
+        )
     }
 
     /// Lets the courier do what it can, with an owner that answers like this.
@@ -68,7 +78,10 @@ impl Rig {
             let tasks = parcel.tasks.into_iter().chain(tasks).map(Mutation::Task);
             let mutations: Vec<_> = own.chain(tasks).collect();
             let (answers, _) = self.mutate_all(EPOCH, &mutations);
-            assert!(answers.iter().all(|answer| *answer == WRITTEN), "{answers:?}");
+            assert!(
+                answers.iter().all(|answer| *answer == WRITTEN),
+                "{answers:?}"
+            );
         }
         sent
     }
@@ -81,7 +94,10 @@ fn a_hint_is_kept_until_its_owner_has_it() {
     let key = foreign(&rig);
     let hint = hint(&key, NOW_MS, text("v"));
     assert_eq!(rig.keep(&hint), WRITTEN);
-    assert_eq!(rig.read(EPOCH, NARROW, &key, false), rig.read(EPOCH, NARROW, &key, true));
+    assert_eq!(
+        rig.read(EPOCH, NARROW, &key, false),
+        rig.read(EPOCH, NARROW, &key, true)
+    );
     assert_eq!(
         refused(&rig.read(EPOCH, NARROW, &key, false)),
         Some(RefusalKind::NotOwner),
@@ -96,7 +112,10 @@ fn a_hint_is_kept_until_its_owner_has_it() {
     rig.now_ms += 60_000;
     let sent = rig.deliver(&mut courier, &WRITTEN);
     assert_eq!(sent.len(), 1);
-    assert_eq!((&sent[0].record, sent[0].source), (&hint.record, Source::Repair));
+    assert_eq!(
+        (&sent[0].record, sent[0].source),
+        (&hint.record, Source::Repair)
+    );
     assert_eq!(rig.kept(&key), None);
     assert_eq!(rig.tally(), Tally::default());
     for family in [Family::Hints, Family::Records] {
@@ -109,7 +128,10 @@ fn a_hint_is_kept_until_its_owner_has_it() {
 fn of_two_hints_the_fresher_is_kept_for_all_who_wait() {
     let mut rig = Rig::new();
     let key = foreign(&rig);
-    let (old, new) = (hint(&key, NOW_MS, text("old")), hint(&key, NOW_MS + 1, None));
+    let (old, new) = (
+        hint(&key, NOW_MS, text("old")),
+        hint(&key, NOW_MS + 1, None),
+    );
     for order in [[&old, &new], [&new, &old], [&new, &new]] {
         let mut rig = Rig::new();
         for hint in order {
@@ -117,7 +139,11 @@ fn of_two_hints_the_fresher_is_kept_for_all_who_wait() {
         }
         assert_eq!(rig.kept(&key).unwrap().record, new.record);
         assert_eq!(rig.tally().waiting, [(NodeId(2), 1)].into());
-        assert_eq!(rig.store.entries(Family::Notes).len(), 2, "a note and the tally");
+        assert_eq!(
+            rig.store.entries(Family::Notes).len(),
+            2,
+            "a note and the tally"
+        );
     }
     // Both in one batch.
     let both = [old.clone(), new.clone()].map(Mutation::Hint);
@@ -132,7 +158,9 @@ fn a_fresher_hint_that_comes_during_a_delivery_stays() {
     let mut courier = Courier::default();
     let key = foreign(&rig);
     rig.keep(&hint(&key, NOW_MS, text("old")));
-    let parcel = courier.parcel(&rig.store, &rig.view, NodeId(1), NodeId(2)).unwrap();
+    let parcel = courier
+        .parcel(&rig.store, &rig.view, NodeId(1), NodeId(2))
+        .unwrap();
     let newer = hint(&key, NOW_MS + 1, text("new"));
     rig.keep(&newer);
     for task in courier.handle_answers(&parcel, Some(&[WRITTEN]), rig.now_ms, 0) {
@@ -159,7 +187,10 @@ fn hints_that_cannot_be_are_refused() {
         (for_owners(&[2, 2]), RefusalKind::NotOwner),
         (for_owners(&[9]), RefusalKind::NotOwner),
         (hint(&own, NOW_MS, text("v")), RefusalKind::NotOwner),
-        (hint(&key, NOW_MS + 5_000, text("v")), RefusalKind::SkewedClock),
+        (
+            hint(&key, NOW_MS + 5_000, text("v")),
+            RefusalKind::SkewedClock,
+        ),
         (damaged, RefusalKind::BadChecksum),
     ] {
         assert_eq!(refused(&rig.keep(&hint)), Some(kind), "{hint:?}");
@@ -170,7 +201,11 @@ fn hints_that_cannot_be_are_refused() {
         source: Source::Repair,
         ..ahead
     };
-    assert_eq!(rig.keep(&seen_elsewhere), WRITTEN, "an owner has checked it");
+    assert_eq!(
+        rig.keep(&seen_elsewhere),
+        WRITTEN,
+        "an owner has checked it"
+    );
 }
 
 #[test]
@@ -189,9 +224,11 @@ fn hints_take_no_more_room_than_they_may() {
     let newer = hint(&keys[0], NOW_MS + 1, value());
     assert_eq!(rig.keep(&newer), WRITTEN, "it takes the place of another");
     assert!(rig.tally().bytes <= 3_000);
-    let both = keys[..2].iter().map(|key| Mutation::Task(Task::Discard {
-        key: rig.storage_key(NARROW, key),
-    }));
+    let both = keys[..2].iter().map(|key| {
+        Mutation::Task(Task::Discard {
+            key: rig.storage_key(NARROW, key),
+        })
+    });
     let both: Vec<_> = both.collect();
     rig.mutate_all(EPOCH, &both);
     assert_eq!(rig.tally(), Tally::default());
@@ -214,10 +251,18 @@ fn what_is_set_aside_is_listed_and_not_handed_over() {
     assert_eq!(hints::set_aside(&rig.store, 9).unwrap(), [storage_key]);
     let tally = rig.tally();
     assert_eq!((tally.aside, tally.waiting.len()), (1, 0));
-    assert_eq!(rig.read_hinted(&key), Answer::Found(old.record), "and can be read");
+    assert_eq!(
+        rig.read_hinted(&key),
+        Answer::Found(old.record),
+        "and can be read"
+    );
     let newer = hint(&key, NOW_MS + 1, text("newer"));
     assert_eq!(rig.keep(&newer), WRITTEN);
-    assert_eq!(rig.deliver(&mut courier, &WRITTEN).len(), 1, "a fresher one goes");
+    assert_eq!(
+        rig.deliver(&mut courier, &WRITTEN).len(),
+        1,
+        "a fresher one goes"
+    );
     assert_eq!(rig.tally(), Tally::default());
 }
 
@@ -230,7 +275,10 @@ fn hints_go_to_those_who_took_the_owners_place() {
     rig.keep(&hint);
     // Now this server owns all of it.
     let table = &mut rig.view.table.regions[0];
-    table.owners = [0u32, 1, 0, 1].iter().flat_map(|i| i.to_le_bytes()).collect();
+    table.owners = [0u32, 1, 0, 1]
+        .iter()
+        .flat_map(|i| i.to_le_bytes())
+        .collect();
     assert_eq!(rig.deliver(&mut courier, &WRITTEN), []);
     assert_eq!(rig.found(NARROW, &key), Some(hint.record));
     assert_eq!(rig.tally(), Tally::default());
@@ -244,7 +292,11 @@ fn hints_of_a_bucket_that_is_gone_are_discarded_and_those_of_one_to_come_are_not
     rig.keep(&hint(&key, NOW_MS, text("v")));
     let bucket = rig.view.buckets.pop().unwrap();
     assert_eq!(rig.deliver(&mut courier, &WRITTEN), []);
-    assert_eq!(rig.tally().waiting.len(), 1, "its number may be one to come");
+    assert_eq!(
+        rig.tally().waiting.len(),
+        1,
+        "its number may be one to come"
+    );
     rig.view.buckets.push(Bucket {
         number: bucket.number + 1,
         ..bucket
@@ -268,7 +320,11 @@ fn many_hints_go_in_parcels_and_in_order() {
     for expected in [128, 128, 44] {
         let parcel = rig.deliver(&mut courier, &WRITTEN);
         assert_eq!(parcel.len(), expected);
-        sent.extend(parcel.into_iter().map(|write| rig.view.hash(NARROW, &write.key)));
+        sent.extend(
+            parcel
+                .into_iter()
+                .map(|write| rig.view.hash(NARROW, &write.key)),
+        );
     }
     assert!(sent.is_sorted());
     assert_eq!(rig.tally(), Tally::default());
@@ -284,7 +340,9 @@ fn an_owner_that_cannot_be_reached_is_tried_less_and_less_often() {
     for _ in 0..300_000 / 100 {
         rig.now_ms += 100;
         for owner in courier.due(&rig.tally(), rig.now_ms) {
-            let parcel = courier.parcel(&rig.store, &rig.view, NodeId(1), owner).unwrap();
+            let parcel = courier
+                .parcel(&rig.store, &rig.view, NodeId(1), owner)
+                .unwrap();
             assert_eq!(courier.due(&rig.tally(), rig.now_ms), [], "one at a time");
             courier.handle_answers(&parcel, None, rig.now_ms, rig.now_ms);
             tries.push(rig.now_ms);

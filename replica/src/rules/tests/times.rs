@@ -55,7 +55,12 @@ impl Rig {
 fn a_touch_sets_the_expiry_of_exactly_its_version() {
     let mut rig = Rig::new();
     for length in [1, 5_000] {
-        let write = put(GROUP, "k", NOW_MS + length / 9, Some(vec![7; length as usize].into()));
+        let write = put(
+            GROUP,
+            "k",
+            NOW_MS + length / 9,
+            Some(vec![7; length as usize].into()),
+        );
         rig.write(&write);
         assert_eq!(rig.mutate(touch(&write, NOW_MS + 1, NOW_MS + 50)), WRITTEN);
         assert_eq!(rig.expiry_ms("k"), Some(NOW_MS + 50));
@@ -106,7 +111,10 @@ fn a_touch_is_checked_like_a_write() {
 fn a_touch_in_a_batch_sees_the_write_before_it() {
     let mut rig = Rig::new();
     let write = put(GROUP, "k", NOW_MS, Some(vec![7; 5_000].into()));
-    let batch = [Mutation::Write(write.clone()), touch(&write, NOW_MS, NOW_MS + 50)];
+    let batch = [
+        Mutation::Write(write.clone()),
+        touch(&write, NOW_MS, NOW_MS + 50),
+    ];
     let (answers, point) = rig.mutate_all(EPOCH, &batch);
     assert_eq!(answers, [WRITTEN, WRITTEN]);
     assert!(!rig.gate.is_open(point));
@@ -131,11 +139,20 @@ fn the_value_of_what_expired_long_ago_goes_and_its_head_stays() {
             assert_eq!(answer, Answer::FoundHead(write.record.head));
         }
         assert_eq!(rig.sweep(), 0, "once");
-        let bytes: usize = rig.store.entries(Family::Records).iter().map(|(_, e)| e.len()).sum();
+        let bytes: usize = rig
+            .store
+            .entries(Family::Records)
+            .iter()
+            .map(|(_, e)| e.len())
+            .sum();
         assert!(bytes < 300, "{bytes}");
 
         let late = rig.mutate(touch(&write, NOW_MS + 1, rig.now_ms + 50));
-        assert_eq!(late, Answer::Lacking(Lacking {}), "the value must come first");
+        assert_eq!(
+            late,
+            Answer::Lacking(Lacking {}),
+            "the value must come first"
+        );
         let mut renewed = repair(write);
         let version = version(&renewed);
         let stamp = Stamp::at(NOW_MS + 1);
@@ -152,7 +169,9 @@ fn a_record_renewed_since_it_was_looked_at_keeps_its_value() {
     let write = expiring("k", text("v"), NOW_MS + 50);
     rig.write(&write);
     rig.now_ms += 3_700_000;
-    let found = Sweep::default().step(&rig.store, &rig.view, rig.now_ms).unwrap();
+    let found = Sweep::default()
+        .step(&rig.store, &rig.view, rig.now_ms)
+        .unwrap();
     let [task] = &found.tasks[..] else {
         panic!("{found:?}");
     };
@@ -221,7 +240,11 @@ fn restored(rig: &mut Rig, restorer: &mut Restorer, answer: Answer) -> Option<An
     rig.now_ms += restorer.wait_ms;
     let inquiry = restorer.due(&rig.view, NodeId(1), rig.now_ms).unwrap();
     assert_eq!(inquiry.owners[..], [NodeId(2)]);
-    assert_eq!(restorer.due(&rig.view, NodeId(1), rig.now_ms), None, "one at a time");
+    assert_eq!(
+        restorer.due(&rig.view, NodeId(1), rig.now_ms),
+        None,
+        "one at a time"
+    );
     let answers = vec![(NodeId(2), answer)];
     let task = restorer.handle_answers(&rig.view, NodeId(1), &inquiry, answers)?;
     assert_eq!(restorer.count(), 0);
@@ -258,7 +281,8 @@ fn a_damaged_record_that_nobody_else_has_is_gone() {
     let mut rig = Rig::new();
     rig.write(&put(GROUP, "k", NOW_MS, text("v")));
     let key = rig.storage_key(GROUP, "k");
-    rig.store.damage(Family::Records, &key, |bytes| bytes[5] ^= 1);
+    rig.store
+        .damage(Family::Records, &key, |bytes| bytes[5] ^= 1);
     let absent = Answer::Absent(Absent::default());
     let answer = restored(&mut rig, &mut Restorer::default(), absent.clone());
     assert_eq!(answer, Some(absent));
@@ -270,9 +294,9 @@ fn an_owner_that_is_alone_cannot_be_told_what_it_has_lost() {
     let mut restorer = Restorer::default();
     let hash = |key: &str| rig.view.hash(NARROW, key.as_bytes());
     let bucket = rig.view.bucket(NARROW).unwrap();
-    let key = (0..).map(|n| format!("key {n}")).find(|key| {
-        Owners::of(&rig.view, bucket, hash(key)).contains(NodeId(1))
-    });
+    let key = (0..)
+        .map(|n| format!("key {n}"))
+        .find(|key| Owners::of(&rig.view, bucket, hash(key)).contains(NodeId(1)));
     restorer.note(rig.storage_key(NARROW, &key.unwrap()), 0);
     rig.now_ms += restorer.wait_ms;
     assert_eq!(restorer.due(&rig.view, NodeId(1), rig.now_ms), None);

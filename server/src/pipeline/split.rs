@@ -1,0 +1,81 @@
+//! A request's operations by lane.
+
+use annulet_protocol::message::{Answer, Operation, Read, Refusal, RefusalKind};
+use annulet_protocol::scan::Scan;
+use annulet_replica::rules::Mutation;
+
+/// A request's operations by lane, and where their answers go.
+#[derive(Default)]
+pub(super) struct Split {
+    answers: Vec<Answer>,
+    pub(super) reads: Vec<Read>,
+    read_at: Vec<usize>,
+    pub(super) scans: Vec<Scan>,
+    scan_at: Vec<usize>,
+    pub(super) mutations: Vec<Mutation>,
+    pub(super) mutation_at: Vec<usize>,
+}
+
+impl Split {
+    pub(super) fn of(operations: Vec<Operation>) -> Self {
+        let mut split = Self {
+            answers: Vec::with_capacity(operations.len()),
+            ..Self::default()
+        };
+        for (at, operation) in operations.into_iter().enumerate() {
+            // Keeps the place; `join` puts the lane's answer there.
+            split.answers.push(Answer::Unknown);
+            let mutation = match operation {
+                Operation::Read(read) => {
+                    split.reads.push(read);
+                    split.read_at.push(at);
+                    continue;
+                }
+                Operation::Scan(scan) => {
+                    split.scans.push(scan);
+                    split.scan_at.push(at);
+                    continue;
+                }
+                Operation::Unknown => {
+                    let why = "this server's version does not know the operation";
+                    let refusal = Refusal::new(RefusalKind::Unsupported, why);
+                    split.answers[at] = Answer::Refused(refusal);
+                    continue;
+                }
+                Operation::Write(write) => Mutation::Write(write),
+                Operation::Hint(hint) => Mutation::Hint(hint),
+                Operation::Touch(touch) => Mutation::Touch(touch),
+            };
+            split.mutations.push(mutation);
+            split.mutation_at.push(at);
+        }
+        split
+    }
+
+    pub(super) fn join(
+        mut self,
+        read: Vec<Answer>,
+        pages: Vec<Answer>,
+        written: Vec<Answer>,
+    ) -> Vec<Answer> {
+        let places = self.read_at.iter().zip(read);
+        let places = places.chain(self.scan_at.iter().zip(pages));
+        for (at, answer) in places.chain(self.mutation_at.iter().zip(written)) {
+            self.answers[*at] = answer;
+        }
+        self.answers
+    }
+}
+
+/// Bytes of keys and values that a mutation waits with.
+pub(super) fn size(mutation: &Mutation) -> usize {
+    match mutation {
+        Mutation::Write(write) => write.key.len() + write.record.value.len(),
+        Mutation::Hint(hint) => hint.key.len() + hint.record.value.len(),
+        Mutation::Touch(touch) => touch.key.len(),
+        Mutation::Task(_) => TASK_BYTES,
+    }
+}
+
+/// What a task counts for: about a key.
+const TASK_BYTES: usize = 64;

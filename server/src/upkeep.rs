@@ -1,0 +1,154 @@
+//! What a server does by itself, while no client waits: it hands over what it keeps for others,
+//! looks at all that it stores, and brings back what is damaged. The decisions are the replica's;
+//! this gives them time, threads and connections.
+
+mod deliver;
+mod restore;
+
+use crate::clock;
+use crate::config::Limits;
+use crate::http::State;
+use crate::store::wrap::Plain;
+use crate::tls::Tls;
+use annulet_protocol::hash::parse_storage_key;
+use annulet_protocol::hints::{ASIDE_LISTED_MAX, HintAside, HintsReport, HintsWaiting};
+use annulet_protocol::ids::NodeId;
+use annulet_replica::courier::Courier;
+use annulet_replica::hints::{self, Kept, Tally};
+use annulet_replica::rules::Mutation;
+use annulet_replica::store::StoreError;
+use annulet_replica::sweep::Sweep;
+use bytes::Bytes;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Time between two looks at everything.
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(60);
+/// How long to wait after the write lane had no room.
+const FULL: Duration = Duration::from_secs(1);
+
+/// What the parts of the upkeep share with the rest of the server.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    courier: Mutex<Courier>,
+}
+
+impl Upkeep {
+    /// A peer was heard of: what waits for it can go at once.
+    pub(crate) fn heard_of(&self, peer: NodeId) {
+        self.courier().handle_sign_of_life(peer);
+    }
+
+    /// A panic elsewhere does not tear it, so a poisoned lock is still good.
+    fn courier(&self) -> MutexGuard<'_, Courier> {
+        self.courier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does all of it for ever.
+pub(crate) async fn run(state: Arc<State>, tls: Arc<Tls>) {
+    tokio::join!(
+        deliver::run(&state, &tls),
+        sweep(&state),
+        restore::run(&state, &tls)
+    );
+}
+
+/// Looks at all that is stored, a step at a time.
+async fn sweep(state: &Arc<State>) {
+    let Limits {
+        sweep_ms,
+        expired_kept_ms,
+        ..
+    } = state.limits;
+    let mut sweep = Sweep::new(expired_kept_ms);
+    loop {
+        tokio::time::sleep(Duration::from_millis(sweep_ms)).await;
+        let stepped = in_store(state, move |state| {
+            let view = &state.served.view;
+            let store = Plain(state.pipeline.engine());
+            let found = sweep.step(&store, view, clock::now_ms());
+            (sweep, found)
+        });
+        let found;
+        (sweep, found) = match stepped.await {
+            Some(stepped) => stepped,
+            None => return,
+        };
+        match found {
+            Ok(found) => {
+                state.pipeline.note_damaged(&found.damaged);
+                let tasks = found.tasks.into_iter().map(Mutation::Task).collect();
+                note(state, tasks).await;
+                if found.over {
+                    tokio::time::sleep(BETWEEN_SWEEPS).await;
+                }
+            }
+            Err(error) => tracing::error!(%error, "a part of the store cannot be looked at"),
+        }
+    }
+}
+
+/// Notes what was found out, however long the write lane is full. If the store fails, nothing more
+/// is noted, and the server ends.
+async fn note(state: &State, mutations: Vec<Mutation>) {
+    if mutations.is_empty() {
+        return;
+    }
+    while let Ok(None) = state.pipeline.note(mutations.clone()).await {
+        tokio::time::sleep(FULL).await;
+    }
+}
+
+/// Does something with the store on a thread that may wait for the disk. `None`: the runtime ends.
+async fn in_store<T: Send + 'static>(
+    state: &Arc<State>,
+    work: impl FnOnce(&State) -> T + Send + 'static,
+) -> Option<T> {
+    let state = state.clone();
+    tokio::task::spawn_blocking(move || work(&state)).await.ok()
+}
+
+/// What is kept for others, for people.
+///
+/// # Errors
+/// What the store says.
+pub(crate) async fn report(state: &Arc<State>) -> Result<HintsReport, StoreError> {
+    let report = in_store(state, |state| {
+        let store = Plain(state.pipeline.engine());
+        let tally = Tally::of(&store)?;
+        let keys = hints::set_aside(&store, ASIDE_LISTED_MAX)?;
+        let kept = hints::read(&store, &keys);
+        let listed = keys
+            .iter()
+            .zip(kept)
+            .filter_map(|(key, kept)| aside(key, kept.ok()??));
+        let waiting = tally.waiting.iter();
+        Ok(HintsReport {
+            node: state.node,
+            bytes: tally.bytes,
+            bytes_max: state.limits.hint_bytes,
+            waiting: waiting
+                .map(|(owner, count)| HintsWaiting {
+                    owner: *owner,
+                    count: *count,
+                })
+                .collect(),
+            aside: tally.aside,
+            aside_listed: listed.collect(),
+        })
+    });
+    let ends = || Err(StoreError::Failed("the server stops".into()));
+    report.await.unwrap_or_else(ends)
+}
+
+fn aside(key: &Bytes, kept: Kept) -> Option<HintAside> {
+    let (_, bucket, name) = parse_storage_key(key)?;
+    Some(HintAside {
+        bucket,
+        key: Bytes::copy_from_slice(name),
+        version: kept.record.head.version,
+        owners: kept.owners,
+        since_ms: kept.since_ms,
+    })
+}
