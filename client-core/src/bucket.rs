@@ -293,6 +293,7 @@ impl Bucket {
         let WriteDone {
             version,
             superseded,
+            ..
         } = run(shared, operation, deadline_ms).instrument(span).await?;
         Ok(Written {
             version: version.to_string(),

@@ -126,7 +126,8 @@ impl Client {
 
     /// What this client has done so far.
     pub fn statistics(&self) -> Statistics {
-        self.shared.counters.read()
+        let counts = self.shared.core().counts;
+        self.shared.counters.read(counts)
     }
 
     /// Asks every server how it is, for people to look at.

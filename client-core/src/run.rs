@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 pub(crate) enum Out {
     /// Send this.
     Send(Pending),
+    /// The answer to this message of the operation is of no use any more.
+    Cancel(NodeId, Attempt, Arc<dyn Target>),
     /// Get a view of this epoch and tell the operation.
     NeedView(u64, Arc<dyn Target>),
     /// Wake the operation at this monotonic millisecond.
@@ -39,7 +41,7 @@ pub(crate) trait Target: std::marker::Send + Sync {
     fn view(self: Arc<Self>, core: &mut Core, now: Now, view: &Arc<View>, out: &mut Vec<Out>);
     fn wake(self: Arc<Self>, core: &mut Core, now: Now, out: &mut Vec<Out>);
     /// Whether a message of it that has not been sent yet should be.
-    fn is_waiting(&self, now_ms: u64) -> bool;
+    fn is_waiting(&self, now_ms: u64, node: NodeId, attempt: Attempt) -> bool;
 }
 
 struct Cell<C: Coordinator> {
@@ -52,7 +54,6 @@ struct State<C: Coordinator> {
     done: Option<oneshot::Sender<Result<C::Done>>>,
     /// The earliest wake-up that is under way.
     armed_ms: u64,
-    cancelled: bool,
 }
 
 impl<C> Cell<C>
@@ -78,6 +79,10 @@ where
                     let target = Arc::clone(self) as Arc<dyn Target>;
                     out.push(Out::Send(Pending { send, target }));
                 }
+                Effect::Cancel(node, attempt) => {
+                    let target = Arc::clone(self) as Arc<dyn Target>;
+                    out.push(Out::Cancel(node, attempt, target));
+                }
                 Effect::NeedView(epoch) => {
                     out.push(Out::NeedView(epoch, Arc::clone(self) as Arc<dyn Target>));
                 }
@@ -89,8 +94,7 @@ where
                 }
             }
         }
-        // At the deadline a caller that waits wakes it, and a lane gives up what nobody answered: a
-        // timer for each write, just to be sure of that, would cost more than the write.
+        // At the deadline a caller that waits wakes it, and a lane gives up what nobody answered.
         if let Some(wake_ms) = state.machine.next_wake_ms()
             && wake_ms < state.armed_ms.min(self.deadline_ms)
         {
@@ -134,8 +138,8 @@ where
         self.settle(&mut state, effects, out);
     }
 
-    fn is_waiting(&self, now_ms: u64) -> bool {
-        now_ms < self.deadline_ms && !self.lock().cancelled
+    fn is_waiting(&self, now_ms: u64, node: NodeId, attempt: Attempt) -> bool {
+        now_ms < self.deadline_ms && self.lock().machine.awaits(node, attempt)
     }
 }
 
@@ -151,7 +155,6 @@ where
         machine,
         done: Some(done),
         armed_ms: 0,
-        cancelled: false,
     };
     let mut attended = Attended {
         cell: Arc::new(Cell {
@@ -224,7 +227,6 @@ where
             state.armed_ms = u64::MAX;
             self.cell.settle(&mut state, Effects::new(), &mut out);
         } else {
-            state.cancelled = true;
             state.machine.cancel();
         }
         drop(state);

@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -47,8 +47,23 @@ pub(crate) struct Shared {
     drawn: AtomicU64,
     /// When an unknown bucket last made it look for a newer view.
     looked_ms: AtomicU64,
+    /// Operations that go on in the background, to be woken.
+    later: Mutex<Later>,
     closed: AtomicBool,
 }
+
+/// Operations whose callers have their results, and when to wake them. A timer for each would cost
+/// more than most of them do, and nobody waits: one task looks after all.
+#[derive(Debug, Default)]
+struct Later {
+    entries: Vec<(u64, Weak<dyn Target>)>,
+    is_watched: bool,
+}
+
+/// Room of an empty list that is kept.
+const LATER_KEPT: usize = 1_024;
+/// How often it is looked whom to wake.
+const LATER: Duration = Duration::from_millis(20);
 
 /// What a client is made from.
 pub(crate) struct Parts {
@@ -83,6 +98,7 @@ impl Shared {
             },
             drawn: AtomicU64::new(0),
             looked_ms: AtomicU64::new(0),
+            later: Mutex::default(),
             closed: AtomicBool::new(false),
         });
         shared.save_view();
@@ -179,16 +195,57 @@ impl Shared {
                     }
                 }
                 Out::NeedView(epoch, target) => self.refresh_for(epoch, Some(target)),
-                Out::Wake(at_ms, target) => {
-                    let at = self.clock.instant(at_ms);
-                    let shared = Arc::clone(self);
-                    self.runtime.spawn(async move {
-                        tokio::time::sleep_until(at).await;
-                        shared.wake(target);
-                    });
+                Out::Cancel(node, attempt, target) => {
+                    if let Some(lane) = self.pool.lane(self, node, Class::Read) {
+                        lane.cancel(&target, attempt);
+                    }
                 }
+                Out::Wake(at_ms, target) => self.wake_later(at_ms, &target),
             }
         }
+    }
+
+    /// Wakes an operation at this time, or a little after it.
+    fn wake_later(self: &Arc<Self>, at_ms: u64, target: &Arc<dyn Target>) {
+        let mut later = self.later();
+        later.entries.push((at_ms, Arc::downgrade(target)));
+        if !std::mem::replace(&mut later.is_watched, true) {
+            drop(later);
+            let shared = Arc::clone(self);
+            self.runtime.spawn(async move { shared.watch().await });
+        }
+    }
+
+    /// Wakes whom it is time for, until nobody is left.
+    async fn watch(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LATER).await;
+            let now_ms = self.clock.now().mono_ms;
+            let due: Vec<_> = {
+                let mut later = self.later();
+                let due = later.entries.extract_if(.., |(at_ms, _)| *at_ms <= now_ms);
+                let due = due.collect();
+                if later.entries.is_empty() {
+                    later.is_watched = false;
+                    later.entries.shrink_to(LATER_KEPT);
+                }
+                due
+            };
+            for (_, target) in due {
+                // What is over needs no waking.
+                if let Some(target) = target.upgrade() {
+                    self.wake(target);
+                }
+            }
+            if !self.later().is_watched {
+                return;
+            }
+        }
+    }
+
+    /// A panic elsewhere does not tear the list, so a poisoned lock is still good.
+    fn later(&self) -> MutexGuard<'_, Later> {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fetches a newer view in the background, and tells the operation that needs it.

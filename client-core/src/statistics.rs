@@ -1,5 +1,6 @@
 //! Counters of one client.
 
+use crate::core::client::Counts;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Declares the counters once, as atomics inside and as plain numbers outside.
@@ -8,14 +9,29 @@ macro_rules! counters {
         /// What a client has done since it connected.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
         #[non_exhaustive]
-        pub struct Statistics { $( $(#[$meta])* pub $name: u64 ),+ }
+        pub struct Statistics {
+            $( $(#[$meta])* pub $name: u64, )+
+            /// Reads for which another replica was asked since the first took longer than most do.
+            pub hedges: u64,
+            /// Messages to find out how a replica is that is not asked otherwise.
+            pub trials: u64,
+            /// Records left with a fallback for an owner that could not be reached.
+            pub hints: u64,
+        }
 
         #[derive(Debug, Default)]
         pub(crate) struct Counters { $( pub(crate) $name: AtomicU64 ),+ }
 
         impl Counters {
-            pub(crate) fn read(&self) -> Statistics {
-                Statistics { $( $name: self.$name.load(Ordering::Relaxed) ),+ }
+            /// All of them; those that the core counts are given.
+            pub(crate) fn read(&self, core: Counts) -> Statistics {
+                let Counts { hedges, trials, hints } = core;
+                Statistics {
+                    $( $name: self.$name.load(Ordering::Relaxed), )+
+                    hedges,
+                    trials,
+                    hints,
+                }
             }
         }
     };
@@ -36,6 +52,8 @@ counters! {
     requests,
     /// Messages that had no answer.
     unanswered,
+    /// Messages whose answers were not waited for, since others had come first.
+    cancelled,
     /// Connections opened.
     connections,
     /// Connections opened by resuming an earlier TLS session.

@@ -83,6 +83,10 @@ pub struct Write {
     pub source: Source,
     /// The record.
     pub record: Record,
+    /// The record has expired so long ago that nobody has its value any more: its head stands for
+    /// it, and is brought again only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub gone: bool,
 }
 
 /// Keeps a record until owners that could not be reached are back; the server that keeps it owns no

@@ -18,7 +18,7 @@ use annulet_protocol::message::{
     Absent, Answer, DiskState, Failure, FailureKind, Hello, Hint, Lacking, Load, Operation, Read,
     Refusal, RefusalKind, Reply, Request, Source, Touch, Write, Written,
 };
-use annulet_protocol::record::{Expiry, Origin, Record, Version};
+use annulet_protocol::record::{Expiry, Head, Origin, Record, Version};
 use annulet_protocol::scan::{Page, PageEntry, Scan};
 use annulet_protocol::view::{Member, MemberState, RegionTable, Table, View};
 use bytes::Bytes;
@@ -117,6 +117,21 @@ fn write(source: Source, record: Record) -> Operation {
         key: "key".into(),
         source,
         record,
+        gone: false,
+    })
+}
+
+/// What is brought of a record that expired long ago.
+fn gone(head: Head) -> Operation {
+    Operation::Write(Write {
+        bucket: 1,
+        key: "key".into(),
+        source: Source::Repair,
+        record: Record {
+            head,
+            value: Bytes::new(),
+        },
+        gone: true,
     })
 }
 
@@ -258,7 +273,22 @@ fn requests_never_change() {
 fn requests_about_hints_expiries_and_arcs_never_change() {
     let put = record(Some("value"), None);
     let version = put.head.version;
+    let expired = record(Some("value"), Some(1_700_000_060_000)).head;
     for (name, operation, golden) in [
+        (
+            "repair without a value",
+            gone(expired),
+            "84a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a565706f636807a9\
+             6275646765745f6d73cd1388aa6f7065726174696f6e739181a5777269746585a66275\
+             636b657401a36b6579c4036b6579a6736f75726365a6726570616972a67265636f7264\
+             82a46865616484a776657273696f6e83a57374616d70cf018bcfe568010001a6777269\
+             746572c410aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa8636865636b73756dcf6ea11042\
+             08b19589a26f7083a6636c69656e74c410aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa873\
+             657175656e636503ad66697273745f73656e745f6d73cf0000018bcfe56800a46b696e\
+             64a576616c7565a665787069727983a561745f6d73cf0000018bcfe65260a57374616d\
+             70cf018bcfe568010001a8636865636b73756dce666d0014a576616c7565c400a4676f\
+             6e65c3",
+        ),
         (
             "read of any server",
             read_anywhere(),
@@ -724,6 +754,7 @@ proptest! {
             key: key.into(),
             source: Source::Repair,
             record: Record { value: value.into(), ..sealed },
+            gone: false,
         });
         let request = Request { epoch, budget_ms, ..request(vec![write, read(true)]) };
         prop_assert_eq!(any_request(&encode(&request)), Ok(request));

@@ -196,6 +196,7 @@ impl Parcel {
             key: Bytes::copy_from_slice(name),
             source: Source::Repair,
             record: kept.record,
+            gone: false,
         };
         let owners = Owners::of(view, bucket, hash);
         if owners.contains(self.owner) {

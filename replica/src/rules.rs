@@ -26,8 +26,10 @@ use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::hash::{KeyHash, storage_key};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::KEY_BYTES_MAX;
-use annulet_protocol::message::{Absent, Answer, Hint, Read, Refusal, RefusalKind, Touch, Write};
-use annulet_protocol::record::{Damage, Head, Record};
+use annulet_protocol::message::{
+    Absent, Answer, Hint, Read, Refusal, RefusalKind, Source, Touch, Write,
+};
+use annulet_protocol::record::{Damage, Head, Kind, Record};
 use annulet_protocol::scan::Scan;
 use annulet_protocol::view::View;
 use annulet_ring::owners::Owners;
@@ -396,6 +398,11 @@ impl Replica {
         mutation: &'a Mutation,
     ) -> Result<Admitted<'a>, Refusal> {
         let (place, key) = match mutation {
+            Mutation::Write(write) if write.gone => {
+                let place = self.place(moment, epoch, write.bucket, &write.key)?;
+                self.admit_gone(moment, write)?;
+                (place, storage_key(place.hash, write.bucket, &write.key))
+            }
             Mutation::Write(write) => {
                 let place = self.place(moment, epoch, write.bucket, &write.key)?;
                 self.admit_record(moment, write.bucket, &write.key, &write.record)?;
@@ -435,6 +442,25 @@ impl Replica {
             place: Some(place),
             mutation,
         })
+    }
+
+    /// Checks the head of a record whose value is gone: it must have expired, by its own word and
+    /// by this server's clock.
+    fn admit_gone(&self, moment: Moment<'_>, write: &Write) -> Result<(), Refusal> {
+        let Write {
+            bucket,
+            key,
+            source,
+            record: Record { head, value },
+            ..
+        } = write;
+        head.verify_expiry(*bucket, key).map_err(bad)?;
+        let over = head.kind == Kind::Value && head.is_expired(moment.now_ms);
+        if over && value.is_empty() && *source == Source::Repair {
+            return Ok(());
+        }
+        let why = "a record without its value that has not expired";
+        Err(Refusal::new(RefusalKind::BadChecksum, why))
     }
 
     /// Checks a record by itself.

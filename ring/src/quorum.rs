@@ -104,6 +104,13 @@ impl Quorum {
         Ok(Self { shares })
     }
 
+    /// What is met by nobody.
+    pub fn none() -> Self {
+        Self {
+            shares: SmallVec::new(),
+        }
+    }
+
     /// Both quorums at once, as while a partition has two lists.
     pub fn and(mut self, other: Self) -> Self {
         self.shares.extend(other.shares);

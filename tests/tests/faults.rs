@@ -65,6 +65,34 @@ fn a_server_that_fills_its_disk_is_noticed() {
 }
 
 #[test]
+fn records_that_are_not_kept_for_others_are_noticed() {
+    let oracles = ["handed-over"];
+    noticed(Fault::Replica(Replica::HintsForgotten), &oracles);
+}
+
+#[test]
+fn a_touch_that_undoes_a_later_one_is_noticed() {
+    let oracles = ["lost", "monotonic", "convergence"];
+    noticed(Fault::Replica(Replica::TouchRewinds), &oracles);
+}
+
+#[test]
+fn hints_that_are_counted_like_owners_are_noticed() {
+    noticed(Fault::Client(Client::HintsCounted), &["quorum"]);
+}
+
+#[test]
+fn a_value_shown_with_the_head_of_another_is_noticed() {
+    noticed(Fault::Client(Client::DigestTrusted), &["phantom"]);
+}
+
+#[test]
+fn a_scan_that_goes_on_beyond_where_an_answer_ends_is_noticed() {
+    let oracles = ["lost", "monotonic", "phantom"];
+    noticed(Fault::Client(Client::CutIgnored), &oracles);
+}
+
+#[test]
 fn reads_that_do_not_repair_are_noticed() {
     noticed(
         Fault::Client(Client::RepairOff),

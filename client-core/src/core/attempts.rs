@@ -19,8 +19,10 @@ pub enum OwnerState {
         attempt: Attempt,
         /// When it was sent.
         since_ms: u64,
-        /// It took too long, and another owner was asked instead; an answer still counts.
+        /// It takes long, and another owner was asked instead; an answer still counts.
         slow: bool,
+        /// It takes so long that it may have stopped.
+        overdue: bool,
     },
     /// To be asked again at this time.
     Waiting {
@@ -42,6 +44,8 @@ pub struct Owner {
     pub state: OwnerState,
     /// Messages sent to it.
     pub tries: u32,
+    /// It could not be reached, or could not do what was asked for now, the last time.
+    pub absent: bool,
 }
 
 /// The owners of one operation under one view.
@@ -68,11 +72,24 @@ impl Owners {
             node,
             state: OwnerState::Idle,
             tries: 0,
+            absent: false,
         };
         Self {
             list: nodes.into_iter().map(idle).collect(),
             ..Self::default()
         }
+    }
+
+    /// The same, whose messages are named from this round on: two of them in one operation are told
+    /// apart by it.
+    pub fn from_round(mut self, round: u16) -> Self {
+        self.round = round;
+        self
+    }
+
+    /// Adds nodes that were not asked yet, behind the others.
+    pub fn add(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.list.extend(Self::new(nodes).list);
     }
 
     /// Starts over with these owners; answers to earlier messages are no longer expected.
@@ -81,19 +98,25 @@ impl Owners {
         self.round = self.round.wrapping_add(1);
     }
 
-    /// Notes that a message goes to this owner, and names it.
-    pub fn sent(&mut self, node: NodeId, now_ms: u64) -> Attempt {
+    /// Names a message.
+    pub fn name(&mut self) -> Attempt {
         self.messages += 1;
-        let attempt = Attempt {
+        Attempt {
             round: self.round,
             number: self.messages,
-        };
+        }
+    }
+
+    /// Notes that a message goes to this owner, and names it.
+    pub fn sent(&mut self, node: NodeId, now_ms: u64) -> Attempt {
+        let attempt = self.name();
         if let Some(owner) = self.get_mut(node) {
             owner.tries += 1;
             owner.state = OwnerState::InFlight {
                 attempt,
                 since_ms: now_ms,
                 slow: false,
+                overdue: false,
             };
         }
         attempt
@@ -116,6 +139,10 @@ impl Owners {
         (refusal, epoch): (&Refusal, u64),
     ) -> Option<u64> {
         self.error = Some(refusal_error(node, refusal));
+        self.note_absence(node, is_passing(refusal.kind));
+        if refusal.kind == RefusalKind::Overloaded {
+            core.hedging.note_overload(now.mono_ms);
+        }
         let newer = epoch > start.view.epoch;
         let verdict = match judge_refusal(refusal) {
             // A server that knows no newer view will not change its mind.
@@ -139,6 +166,10 @@ impl Owners {
         failure: &SendFailure,
     ) {
         self.error = Some(failure_error(node, failure));
+        self.note_absence(node, is_absence(failure));
+        if matches!(failure, SendFailure::Rejected(e, _) if e.kind() == ErrorKind::Overloaded) {
+            core.hedging.note_overload(at.0.mono_ms);
+        }
         self.failed(core, at, node, judge_failure(failure));
     }
 
@@ -188,6 +219,40 @@ impl Owners {
             },
             Some(_) | None => OwnerState::Lost,
         };
+    }
+
+    fn note_absence(&mut self, node: NodeId, absent: bool) {
+        if let Some(owner) = self.get_mut(node) {
+            owner.absent = absent;
+        }
+    }
+
+    /// Notes why an owner, or somebody in its place, did not do what was asked.
+    pub fn note_error(&mut self, error: Error) {
+        self.error = Some(error);
+    }
+
+    /// Owners that have not done what was asked and do not seem to be able to now, or have not
+    /// answered for so long that they were marked slow. `impatient`: those that are to be asked
+    /// again among them.
+    pub fn missing(&self, impatient: bool) -> impl Iterator<Item = NodeId> + '_ {
+        let missing = move |owner: &&Owner| match owner.state {
+            OwnerState::Lost => owner.absent,
+            OwnerState::Waiting { .. } => owner.absent && impatient,
+            OwnerState::InFlight { slow, .. } => slow,
+            OwnerState::Idle | OwnerState::Done => false,
+        };
+        self.list.iter().filter(missing).map(|owner| owner.node)
+    }
+
+    /// Whether this node is one of them.
+    pub fn has(&self, node: NodeId) -> bool {
+        self.is(node, |_| true)
+    }
+
+    /// Whether this owner did what was asked.
+    pub fn is_done(&self, node: NodeId) -> bool {
+        self.is(node, |state| state == OwnerState::Done)
     }
 
     /// All, in order.
@@ -241,19 +306,34 @@ impl Owners {
         self.list.iter().filter_map(until).min()
     }
 
-    /// Marks the owners slow that have not answered for `after_ms`, and says which are newly so.
+    /// Marks the owners slow that have not answered for `after_ms`, as they may have stopped, and
+    /// says which are newly so.
     pub fn mark_slow(&mut self, now_ms: u64, after_ms: u64) -> SmallVec<[NodeId; 3]> {
         let mut newly = SmallVec::new();
         for owner in &mut self.list {
-            if let OwnerState::InFlight { since_ms, slow, .. } = &mut owner.state
-                && !*slow
+            if let OwnerState::InFlight {
+                since_ms,
+                slow,
+                overdue,
+                ..
+            } = &mut owner.state
+                && !*overdue
                 && *since_ms + after_ms <= now_ms
             {
-                *slow = true;
+                (*slow, *overdue) = (true, true);
                 newly.push(owner.node);
             }
         }
         newly
+    }
+
+    /// Marks those slow of which `is_late` holds, given when they were asked.
+    pub fn set_aside(&mut self, is_late: impl Fn(u64) -> bool) {
+        for owner in &mut self.list {
+            if let OwnerState::InFlight { since_ms, slow, .. } = &mut owner.state {
+                *slow |= is_late(*since_ms);
+            }
+        }
     }
 
     /// The earliest time at which an owner is to be marked slow.
@@ -261,9 +341,26 @@ impl Owners {
         let at = |owner: &Owner| match owner.state {
             OwnerState::InFlight {
                 since_ms,
-                slow: false,
+                overdue: false,
                 ..
             } => Some(since_ms + after_ms),
+            OwnerState::InFlight { overdue: true, .. }
+            | OwnerState::Idle
+            | OwnerState::Waiting { .. }
+            | OwnerState::Done
+            | OwnerState::Lost => None,
+        };
+        self.list.iter().filter_map(at).min()
+    }
+
+    /// When the first of those was asked that have not answered and are not slow.
+    pub fn first_sent_ms(&self) -> Option<u64> {
+        let at = |owner: &Owner| match owner.state {
+            OwnerState::InFlight {
+                since_ms,
+                slow: false,
+                ..
+            } => Some(since_ms),
             OwnerState::InFlight { slow: true, .. }
             | OwnerState::Idle
             | OwnerState::Waiting { .. }
@@ -271,6 +368,16 @@ impl Owners {
             | OwnerState::Lost => None,
         };
         self.list.iter().filter_map(at).min()
+    }
+
+    /// Messages that have no answer yet.
+    pub fn outstanding(&self) -> impl Iterator<Item = (NodeId, Attempt)> + '_ {
+        self.list.iter().filter_map(|owner| match owner.state {
+            OwnerState::InFlight { attempt, .. } => Some((owner.node, attempt)),
+            OwnerState::Idle | OwnerState::Waiting { .. } | OwnerState::Done | OwnerState::Lost => {
+                None
+            }
+        })
     }
 
     /// Owners whose waiting is over.
@@ -326,6 +433,36 @@ fn judge_refusal(refusal: &Refusal) -> Verdict {
     }
 }
 
+/// Whether a refusal says that the server cannot do it now, and not that it never will.
+#[deny(clippy::wildcard_enum_match_arm)]
+fn is_passing(kind: RefusalKind) -> bool {
+    match kind {
+        RefusalKind::Behind
+        | RefusalKind::Damaged
+        | RefusalKind::Overloaded
+        | RefusalKind::Full
+        | RefusalKind::TooLate
+        | RefusalKind::Stopping => true,
+        RefusalKind::StaleEpoch
+        | RefusalKind::NotOwner
+        | RefusalKind::UnknownBucket
+        | RefusalKind::WrongMode
+        | RefusalKind::SkewedClock
+        | RefusalKind::TooLarge
+        | RefusalKind::BadChecksum
+        | RefusalKind::Unsupported
+        | RefusalKind::Other => false,
+    }
+}
+
+/// Whether a failure says that the server could not be reached or has too much to do.
+fn is_absence(failure: &SendFailure) -> bool {
+    match failure {
+        SendFailure::NotSent(_) | SendFailure::Unanswered(_) => true,
+        SendFailure::Rejected(error, _) => error.is_retryable(),
+    }
+}
+
 /// Sorts a failure to get any answer.
 fn judge_failure(failure: &SendFailure) -> Verdict {
     match failure {
@@ -336,7 +473,7 @@ fn judge_failure(failure: &SendFailure) -> Verdict {
 }
 
 /// The public error that a refusal becomes when it decides an operation.
-fn refusal_error(node: NodeId, refusal: &Refusal) -> Error {
+pub(super) fn refusal_error(node: NodeId, refusal: &Refusal) -> Error {
     let kind = match refusal.kind {
         RefusalKind::UnknownBucket | RefusalKind::WrongMode | RefusalKind::TooLarge => {
             ErrorKind::InvalidInput
@@ -357,7 +494,7 @@ fn refusal_error(node: NodeId, refusal: &Refusal) -> Error {
 }
 
 /// The public error that a failure becomes when it decides an operation.
-fn failure_error(node: NodeId, failure: &SendFailure) -> Error {
+pub(super) fn failure_error(node: NodeId, failure: &SendFailure) -> Error {
     match failure {
         SendFailure::NotSent(why) => Error::new(
             ErrorKind::Unavailable,

@@ -1,6 +1,7 @@
 //! What all operations of one client share.
 
 use super::clock::ClientClock;
+use super::policy::hedge::Hedging;
 use super::policy::replicas::Peers;
 use super::policy::retry::{RetryBudget, mix};
 use crate::error::{Error, ErrorKind, Result};
@@ -80,6 +81,10 @@ pub struct Start {
     pub home: Option<usize>,
     /// The level.
     pub level: Level,
+    /// Whether the caller named the level.
+    is_level_named: bool,
+    /// How long the caller waits, in milliseconds.
+    pub timeout_ms: u64,
     /// When the caller stops waiting, in monotonic milliseconds.
     pub deadline_ms: u64,
 }
@@ -113,6 +118,25 @@ impl Start {
             .min(BUDGET_MS_MAX)
     }
 
+    /// Why an operation ends whose bucket is in the view no more.
+    pub fn bucket_deleted(&self) -> Error {
+        let why = format!("bucket `{}` was deleted", self.bucket().name);
+        Error::new(ErrorKind::InvalidInput, why)
+    }
+
+    /// The same operation at the bucket's read level, unless the caller named one.
+    #[must_use]
+    pub fn reading(&self) -> Self {
+        let level = match self.is_level_named {
+            true => self.level,
+            false => self.bucket().read_level,
+        };
+        Self {
+            level,
+            ..self.clone()
+        }
+    }
+
     /// Moves to a newer view. `false` if the bucket is not there any more.
     pub fn move_to(&mut self, view: &Arc<View>, home: &Home) -> bool {
         let number = self.bucket().number;
@@ -136,6 +160,30 @@ impl Home {
     }
 }
 
+/// What a reply says of its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// From request to reply, in microseconds.
+    pub round_trip_us: u64,
+    /// The server's clock, in milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// How busy it is.
+    pub load: Load,
+    /// Whether it answered reads, with values short enough that their times can be compared.
+    pub is_read: bool,
+}
+
+/// How often some things were done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Reads for which another replica was asked since the first took longer than most do.
+    pub hedges: u64,
+    /// Messages to find out how a replica is that nobody asks otherwise.
+    pub trials: u64,
+    /// Records left with a fallback for an owner that could not be reached.
+    pub hints: u64,
+}
+
 /// One client core.
 #[derive(Debug)]
 pub struct Core {
@@ -154,8 +202,14 @@ pub struct Core {
     pub peers: Peers,
     /// How many retries may still be made.
     pub retries: RetryBudget,
+    /// When reads ask another replica.
+    pub hedging: Hedging,
+    /// How often some things were done.
+    pub counts: Counts,
     /// One read at level `one` in this many looks at the other owners afterwards; 0: none does.
     pub check_one_in: u32,
+    /// Whether reads try replicas now and then that they do not ask otherwise.
+    pub tries_others: bool,
     /// A rule that is broken on purpose, so that tests can show that they would notice.
     #[cfg(feature = "faults")]
     pub fault: Option<Fault>,
@@ -177,7 +231,10 @@ impl Core {
             clock: ClientClock::default(),
             peers: Peers::default(),
             retries: RetryBudget::default(),
+            hedging: Hedging::default(),
+            counts: Counts::default(),
             check_one_in: CHECK_ONE_IN,
+            tries_others: true,
             #[cfg(feature = "faults")]
             fault: None,
         };
@@ -225,25 +282,22 @@ impl Core {
         self.view = view;
     }
 
-    /// Notes a server's reply, which took so long.
-    pub fn note_reply(
-        &mut self,
-        node: NodeId,
-        now: Now,
-        round_trip_us: u64,
-        time_ms: u64,
-        load: Load,
-    ) {
-        self.peers
-            .note_answer(node, now.mono_ms, round_trip_us, load);
+    /// Notes a server's reply.
+    pub fn note_reply(&mut self, node: NodeId, now: Now, heard: Heard) {
+        self.peers.note_answer(node, now.mono_ms, heard.load);
+        if heard.is_read {
+            let took_us = heard.round_trip_us;
+            self.peers.note_read(node, now.mono_ms, took_us);
+            self.hedging.note_answer(self.distance(node), took_us);
+        }
         // The server read its clock about half a round trip ago.
-        let server_ms = time_ms.saturating_add(round_trip_us / 2_000);
+        let server_ms = heard.time_ms.saturating_add(heard.round_trip_us / 2_000);
         self.clock.note_server(node, server_ms, now.wall_ms);
     }
 
     /// Notes that a server could not be reached or did not answer.
-    pub fn note_failure(&mut self, node: NodeId, now: Now) {
-        self.peers.note_failure(node, now.mono_ms);
+    pub fn note_failure(&mut self, node: NodeId) {
+        self.peers.note_failure(node);
     }
 
     /// Begins an operation: checks it, numbers it, and finds where it goes.
@@ -252,18 +306,48 @@ impl Core {
     /// `InvalidInput`: the key, the bucket or the timeout cannot be.
     pub fn begin(&mut self, now: Now, side: Side, call: Call<'_>) -> Result<Start> {
         let Call {
-            bucket: name,
+            bucket,
             key,
             level,
             timeout_ms,
         } = call;
-        let invalid = |why: String| Err(Error::new(ErrorKind::InvalidInput, why));
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
-            return invalid(format!(
+            let why = format!(
                 "the key has {} bytes; it must have 1 to {KEY_BYTES_MAX}",
                 key.len()
-            ));
+            );
+            return Err(Error::new(ErrorKind::InvalidInput, why));
         }
+        let start = self.begin_in(now, side, bucket, (level, timeout_ms))?;
+        Ok(Start {
+            hash: start.view.hash(start.bucket().number, &key),
+            key,
+            ..start
+        })
+    }
+
+    /// Begins a page of a scan, which is of no key.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the bucket or the timeout cannot be.
+    pub fn begin_scan(
+        &mut self,
+        now: Now,
+        bucket: &str,
+        level: Option<Level>,
+        timeout_ms: u64,
+    ) -> Result<Start> {
+        self.begin_in(now, Side::Read, bucket, (level, timeout_ms))
+    }
+
+    fn begin_in(
+        &mut self,
+        now: Now,
+        side: Side,
+        name: &str,
+        (level, timeout_ms): (Option<Level>, u64),
+    ) -> Result<Start> {
+        let invalid = |why: String| Err(Error::new(ErrorKind::InvalidInput, why));
         if timeout_ms == 0 || timeout_ms > u64::from(BUDGET_MS_MAX) {
             return invalid(format!(
                 "a timeout of {timeout_ms} ms; it must be 1 to {BUDGET_MS_MAX} ms"
@@ -285,6 +369,9 @@ impl Core {
         };
         self.sequence += 1;
         self.retries.earn();
+        if side == Side::Read {
+            self.hedging.earn();
+        }
         let op = OpId {
             client: self.incarnation,
             sequence: self.sequence,
@@ -292,12 +379,14 @@ impl Core {
         };
         Ok(Start {
             view: Arc::clone(&self.view),
-            hash: self.view.hash(bucket.number, &key),
+            hash: KeyHash::default(),
             level: level.unwrap_or(own),
+            is_level_named: level.is_some(),
             home: self.home.region_of(&self.view),
+            timeout_ms,
             deadline_ms: now.mono_ms + timeout_ms,
             place,
-            key,
+            key: Bytes::new(),
             op,
         })
     }
@@ -307,9 +396,14 @@ impl Core {
         self.clock.mint(hash, now.wall_ms)
     }
 
+    /// How far a server is: 0 in the client's zone, 1 in its region, 2 elsewhere.
+    pub fn distance(&self, node: NodeId) -> u8 {
+        self.distances.get(&node).copied().unwrap_or(2)
+    }
+
     /// Sorts the owners of an operation, the one to ask first at the front.
     pub fn rank(&self, op: &OpId, owners: &mut Nodes, now: Now) {
-        let distance = |node| self.distances.get(&node).copied().unwrap_or(2);
+        let distance = |node| self.distance(node);
         self.peers.rank(owners, now.mono_ms, mix(op, 0), distance);
     }
 
@@ -346,6 +440,12 @@ mod faults {
         OutcomeGuessed,
         /// What owners send is not checked.
         ChecksumIgnored,
+        /// Who keeps a record for an owner counts like an owner, at every level.
+        HintsCounted,
+        /// A value is shown with whatever head is the newest.
+        DigestTrusted,
+        /// A page of a scan is taken to be whole beyond where an answer was cut off.
+        CutIgnored,
     }
 
     impl Core {
@@ -371,6 +471,15 @@ mod faults {
         }
         pub(in crate::core) fn guesses_outcomes(&self) -> bool {
             breaks!(self, OutcomeGuessed)
+        }
+        pub(in crate::core) fn counts_hints(&self) -> bool {
+            breaks!(self, HintsCounted)
+        }
+        pub(in crate::core) fn trusts_digests(&self) -> bool {
+            breaks!(self, DigestTrusted)
+        }
+        pub(in crate::core) fn ignores_cuts(&self) -> bool {
+            breaks!(self, CutIgnored)
         }
         pub(in crate::core) fn checks_records(&self) -> bool {
             !breaks!(self, ChecksumIgnored)

@@ -6,7 +6,8 @@
 //!
 //! # Layout
 //! - [`client`]: what all operations of a client share: view, clock, peers, budget
-//! - [`write`](mod@write): put and delete; [`read`]: get and exists, with repair
+//! - [`write`](mod@write): put and delete; [`read`]: get and exists, with repair; [`touch`]: a new
+//!   expiry; [`scan`]: a page of all
 //! - [`attempts`]: which owner was asked, and how that went
 //! - [`policy`]: the choice of replicas, and when to try again
 
@@ -15,8 +16,10 @@ pub mod client;
 pub mod clock;
 pub mod policy;
 pub mod read;
+pub mod scan;
 #[cfg(test)]
 mod testing;
+pub mod touch;
 pub mod write;
 
 use crate::error::Error;
@@ -32,6 +35,8 @@ use std::sync::Arc;
 pub enum Effect<T> {
     /// Send this and call `handle_answer` or `handle_failure` with the same node and attempt.
     Send(Send),
+    /// The answer to this message is of no use any more: it need not be sent, or worked on.
+    Cancel(NodeId, Attempt),
     /// Get a view of at least this epoch and call `handle_view`.
     NeedView(u64),
     /// The operation's result, once. The coordinator may go on in the background.
@@ -111,6 +116,9 @@ pub trait Coordinator {
 
     /// Whether nothing is left to do, in the background either.
     fn is_finished(&self) -> bool;
+
+    /// Whether the answer to this message is of any use.
+    fn awaits(&self, node: NodeId, attempt: Attempt) -> bool;
 
     /// The caller has gone. What was sent was sent; nothing more will be.
     fn cancel(&mut self);

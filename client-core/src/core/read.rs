@@ -5,13 +5,17 @@
 //! to the owners that showed an older one, and the read returns once so many hold it that every
 //! later read at the same level must see it: that is what makes quorum reads monotonic (hazard:
 //! read repair is not an optimisation). A read at level `one` returns at once; a sample of them
-//! looks at the other owners afterwards.
+//! looks at the other owners afterwards. So does one at level `available`, which may have asked
+//! servers that are no owners.
 //!
 //! | phase | what is outstanding |
 //! |---|---|
 //! | ask | reads at the owners |
 //! | fetch | a full read at an owner that showed the newest head |
 //! | repair | the newest record, at owners that have not shown it; goes on after the result |
+
+mod ask;
+mod seen;
 
 use super::attempts::{OwnerState, Owners};
 use super::client::{Core, Now, Start};
@@ -25,10 +29,11 @@ use annulet_protocol::view::View;
 use annulet_ring::owners::Nodes;
 use annulet_ring::quorum::{Quorum, Side};
 use bytes::Bytes;
-use std::cmp::Ordering;
+use seen::Seen;
 use std::sync::Arc;
 
-/// An owner that has not answered for so long is left to answer late, and another one asked.
+/// An owner that has not answered for so long is left to answer late, and another one asked,
+/// whatever the budget for hedges says: it may have stopped.
 pub const SLOW_MS: u64 = 100;
 
 /// What a read that is done says.
@@ -56,23 +61,30 @@ pub struct ReadOperation {
     start: Start,
     head_only: bool,
     phase: Phase,
-    /// Owners in the order to ask them.
+    /// The owners of the key.
+    owned: Nodes,
+    /// Owners, and at level `available` fallbacks, in the order to ask them.
     order: Nodes,
+    /// How many fallbacks were asked for; fewer than that: there are no more.
+    fallbacks_wanted: usize,
     quorum: Quorum,
-    /// The owners, as they stand in the present phase.
+    /// The nodes in `order`, as they stand in the present phase.
     owners: Owners,
-    /// What each owner showed; `None`: nothing stored.
-    seen: Vec<(NodeId, Option<Head>)>,
-    /// The record of the newest head, once an owner sent it.
-    newest: Option<Record>,
+    seen: Seen,
+    /// Nodes that were asked for the whole record.
+    asked_whole: Nodes,
     /// Owners that hold the newest record.
     holders: Nodes,
     /// Owners that showed an older one: each is sent the newest, also when the read is over.
     stale: Nodes,
-    /// Owners whose answers were damaged: they count for nothing.
+    /// Nodes whose answers were damaged: they count for nothing.
     barred: Nodes,
     /// How many must hold it before the read is over.
     hold: Quorum,
+    /// How long to wait before another replica is asked; `None`: it is not hedged.
+    hedge_after_ms: Option<u64>,
+    /// A message whose answer nobody waits for.
+    trial: Option<(NodeId, Attempt)>,
     completed: bool,
 }
 
@@ -84,67 +96,70 @@ impl ReadOperation {
     pub fn new(start: Start, head_only: bool) -> Result<Self> {
         let owners = start.owners();
         let quorum = start.quorum(Side::Read, &owners)?;
+        let owned: Nodes = owners.all().collect();
         Ok(Self {
             hold: hold(&start, &quorum),
-            order: owners.all().collect(),
+            order: owned.clone(),
+            fallbacks_wanted: 0,
             owners: Owners::new(owners.all()),
+            owned,
             quorum,
             start,
             head_only,
             phase: Phase::Ask,
-            seen: Vec::new(),
-            newest: None,
+            seen: Seen::default(),
+            asked_whole: Nodes::new(),
             holders: Nodes::new(),
             stale: Nodes::new(),
             barred: Nodes::new(),
+            hedge_after_ms: None,
+            trial: None,
             completed: false,
         })
     }
 
     /// Takes an answer that is not a refusal.
-    fn take(&mut self, core: &Core, node: NodeId, answer: Answer) {
-        let bucket = self.start.bucket().number;
-        let (head, record) = match (self.phase, answer) {
-            (Phase::Repair, Answer::Written(_)) => {
+    fn take(&mut self, core: &Core, now: Now, node: NodeId, answer: Answer) {
+        let (bucket, key) = (self.start.bucket().number, &self.start.key);
+        let asks = matches!(self.phase, Phase::Ask | Phase::Fetch);
+        let head = match answer {
+            Answer::Written(_) if self.phase == Phase::Repair => {
                 self.holders.push(node);
                 self.owners.set(node, OwnerState::Done);
                 return;
             }
-            (Phase::Ask | Phase::Fetch, Answer::Found(record)) => {
-                let sound = record.verify(bucket, &self.start.key);
+            Answer::Found(record) if asks => {
+                let sound = record.verify(bucket, key);
                 if let (Err(damage), true) = (sound, core.checks_records()) {
                     let why = format!("server {node} sent a damaged record: {damage}");
                     return self.lose(node, why);
                 }
-                (Some(record.head), Some(record))
+                let head = record.head;
+                self.seen.note_record(record);
+                Some(head)
             }
-            (Phase::Ask, Answer::FoundHead(head)) => {
-                if let Err(damage) = head.verify_expiry(bucket, &self.start.key) {
+            Answer::FoundHead(head) if asks => {
+                if let Err(damage) = head.verify_expiry(bucket, key) {
                     let why = format!("server {node} sent a damaged head: {damage}");
                     return self.lose(node, why);
                 }
-                (Some(head), None)
+                if self.phase == Phase::Fetch && self.lives(core, now, &head) {
+                    let why = format!("server {node} has the value no more that it showed");
+                    return self.lose(node, why);
+                }
+                if self.phase == Phase::Fetch || self.asked_whole.contains(&node) {
+                    self.seen.note_gone(head);
+                }
+                Some(head)
             }
-            (Phase::Ask | Phase::Fetch, Answer::Absent(_)) => (None, None),
-            (_, other) => {
-                return self.lose(
-                    node,
-                    format!("server {node} answered a read with {other:?}"),
-                );
+            Answer::Absent(_) if asks => None,
+            other => {
+                let why = format!("server {node} answered a read with {other:?}");
+                return self.lose(node, why);
             }
         };
         self.owners.set(node, OwnerState::Done);
-        self.seen.retain(|(seen, _)| *seen != node);
-        self.seen.push((node, head));
-        if let Some(record) = record {
-            let newer = self
-                .newest
-                .as_ref()
-                .is_none_or(|newest| record.head.freshness(&newest.head) == Ordering::Greater);
-            if newer {
-                self.newest = Some(record);
-            }
-        }
+        self.seen.note(node, head);
         if self.phase == Phase::Fetch {
             self.ask_again();
         }
@@ -168,7 +183,7 @@ impl ReadOperation {
     /// What an owner showed is forgotten, and the owner not asked again.
     fn bar(&mut self, node: NodeId) {
         self.barred.push(node);
-        self.seen.retain(|(seen, _)| *seen != node);
+        self.seen.forget(node);
         if self.phase == Phase::Fetch {
             self.ask_again();
         }
@@ -180,7 +195,7 @@ impl ReadOperation {
         self.phase = Phase::Ask;
         self.owners.restart(self.order.iter().copied());
         for node in &self.order {
-            let state = match (self.has_shown(*node), self.barred.contains(node)) {
+            let state = match (self.seen.has(*node), self.barred.contains(node)) {
                 (true, _) => OwnerState::Done,
                 (false, true) => OwnerState::Lost,
                 // What is done in the background asks everyone once.
@@ -195,14 +210,13 @@ impl ReadOperation {
     fn advance(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
         loop {
             match self.phase {
-                Phase::Ask if self.quorum.is_met(|node| self.has_shown(node)) => {
-                    self.judge(core, now, effects);
-                }
+                Phase::Ask if self.is_answered() => self.judge(core, now, effects),
                 Phase::Repair if !self.completed && (self.is_held() || !core.awaits_repair()) => {
                     self.complete(core, now, effects);
                 }
                 Phase::Repair if self.completed && !self.is_repairing() => self.phase = Phase::Over,
                 Phase::Ask | Phase::Fetch | Phase::Repair => {
+                    self.extend_fallbacks(core);
                     self.send_more(now, effects);
                     // A look at all owners goes on with those that answered.
                     let checked = self.completed && self.phase == Phase::Ask;
@@ -226,36 +240,43 @@ impl ReadOperation {
 
     /// Enough owners have answered: what do they say?
     fn judge(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
-        let newest = self.newest_head();
-        let is_newest = |head: &Option<Head>| same(head.as_ref(), newest.as_ref());
-        self.holders = self
-            .seen
-            .iter()
-            .filter(|(_, head)| is_newest(head))
-            .map(|(node, _)| *node)
-            .collect();
-        let agree = self.holders.len() == self.seen.len();
-        match newest {
-            Some(head) if !agree && core.repairs() => {
-                if self.has_record(&head) {
-                    self.begin_repair();
-                } else {
-                    // Later answers to the question itself are no longer needed.
-                    self.phase = Phase::Fetch;
-                    self.owners.restart(self.holders.iter().copied());
-                }
+        let newest = self.seen.newest();
+        self.holders = self.seen.holders();
+        let agree = self.holders.len() == self.seen.nodes().count();
+        let repairs = !agree && core.repairs();
+        let record = newest.is_none_or(|head| self.seen.record(&head).is_some())
+            || core.trusts_digests() && self.seen.any_record().is_some();
+        let over = newest.is_some_and(|head| self.seen.is_gone(&head) && !self.is_live(core, now));
+        let shown = self.completed || self.head_only || !self.is_live(core, now);
+        if !record && !over && (repairs || !shown) {
+            // Later answers to the question itself are no longer needed.
+            self.cancel_questions(effects);
+            self.phase = Phase::Fetch;
+            self.owners.restart(self.holders.iter().copied());
+            return;
+        }
+        self.cancel_questions(effects);
+        if self.is_available() || !repairs {
+            let sampled = !self.completed
+                && self.start.level == Level::One
+                && core.samples(&self.start.op)
+                && core.repairs();
+            self.complete(core, now, effects);
+            if sampled {
+                return self.begin_check();
             }
-            Some(_) | None => {
-                let sampled = !self.completed
-                    && self.start.level == Level::One
-                    && core.samples(&self.start.op)
-                    && core.repairs();
-                self.complete(core, now, effects);
-                match sampled {
-                    true => self.begin_check(),
-                    false => self.phase = Phase::Over,
-                }
-            }
+        }
+        match repairs {
+            true => self.begin_repair(),
+            false => self.phase = Phase::Over,
+        }
+    }
+
+    /// Messages whose answers are not needed any more need not be worked on.
+    fn cancel_questions(&mut self, effects: &mut Effects<ReadDone>) {
+        if matches!(self.phase, Phase::Ask | Phase::Fetch) {
+            let outstanding = self.owners.outstanding();
+            effects.extend(outstanding.map(|(node, attempt)| Effect::Cancel(node, attempt)));
         }
     }
 
@@ -269,7 +290,7 @@ impl ReadOperation {
         };
         self.quorum = all;
         self.head_only = true;
-        let asked: Nodes = self.seen.iter().map(|(node, _)| *node).collect();
+        let asked: Nodes = self.seen.nodes().collect();
         self.owners.restart(owners.all());
         for node in asked {
             self.owners.set(node, OwnerState::Done);
@@ -281,15 +302,12 @@ impl ReadOperation {
     /// must hold it before the read is over.
     fn begin_repair(&mut self) {
         self.phase = Phase::Repair;
-        self.stale = self
-            .seen
-            .iter()
-            .map(|(node, _)| *node)
-            .filter(|node| !self.holders.contains(node))
-            .collect();
-        let barred = |node: &NodeId| self.barred.contains(node);
+        let owned = |node: &NodeId| self.owned.contains(node);
+        let behind = |node: &NodeId| owned(node) && !self.holders.contains(node);
+        self.stale = self.seen.nodes().filter(behind).collect();
         let unseen = self.order.iter().copied();
-        let unseen = unseen.filter(|node| !self.has_shown(*node) && !barred(node));
+        let unseen = unseen
+            .filter(|node| owned(node) && !self.seen.has(*node) && !self.barred.contains(node));
         self.order = self.stale.iter().copied().chain(unseen).collect();
         self.owners.restart(self.order.iter().copied());
     }
@@ -305,60 +323,88 @@ impl ReadOperation {
         self.stale.iter().any(|node| self.owners.is(*node, open))
     }
 
-    /// Sends as many messages as the phase still needs, each to an owner not asked before.
+    /// Sends as many messages as the phase still needs, each to a node not asked before.
     fn send_more(&mut self, now: Now, effects: &mut Effects<ReadDone>) {
-        let mut idle: Nodes = self.order.clone();
-        if self.phase == Phase::Fetch {
-            idle.retain(|node| self.holders.contains(node));
-        }
-        for node in idle {
-            let counted = |node| {
-                self.owners.is(node, |state| match state {
-                    OwnerState::Done => true,
-                    OwnerState::InFlight { slow, .. } => !slow,
-                    OwnerState::Idle | OwnerState::Waiting { .. } | OwnerState::Lost => false,
-                })
-            };
-            let wanted = match self.phase {
-                Phase::Ask => self.quorum.wants(node, counted),
-                Phase::Fetch => !self.holders.iter().any(|node| counted(*node)),
-                Phase::Repair => {
-                    let held = |node| self.holders.contains(&node) || counted(node);
-                    self.stale.contains(&node) || !self.completed && self.hold.wants(node, held)
-                }
-                Phase::Over => false,
-            };
-            if wanted && self.owners.is(node, |state| state == OwnerState::Idle) {
+        for node in self.order.clone() {
+            let idle = self.owners.is(node, |state| state == OwnerState::Idle);
+            if idle && self.wants(node) {
                 self.send(node, now, effects);
             }
         }
     }
 
     fn send(&mut self, node: NodeId, now: Now, effects: &mut Effects<ReadDone>) {
-        let (bucket, key) = (self.start.bucket().number, self.start.key.clone());
-        let operation = match (self.phase, &self.newest) {
-            (Phase::Repair, Some(record)) => {
-                let (source, record) = (Source::Repair, record.clone());
-                Operation::Write(Write {
-                    bucket,
-                    key,
-                    source,
-                    record,
-                })
-            }
-            (Phase::Fetch, _) => Operation::Read(Read::new(bucket, key)),
-            _ => Operation::Read(Read {
-                head_only: self.head_only,
-                ..Read::new(bucket, key)
-            }),
+        let operation = match (self.phase, self.seen.newest()) {
+            (Phase::Repair, Some(head)) => self.repair(head),
+            _ => Operation::Read(self.question(node)),
         };
+        let attempt = self.owners.sent(node, now.mono_ms);
+        self.push(node, attempt, operation, now, effects);
+    }
+
+    fn push(
+        &self,
+        node: NodeId,
+        attempt: Attempt,
+        operation: Operation,
+        now: Now,
+        effects: &mut Effects<ReadDone>,
+    ) {
         effects.push(Effect::Send(Send {
             node,
-            attempt: self.owners.sent(node, now.mono_ms),
+            attempt,
             epoch: self.start.view.epoch,
             budget_ms: self.start.budget_ms(now.mono_ms),
             operation,
         }));
+    }
+
+    /// The newest record, or its head alone where nobody has its value any more.
+    fn repair(&self, head: Head) -> Operation {
+        let record = self.seen.record(&head).cloned();
+        Operation::Write(Write {
+            bucket: self.start.bucket().number,
+            key: self.start.key.clone(),
+            source: Source::Repair,
+            gone: record.is_none(),
+            record: record.unwrap_or_else(|| Record {
+                head,
+                value: Bytes::new(),
+            }),
+        })
+    }
+
+    /// Tries an owner that nobody asks otherwise: this read does not wait for it.
+    fn try_another(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
+        let idle = |node: &NodeId| self.owners.is(*node, |state| state == OwnerState::Idle);
+        let mut others = self.owned.iter().copied().filter(idle);
+        let found = others.find(|node| core.peers.take_try(*node, now.mono_ms));
+        let Some(node) = found.filter(|_| core.tries_others) else {
+            return;
+        };
+        let attempt = self.owners.name();
+        self.trial = Some((node, attempt));
+        let read = Read::new(self.start.bucket().number, self.start.key.clone());
+        let operation = Operation::Read(Read {
+            head_only: true,
+            ..read
+        });
+        core.counts.trials += 1;
+        self.push(node, attempt, operation, now, effects);
+    }
+
+    /// Whether what was found is a value that has not expired.
+    fn is_live(&self, core: &Core, now: Now) -> bool {
+        let newest = self.seen.newest();
+        newest.is_some_and(|head| self.lives(core, now, &head))
+    }
+
+    /// Whether a head is of a value that has not expired, by this client's clock.
+    fn lives(&self, core: &Core, now: Now, head: &Head) -> bool {
+        head.is_live(match core.heeds_expiry() {
+            true => core.clock.reached_ms(now.wall_ms),
+            false => 0,
+        })
     }
 
     fn complete(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
@@ -366,19 +412,18 @@ impl ReadOperation {
             return;
         }
         self.completed = true;
-        let head = self.newest_head();
+        let head = self.seen.newest();
         if let Some(head) = &head {
             core.clock
                 .observe(self.start.hash, head.version.stamp, now.wall_ms);
         }
-        let at_ms = if core.heeds_expiry() {
-            core.clock.reached_ms(now.wall_ms)
-        } else {
-            0
+        let live = self.is_live(core, now);
+        let record = match core.trusts_digests() {
+            true => self.seen.any_record(),
+            false => head.and_then(|head| self.seen.record(&head)),
         };
-        let live = head.is_some_and(|head| head.is_live(at_ms));
-        let record = self.newest.as_ref().filter(|_| live && !self.head_only);
-        let value = record.map(|record| record.value.clone());
+        let value = record.filter(|_| live && !self.head_only);
+        let value = value.map(|record| record.value.clone());
         effects.push(Effect::Complete(Ok(ReadDone { head, value, live })));
     }
 
@@ -388,6 +433,7 @@ impl ReadOperation {
     }
 
     fn fail(&mut self, error: Error, effects: &mut Effects<ReadDone>) {
+        self.cancel_questions(effects);
         self.phase = Phase::Over;
         if !self.completed {
             self.completed = true;
@@ -398,22 +444,6 @@ impl ReadOperation {
     /// Whether the phase can no longer reach its end: nothing is outstanding and nobody is left.
     fn is_stuck(&self) -> bool {
         self.phase != Phase::Over && !self.owners.any_in_flight() && !self.owners.any_waiting()
-    }
-
-    fn has_shown(&self, node: NodeId) -> bool {
-        self.seen.iter().any(|(seen, _)| *seen == node)
-    }
-
-    fn has_record(&self, head: &Head) -> bool {
-        self.newest
-            .as_ref()
-            .is_some_and(|record| same(Some(&record.head), Some(head)))
-    }
-
-    /// The freshest head that an owner showed.
-    fn newest_head(&self) -> Option<Head> {
-        let heads = self.seen.iter().filter_map(|(_, head)| *head);
-        heads.max_by(Head::freshness)
     }
 }
 
@@ -429,12 +459,10 @@ impl Coordinator for ReadOperation {
             .owners
             .iter()
             .any(|owner| owner.state == OwnerState::Idle);
-        let slow = if idle {
-            self.owners.next_slow_ms(SLOW_MS)
-        } else {
-            None
-        };
-        let soonest = [slow, self.owners.next_wake_ms()]
+        let idle = idle || self.is_available();
+        let slow = self.owners.next_slow_ms(SLOW_MS).filter(|_| idle);
+        let hedge = self.next_hedge_ms().filter(|_| idle);
+        let soonest = [slow, hedge, self.owners.next_wake_ms()]
             .into_iter()
             .flatten()
             .min();
@@ -449,6 +477,8 @@ impl Coordinator for ReadOperation {
         core.rank(&self.start.op, &mut self.order, now);
         let mut effects = Effects::new();
         self.send_more(now, &mut effects);
+        self.learn_delay(core);
+        self.try_another(core, now, &mut effects);
         effects
     }
 
@@ -461,6 +491,10 @@ impl Coordinator for ReadOperation {
         response: Response,
     ) -> Effects<ReadDone> {
         let mut effects = Effects::new();
+        if self.trial == Some((node, attempt)) {
+            self.trial = None;
+            return effects;
+        }
         if !self.owners.expects(node, attempt) {
             return effects;
         }
@@ -471,7 +505,7 @@ impl Coordinator for ReadOperation {
                 effects.extend(newer.map(Effect::NeedView));
                 self.failed(node);
             }
-            Ok(answer) => self.take(core, node, answer),
+            Ok(answer) => self.take(core, now, node, answer),
             Err(failure) => {
                 let at = (now, &self.start);
                 self.owners.unanswered(core, at, node, &failure);
@@ -489,12 +523,12 @@ impl Coordinator for ReadOperation {
         }
         if self.completed {
             // Checking in the background is not worth a second start.
+            self.cancel_questions(&mut effects);
             self.phase = Phase::Over;
             return effects;
         }
         if !self.start.move_to(view, core.home()) {
-            let why = format!("bucket `{}` was deleted", self.start.bucket().name);
-            self.fail(Error::new(ErrorKind::InvalidInput, why), &mut effects);
+            self.fail(self.start.bucket_deleted(), &mut effects);
             return effects;
         }
         let owners = self.start.owners();
@@ -506,13 +540,20 @@ impl Coordinator for ReadOperation {
             }
         }
         self.hold = hold(&self.start, &self.quorum);
+        self.cancel_questions(&mut effects);
         self.phase = Phase::Ask;
-        self.seen.clear();
-        self.holders.clear();
-        self.stale.clear();
-        self.barred.clear();
-        self.newest = None;
-        self.order = owners.all().collect();
+        self.seen = Seen::default();
+        for nodes in [
+            &mut self.asked_whole,
+            &mut self.holders,
+            &mut self.stale,
+            &mut self.barred,
+        ] {
+            nodes.clear();
+        }
+        self.fallbacks_wanted = 0;
+        self.owned = owners.all().collect();
+        self.order = self.owned.clone();
         self.owners.restart(owners.all());
         effects.extend(self.start(core, now));
         effects
@@ -524,8 +565,9 @@ impl Coordinator for ReadOperation {
             self.expire(&mut effects);
             return effects;
         }
+        self.hedge(core, now);
         for node in self.owners.mark_slow(now.mono_ms, SLOW_MS) {
-            core.note_failure(node, now);
+            core.note_failure(node);
         }
         for node in self.owners.due(now.mono_ms) {
             // Idle again: it is asked if it is still wanted.
@@ -533,6 +575,11 @@ impl Coordinator for ReadOperation {
         }
         self.advance(core, now, &mut effects);
         effects
+    }
+
+    fn awaits(&self, node: NodeId, attempt: Attempt) -> bool {
+        let expects = self.phase != Phase::Over && self.owners.expects(node, attempt);
+        expects || self.trial == Some((node, attempt))
     }
 
     fn cancel(&mut self) {
@@ -544,24 +591,15 @@ impl Coordinator for ReadOperation {
 const TOO_FEW: &str = "too few owners answered the read";
 
 /// How many must hold what a read returns: so many that every later read at its level meets one,
-/// and at `quorum` a majority, which also lasts when the owners change.
+/// and at `quorum` a majority, which also lasts when the owners change. `one` and `available`
+/// promise nothing to later reads.
 fn hold(start: &Start, quorum: &Quorum) -> Quorum {
     match start.level {
         Level::Quorum => quorum.clone(),
-        Level::One
-        | Level::All
-        | Level::LocalQuorum
-        | Level::EachQuorum
-        | Level::Available
-        | Level::Explicit { .. } => quorum.blocking(),
-    }
-}
-
-fn same(a: Option<&Head>, b: Option<&Head>) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => a.freshness(b) == Ordering::Equal,
-        (None, None) => true,
-        (Some(_), None) | (None, Some(_)) => false,
+        Level::One | Level::Available => Quorum::none(),
+        Level::All | Level::LocalQuorum | Level::EachQuorum | Level::Explicit { .. } => {
+            quorum.blocking()
+        }
     }
 }
 

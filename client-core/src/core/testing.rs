@@ -3,6 +3,7 @@
 //! ```text
 //! view of epoch 1   bucket `b`, owners 1, 2, 3
 //! view of epoch 2   bucket `b`, owners 1, 2, 4
+//! wide view         bucket `b`, owners 1, 2, 3; fallbacks 4, 5, 6
 //! ```
 
 use super::client::{Call, Core, Home, Now, Start};
@@ -61,6 +62,28 @@ pub(crate) fn view(epoch: u64) -> Arc<View> {
     Arc::new(view)
 }
 
+/// A view of six nodes and two partitions: whatever lies in the first has owners in the second that
+/// stand in for its own.
+pub(crate) fn wide_view() -> Arc<View> {
+    let mut wide = View::clone(&view(1));
+    let member = |id| Member {
+        id: NodeId(id),
+        ..wide.members[0].clone()
+    };
+    let more = [5, 6].map(member);
+    wide.members.extend(more);
+    wide.table.partitions = 2;
+    let first = wide.hash(BUCKET, KEY).partition(2) == 0;
+    let lists: [[u32; 3]; 2] = match first {
+        true => [[0, 1, 2], [3, 4, 5]],
+        false => [[3, 4, 5], [0, 1, 2]],
+    };
+    let owners = lists.iter().flatten();
+    wide.table.regions[0].owners = owners.flat_map(|index| index.to_le_bytes()).collect();
+    wide.validate().expect("a sound view");
+    Arc::new(wide)
+}
+
 /// The view of epoch 2 without the bucket.
 pub(crate) fn view_without_bucket() -> Arc<View> {
     let mut without = View::clone(&view(2));
@@ -70,8 +93,14 @@ pub(crate) fn view_without_bucket() -> Arc<View> {
 
 /// A client that knows the view of epoch 1.
 pub(crate) fn core() -> Core {
-    let mut core = Core::new(Incarnation([7; 16]), view(1), Home::default());
+    core_of(view(1))
+}
+
+/// A client that knows this view.
+pub(crate) fn core_of(view: Arc<View>) -> Core {
+    let mut core = Core::new(Incarnation([7; 16]), view, Home::default());
     core.check_one_in = 0;
+    core.tries_others = false;
     core
 }
 
@@ -127,6 +156,8 @@ pub(crate) struct Rig<C: Coordinator> {
     pub(crate) machine: C,
     /// Every message so far.
     pub(crate) sent: Vec<Send>,
+    /// Messages whose answers it gave up.
+    pub(crate) cancelled: Vec<(NodeId, Attempt)>,
     pub(crate) done: Option<Result<C::Done, Error>>,
     /// The epoch that it asked for last.
     pub(crate) wanted: Option<u64>,
@@ -140,6 +171,7 @@ impl<C: Coordinator> Rig<C> {
             now: NOW,
             machine,
             sent: Vec::new(),
+            cancelled: Vec::new(),
             done: None,
             wanted: None,
         };
@@ -152,6 +184,7 @@ impl<C: Coordinator> Rig<C> {
         for effect in effects {
             match effect {
                 Effect::Send(send) => self.sent.push(send),
+                Effect::Cancel(node, attempt) => self.cancelled.push((node, attempt)),
                 Effect::NeedView(epoch) => self.wanted = Some(epoch),
                 Effect::Complete(result) => {
                     assert!(self.done.is_none(), "a second result");
@@ -223,11 +256,14 @@ impl<C: Coordinator> Rig<C> {
     }
 
     /// What was sent to whom since the message of this index, in order of node: `read`, `head`,
-    /// `write`, `repair`.
+    /// `digest`, `hinted`, `write`, `repair`, `gone`, `hint`.
     pub(crate) fn sent_since(&self, index: usize) -> Vec<(u64, &'static str)> {
         let kind = |operation: &Operation| match operation {
             Operation::Read(read) if read.head_only => "head",
+            Operation::Read(read) if read.hinted => "hinted",
+            Operation::Read(read) if read.value_bytes_max.is_some() => "digest",
             Operation::Read(_) => "read",
+            Operation::Write(write) if write.gone => "gone",
             Operation::Write(write) if write.source == Source::Repair => "repair",
             Operation::Write(_) => "write",
             Operation::Hint(_) => "hint",

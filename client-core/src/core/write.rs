@@ -5,19 +5,37 @@
 //! merging it twice is merging it once. After it is done the coordinator goes on until every owner
 //! has answered or the deadline has passed, so that a refusal by one of them does not leave a
 //! stale replica behind.
+//!
+//! An owner that cannot be reached gets the record from a fallback that keeps it, once the write is
+//! done without it. At level `available` a fallback's word counts as an owner's would, so there the
+//! fallbacks are asked before.
+//!
+//! A touch goes the same way: it sets the expiry of the version that a read has shown. An owner
+//! that lacks that version is brought the record with it.
 
-use super::attempts::{OwnerState, Owners};
+mod change;
+mod holders;
+
+use super::attempts::{OwnerState, Owners, failure_error, refusal_error};
 use super::client::{Core, Now, Start};
 use super::{Attempt, Coordinator, Effect, Effects, Response, Send, SendFailure};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::message::{Answer, Operation, Source, Write, Written};
-use annulet_protocol::record::{Origin, Record, Version};
+use annulet_protocol::level::Level;
+use annulet_protocol::message::{Answer, Hint, Operation, Source, Written};
+use annulet_protocol::record::{Expiry, Head, Origin, Record, Version};
 use annulet_protocol::view::View;
 use annulet_ring::quorum::{Quorum, Side};
 use bytes::Bytes;
+use change::Change;
+use holders::{Holders, Missing};
 use smallvec::SmallVec;
 use std::sync::Arc;
+
+/// How long an owner has before a record is kept for it elsewhere, once the write is done.
+const KEEP_AFTER_MS: u64 = 500;
+/// How long the owners have at level `available` before fallbacks are asked.
+const FALL_BACK_AFTER_MS: u64 = 50;
 
 /// What a write that is done says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +44,18 @@ pub struct WriteDone {
     pub version: Version,
     /// A newer version that an owner held already: this write is not what readers see.
     pub superseded: Option<Version>,
+    /// How many owners have it so far. None at level `available` where none could be reached: it is
+    /// kept for them.
+    pub owners: usize,
 }
 
-/// One put or delete.
+/// One put, delete or touch.
 #[derive(Debug)]
 pub struct WriteOperation {
     start: Start,
-    record: Record,
+    change: Change,
     owners: Owners,
+    holders: Holders,
     quorum: Quorum,
     /// Each owner that took it; with a duplicate only if a test's fault counts those.
     taken: SmallVec<[NodeId; 5]>,
@@ -56,29 +78,49 @@ impl WriteOperation {
         value: Option<Bytes>,
         expires_at_ms: Option<u64>,
     ) -> Result<Self> {
-        let refuse = |error: Error| error.with_outcome(Outcome::NotApplied);
         let most = start.view.value_bytes_max as usize;
         if let Some(value) = value.as_ref().filter(|value| value.len() > most) {
             let why = format!(
                 "the value has {} bytes, at most {most} are taken",
                 value.len()
             );
-            return Err(refuse(Error::new(ErrorKind::InvalidInput, why)));
+            let error = Error::new(ErrorKind::InvalidInput, why);
+            return Err(error.with_outcome(Outcome::NotApplied));
         }
+        let bucket = start.bucket().number;
+        let record = Record::seal(bucket, &start.key, origin, value, expires_at_ms);
+        Self::of(start, Change::Record(record), 0)
+    }
+
+    /// A touch of the record of this head, which a read has shown: it is to expire as `expiry`
+    /// says. Its messages are named from `round` on.
+    ///
+    /// # Errors
+    /// As those of [`WriteOperation::new`].
+    pub(super) fn touch(start: Start, head: Head, expiry: Expiry, round: u16) -> Result<Self> {
+        let head = Head {
+            expiry: Some(expiry),
+            ..head
+        };
+        Self::of(start, Change::touch(head), round)
+    }
+
+    /// The expiry that owners are to have.
+    pub(super) fn expiry(&self) -> Option<Expiry> {
+        self.change.head().expiry
+    }
+
+    fn of(start: Start, change: Change, round: u16) -> Result<Self> {
         let owners = start.owners();
-        let quorum = start.quorum(Side::Write, &owners).map_err(refuse)?;
-        let record = Record::seal(
-            start.bucket().number,
-            &start.key,
-            origin,
-            value,
-            expires_at_ms,
-        );
+        let quorum = start
+            .quorum(Side::Write, &owners)
+            .map_err(|error| error.with_outcome(Outcome::NotApplied))?;
         Ok(Self {
-            owners: Owners::new(owners.all()),
+            owners: Owners::new(owners.all()).from_round(round),
+            holders: Holders::default(),
             quorum,
             start,
-            record,
+            change,
             taken: SmallVec::new(),
             superseded: None,
             uncertain: false,
@@ -88,18 +130,118 @@ impl WriteOperation {
 
     fn send(&mut self, node: NodeId, now: Now, effects: &mut Effects<WriteDone>) {
         let attempt = self.owners.sent(node, now.mono_ms);
+        let operation = self.change.operation(&self.start, node);
+        self.push(node, attempt, operation, now, effects);
+    }
+
+    fn push(
+        &self,
+        node: NodeId,
+        attempt: Attempt,
+        operation: Operation,
+        now: Now,
+        effects: &mut Effects<WriteDone>,
+    ) {
         effects.push(Effect::Send(Send {
             node,
             attempt,
             epoch: self.start.view.epoch,
             budget_ms: self.start.budget_ms(now.mono_ms),
-            operation: Operation::Write(Write {
-                bucket: self.start.bucket().number,
-                key: self.start.key.clone(),
-                source: Source::FirstHand,
-                record: self.record.clone(),
-            }),
+            operation,
         }));
+    }
+
+    /// Sees to it that owners which could not be reached get the record from somebody else.
+    fn leave_hints(&mut self, core: &mut Core, now: Now, effects: &mut Effects<WriteDone>) {
+        let failed = self.completed && !self.is_taken();
+        let early = self.is_available() || core.counts_hints();
+        let Change::Record(record) = &self.change else {
+            return;
+        };
+        if failed || !self.completed && !early {
+            return;
+        }
+        let record = record.clone();
+        let missing: Missing = self.owners.missing(!self.completed).collect();
+        for owner in missing {
+            if self.holders.covers(owner) {
+                continue;
+            }
+            let (start, owners) = (&self.start, &self.owners);
+            let holder = self.holders.choose(core, start, owners, owner);
+            if let Some(holder) = holder {
+                core.counts.hints += 1;
+                self.send_hint((holder, owner), record.clone(), now, effects);
+            }
+        }
+    }
+
+    fn send_hint(
+        &mut self,
+        (holder, owner): (NodeId, NodeId),
+        record: Record,
+        now: Now,
+        effects: &mut Effects<WriteDone>,
+    ) {
+        // The first holder at `available` may come to hold the only copy, and this client may be
+        // gone then: it hands the record to everyone who has not got it.
+        let first = self.is_available() && !self.is_taken() && !self.holders.any_asked();
+        let others = self.owners.iter().map(|other| other.node);
+        let others = others.filter(|other| first && *other != owner && *other != holder);
+        let owners = std::iter::once(owner).chain(others).collect();
+        let attempt = self.owners.name();
+        self.holders.asked(holder, attempt, owner);
+        // What an owner has taken needs no further check of its stamp.
+        let source = match self.taken.is_empty() {
+            true => Source::FirstHand,
+            false => Source::Repair,
+        };
+        let hint = Operation::Hint(Hint {
+            bucket: self.start.bucket().number,
+            key: self.start.key.clone(),
+            owners,
+            source,
+            record,
+        });
+        self.push(holder, attempt, hint, now, effects);
+    }
+
+    /// Takes what became of a message to a holder.
+    fn take_from_holder(&mut self, holder: NodeId, response: Response) {
+        match response {
+            Ok(Answer::Written(_)) => self.holders.holds(holder),
+            Ok(Answer::Refused(refusal)) => {
+                self.holders.failed(holder);
+                self.owners.note_error(refusal_error(holder, &refusal));
+            }
+            Ok(_) => {
+                self.uncertain = true;
+                self.holders.failed(holder);
+            }
+            Err(failure) => {
+                self.uncertain |= may_have_arrived(&failure);
+                self.holders.failed(holder);
+                self.owners.note_error(failure_error(holder, &failure));
+            }
+        }
+    }
+
+    fn is_available(&self) -> bool {
+        self.start.level == Level::Available
+    }
+
+    /// Whether anybody has taken the record, so that it will be everywhere in the end.
+    fn is_taken(&self) -> bool {
+        !self.taken.is_empty() || self.holders.any_holds()
+    }
+
+    /// After how long an owner that has not answered is held to be away.
+    fn patience_ms(&self) -> u64 {
+        let most = match self.is_available() {
+            true => FALL_BACK_AFTER_MS,
+            false => KEEP_AFTER_MS,
+        };
+        most.min(self.start.timeout_ms / 2)
     }
 
     fn take(&mut self, core: &mut Core, now: Now, node: NodeId, written: Written) {
@@ -120,27 +262,31 @@ impl WriteOperation {
         let taken = &self.taken;
         let met = match core.counts_duplicates() {
             true => taken.len() >= self.quorum.missing(|_| false),
-            false => self.quorum.is_met(|node| taken.contains(&node)),
+            false => self.quorum.is_met(|node| {
+                taken.contains(&node) || core.counts_hints() && self.holders.holds_for(node)
+            }),
         };
-        if met {
+        if met || self.is_available() && self.holders.any_holds() {
             self.completed = true;
-            let version = self.record.head.version;
+            let version = self.change.head().version;
             effects.push(Effect::Complete(Ok(WriteDone {
                 version,
                 superseded: self.superseded,
+                owners: self.taken.len(),
             })));
             return;
         }
         let lost = |node| self.owners.is(node, |state| state == OwnerState::Lost);
         // An owner that still may answer may yet turn `unknown` into `not_applied`.
-        if !self.quorum.is_possible(lost) && !self.owners.any_in_flight() {
+        let waits = self.owners.any_in_flight() || self.holders.any_asked();
+        if !self.quorum.is_possible(lost) && !waits {
             let error = self.owners.failure(TOO_FEW);
             self.fail(error, effects);
         }
     }
 
     fn expire(&mut self, effects: &mut Effects<WriteDone>) {
-        self.uncertain |= self.owners.any_in_flight();
+        self.uncertain |= self.owners.any_in_flight() || self.holders.any_asked();
         let error = self.owners.timeout(TOO_FEW);
         self.fail(error, effects);
     }
@@ -148,12 +294,13 @@ impl WriteOperation {
     /// Ends the operation, in the background too: what was said of the outcome must stay true, so
     /// nothing more is sent.
     fn fail(&mut self, error: Error, effects: &mut Effects<WriteDone>) {
+        let applied = self.uncertain || self.is_taken();
         self.owners.restart([]);
+        self.holders = Holders::default();
         if self.completed {
             return;
         }
         self.completed = true;
-        let applied = self.uncertain || !self.taken.is_empty();
         let outcome = if applied {
             Outcome::Unknown
         } else {
@@ -182,12 +329,19 @@ impl Coordinator for WriteOperation {
         if self.is_finished() {
             return None;
         }
-        let retry = self.owners.next_wake_ms();
-        Some(retry.unwrap_or(u64::MAX).min(self.start.deadline_ms))
+        let slow = self.owners.next_slow_ms(self.patience_ms());
+        let soonest = [slow, self.owners.next_wake_ms()]
+            .into_iter()
+            .flatten()
+            .min();
+        Some(soonest.unwrap_or(u64::MAX).min(self.start.deadline_ms))
     }
 
     fn is_finished(&self) -> bool {
-        self.completed && !self.owners.any_in_flight() && !self.owners.any_waiting()
+        self.completed
+            && !self.owners.any_in_flight()
+            && !self.owners.any_waiting()
+            && !self.holders.any_asked()
     }
 
     fn start(&mut self, _core: &mut Core, now: Now) -> Effects<WriteDone> {
@@ -208,11 +362,19 @@ impl Coordinator for WriteOperation {
         response: Response,
     ) -> Effects<WriteDone> {
         let mut effects = Effects::new();
+        if self.holders.expects(node, attempt) {
+            self.take_from_holder(node, response);
+            self.leave_hints(core, now, &mut effects);
+            self.conclude(core, &mut effects);
+            return effects;
+        }
         if !self.owners.expects(node, attempt) && !core.counts_duplicates() {
             return effects;
         }
         match response {
+            response if self.is_asked(node) => self.take_record(node, response),
             Ok(Answer::Written(written)) => self.take(core, now, node, written),
+            Ok(Answer::Lacking(_)) => self.note_lacking(node),
             Ok(Answer::Refused(refusal)) => {
                 let refused = (&refusal, epoch.unwrap_or(0));
                 let newer = self.owners.refused(core, (now, &self.start), node, refused);
@@ -229,7 +391,10 @@ impl Coordinator for WriteOperation {
                 self.owners.unanswered(core, at, node, &failure);
             }
         }
+        self.bring(now, &mut effects);
+        self.leave_hints(core, now, &mut effects);
         self.conclude(core, &mut effects);
+        self.leave_hints(core, now, &mut effects);
         effects
     }
 
@@ -238,14 +403,16 @@ impl Coordinator for WriteOperation {
         if view.epoch <= self.start.view.epoch || self.is_finished() {
             return effects;
         }
-        self.uncertain |= !self.taken.is_empty() || self.owners.any_in_flight();
+        self.uncertain |= self.is_taken() || self.owners.any_in_flight();
+        self.uncertain |= self.holders.any_asked();
+        self.holders = Holders::default();
+        self.change.restart();
         // The replies that make one quorum are of one epoch.
         if !core.mixes_epochs() {
             self.taken.clear();
         }
         if !self.start.move_to(view, core.home()) {
-            let why = format!("bucket `{}` was deleted", self.start.bucket().name);
-            self.fail(Error::new(ErrorKind::InvalidInput, why), &mut effects);
+            self.fail(self.start.bucket_deleted(), &mut effects);
             return effects;
         }
         let owners = self.start.owners();
@@ -267,16 +434,25 @@ impl Coordinator for WriteOperation {
             self.expire(&mut effects);
             return effects;
         }
+        for node in self.owners.mark_slow(now.mono_ms, self.patience_ms()) {
+            core.note_failure(node);
+        }
         for node in self.owners.due(now.mono_ms) {
             self.send(node, now, &mut effects);
         }
+        self.leave_hints(core, now, &mut effects);
         self.conclude(core, &mut effects);
         effects
+    }
+
+    fn awaits(&self, node: NodeId, attempt: Attempt) -> bool {
+        self.owners.expects(node, attempt) || self.holders.expects(node, attempt)
     }
 
     fn cancel(&mut self) {
         self.completed = true;
         self.owners.restart([]);
+        self.holders = Holders::default();
     }
 }
 

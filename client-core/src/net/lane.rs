@@ -6,7 +6,9 @@
 //! short waits behind them.
 
 use super::connection::Connection;
-use crate::core::{Response, Send, SendFailure};
+use super::under_way::UnderWay;
+use crate::core::client::Heard;
+use crate::core::{Attempt, Response, Send, SendFailure};
 use crate::error::{Error, ErrorKind};
 use crate::run::Target;
 use crate::shared::Shared;
@@ -30,6 +32,8 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 const REPLY_BYTES_AIM: u64 = 1 << 20;
 /// Most messages that wait in one lane.
 const QUEUE_MAX: usize = 16_384;
+/// Longest reply whose time says how quick a server is.
+const COMPARED_BYTES_MAX: usize = 64 << 10;
 /// Longest time to open a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Longest time for which a server that could not be reached is not tried again.
@@ -88,6 +92,8 @@ pub(crate) struct Lane {
     class: Class,
     queue: Mutex<Queue>,
     connection: tokio::sync::Mutex<Link>,
+    /// Requests on the way whose answers may be given up.
+    under_way: UnderWay,
     open: AtomicBool,
     used_ms: AtomicU64,
     /// Recent mean of a reply's bytes for each message in it.
@@ -117,6 +123,7 @@ impl Lane {
             class,
             queue: Mutex::default(),
             connection: tokio::sync::Mutex::default(),
+            under_way: UnderWay::default(),
             open: AtomicBool::new(false),
             used_ms: AtomicU64::new(0),
             reply_bytes: AtomicU64::new(0),
@@ -160,6 +167,11 @@ impl Lane {
     pub(crate) fn is_busy(&self) -> bool {
         let queue = self.lock();
         queue.workers > 0 || !queue.waiting.is_empty()
+    }
+
+    /// The answer to a message is of no use any more.
+    pub(crate) fn cancel(&self, target: &Arc<dyn Target>, attempt: Attempt) {
+        self.under_way.cancel(target, attempt);
     }
 
     /// Closes the connection unless something is being sent.
@@ -214,7 +226,8 @@ impl Lane {
             let Some(next) = queue.waiting.front() else {
                 break;
             };
-            if !next.target.is_waiting(now_ms) {
+            let Pending { send, target } = next;
+            if !target.is_waiting(now_ms, send.node, send.attempt) {
                 queue.waiting.pop_front();
                 continue;
             }
@@ -235,6 +248,51 @@ impl Lane {
 
     /// Sends one request and hands out what became of its messages.
     async fn send(&self, shared: &Arc<Shared>, batch: Vec<Pending>) {
+        let (request, pending) = self.request(shared, batch);
+        let limit = Duration::from_millis(u64::from(request.budget_ms));
+        let body = Bytes::from(codec::encode(&request));
+        drop(request);
+        let reads = match self.class {
+            Class::Read => pending.len() as u64,
+            Class::Write | Class::Large => 0,
+        };
+        if reads > 0 {
+            shared.core().peers.note_sent(self.node, reads);
+        }
+        let sent_us = shared.clock.mono_us();
+        let exchanged = self
+            .exchange_or_give_up(shared, &pending, body, limit)
+            .await;
+        let count = pending.len();
+        match exchanged.map(|e| e.and_then(|body| self.check(shared, body, count))) {
+            Some(Ok((reply, bytes))) => {
+                let heard = Heard {
+                    round_trip_us: shared.clock.mono_us() - sent_us,
+                    time_ms: reply.time_ms,
+                    load: reply.load,
+                    is_read: reads > 0 && bytes <= COMPARED_BYTES_MAX,
+                };
+                let epoch = reply.epoch;
+                let each =
+                    |(pending, answer): (Pending, Answer)| (pending, Some(epoch), Ok(answer));
+                let answers = pending.into_iter().zip(reply.results).map(each).collect();
+                shared.deliver(answers, |core, now| {
+                    core.peers.note_over(self.node, reads);
+                    core.note_reply(self.node, now, heard);
+                });
+                shared.hear_of(epoch);
+            }
+            Some(Err(failure)) => self.fail(shared, pending, reads, &failure),
+            // Nobody waits for any of the answers.
+            None => {
+                add(&shared.counters.cancelled, count);
+                shared.core().peers.note_over(self.node, reads);
+            }
+        }
+    }
+
+    /// A request of these messages, and who waits for them.
+    fn request(&self, shared: &Shared, batch: Vec<Pending>) -> (Request, Vec<Pending>) {
         let (mut pending, mut operations) = (Vec::new(), Vec::new());
         let (mut epoch, mut budget_ms, mut repairs) = (0, 1, 0);
         for Pending { mut send, target } in batch {
@@ -255,49 +313,49 @@ impl Lane {
             budget_ms,
             operations,
         };
-        let limit = Duration::from_millis(u64::from(budget_ms));
-        let sent_us = shared.clock.mono_us();
-        let exchange = self.exchange(shared, Bytes::from(codec::encode(&request)), limit);
-        drop(request);
-        let reply = match tokio::time::timeout(limit, exchange).await {
-            Ok(reply) => reply.and_then(|reply| self.check(shared, reply, pending.len())),
-            Err(_) => Err(SendFailure::Unanswered("no answer in time".into())),
+        (request, pending)
+    }
+
+    /// Tells those who wait that there is no answer.
+    fn fail(&self, shared: &Arc<Shared>, pending: Vec<Pending>, reads: u64, failure: &SendFailure) {
+        let silent = match failure {
+            SendFailure::NotSent(_) | SendFailure::Unanswered(_) => true,
+            SendFailure::Rejected(..) => false,
         };
-        match reply {
-            Ok(reply) => {
-                let took_us = shared.clock.mono_us() - sent_us;
-                let Reply {
-                    epoch,
-                    time_ms,
-                    load,
-                    results,
-                    ..
-                } = reply;
-                let each =
-                    |(pending, answer): (Pending, Answer)| (pending, Some(epoch), Ok(answer));
-                let answers = pending.into_iter().zip(results).map(each).collect();
-                shared.deliver(answers, |core, now| {
-                    core.note_reply(self.node, now, took_us, time_ms, load);
-                });
-                shared.hear_of(epoch);
-            }
-            Err(failure) => {
-                let silent = match failure {
-                    SendFailure::NotSent(_) | SendFailure::Unanswered(_) => true,
-                    SendFailure::Rejected(..) => false,
-                };
-                if silent {
-                    add(&shared.counters.unanswered, pending.len());
-                }
-                let each = |pending| (pending, None, Response::Err(failure.clone()));
-                let answers = pending.into_iter().map(each).collect();
-                shared.deliver(answers, |core, now| {
-                    if silent {
-                        core.note_failure(self.node, now);
-                    }
-                });
-            }
+        if silent {
+            add(&shared.counters.unanswered, pending.len());
         }
+        let each = |pending| (pending, None, Response::Err(failure.clone()));
+        let answers = pending.into_iter().map(each).collect();
+        shared.deliver(answers, |core, _| {
+            core.peers.note_over(self.node, reads);
+            if silent {
+                core.note_failure(self.node);
+            }
+        });
+    }
+
+    /// Sends a request and gives the reply's body; `None`: its answers are of no use any more.
+    async fn exchange_or_give_up(
+        &self,
+        shared: &Shared,
+        pending: &[Pending],
+        body: Bytes,
+        limit: Duration,
+    ) -> Option<Result<Bytes, SendFailure>> {
+        let exchange = tokio::time::timeout(limit, self.exchange(shared, body, limit));
+        let late = |_| Err(SendFailure::Unanswered("no answer in time".into()));
+        if self.class != Class::Read {
+            return Some(exchange.await.unwrap_or_else(late));
+        }
+        let given_up = self.under_way.note(pending);
+        let exchanged = tokio::select! {
+            biased;
+            exchanged = exchange => Some(exchanged.unwrap_or_else(late)),
+            () = given_up.notified() => None,
+        };
+        self.under_way.over(&given_up);
+        exchanged
     }
 
     async fn exchange(
@@ -351,8 +409,13 @@ impl Lane {
         }
     }
 
-    /// Reads a reply and checks that it is one to this request.
-    fn check(&self, shared: &Shared, body: Bytes, count: usize) -> Result<Reply, SendFailure> {
+    /// Reads a reply, checks that it is one to this request, and says how long it is.
+    fn check(
+        &self,
+        shared: &Shared,
+        body: Bytes,
+        count: usize,
+    ) -> Result<(Reply, usize), SendFailure> {
         let reply = codec::decode_reply(&body)
             .map_err(|e| SendFailure::Unanswered(format!("an unreadable reply: {e}")))?;
         if reply.cluster != shared.cluster || reply.node != self.node {
@@ -375,7 +438,7 @@ impl Lane {
             (mean * 7 + each) / 8
         };
         self.reply_bytes.store(mean, Ordering::Relaxed);
-        Ok(reply)
+        Ok((reply, body.len()))
     }
 }
 

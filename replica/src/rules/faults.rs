@@ -23,6 +23,8 @@ pub enum Fault {
     ChecksumIgnored,
     /// Records for owners that could not be reached are acknowledged and not kept.
     HintsForgotten,
+    /// A touch sets its expiry although a later one was set already.
+    TouchRewinds,
     /// First-hand writes are taken although the disk is full.
     FullDiskIgnored,
 }
@@ -56,6 +58,9 @@ impl Replica {
     }
     pub(super) fn forgets_hints(&self) -> bool {
         breaks!(self, HintsForgotten)
+    }
+    pub(super) fn rewinds_touches(&self) -> bool {
+        breaks!(self, TouchRewinds)
     }
     pub(super) fn fills_the_disk(&self) -> bool {
         breaks!(self, FullDiskIgnored)

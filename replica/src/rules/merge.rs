@@ -66,7 +66,7 @@ impl Replica {
                 if let Some(refusal) = self.refuse_write(moment, write, current.as_ref()) {
                     return Answer::Refused(refusal);
                 }
-                self.merge(key, &write.record, current.as_ref(), draft)
+                self.merge(key, write, current.as_ref(), draft)
             }
             Mutation::Touch(touch) => {
                 let stamp = touch.expiry.stamp.max(touch.version.stamp);
@@ -74,7 +74,7 @@ impl Replica {
                 if let Some(refusal) = self.refuse_stamp(moment, stamp, known) {
                     return Answer::Refused(refusal);
                 }
-                match touched(touch, current.as_ref()) {
+                match self.touched(touch, current.as_ref()) {
                     Touched::Lacking => return Answer::Lacking(Lacking {}),
                     Touched::Unchanged => false,
                     Touched::Changed(stored) => {
@@ -109,14 +109,16 @@ impl Replica {
     fn merge(
         &self,
         key: &Bytes,
-        record: &Record,
+        Write { record, gone, .. }: &Write,
         current: Option<&Stored>,
         draft: &mut Draft,
     ) -> bool {
         let fresher = self.overwrites_blindly()
             || current
                 .is_none_or(|stored| record.head.freshness(&stored.head) == Ordering::Greater);
-        if fresher {
+        if fresher && *gone {
+            put_gone(key, record.head, draft);
+        } else if fresher {
             match self.drops_tombstones() && record.head.kind == Kind::Tombstone {
                 true => draft.remove(key),
                 false => draft.put(key, record, current),
@@ -202,22 +204,25 @@ enum Touched {
     Changed(Stored),
 }
 
-fn touched(touch: &Touch, current: Option<&Stored>) -> Touched {
-    let Some(stored) = current else {
-        return Touched::Lacking;
-    };
-    let mut head = stored.head;
-    head.expiry = Some(touch.expiry);
-    match stored.head.version.cmp(&touch.version) {
-        Ordering::Less => Touched::Lacking,
-        Ordering::Greater => Touched::Unchanged,
-        Ordering::Equal if head.freshness(&stored.head) != Ordering::Greater => Touched::Unchanged,
-        // Its value was removed when it expired: a touch cannot bring that back.
-        Ordering::Equal if stored.value == StoredValue::Gone => Touched::Lacking,
-        Ordering::Equal => Touched::Changed(Stored {
-            head,
-            value: stored.value.clone(),
-        }),
+impl Replica {
+    fn touched(&self, touch: &Touch, current: Option<&Stored>) -> Touched {
+        let Some(stored) = current else {
+            return Touched::Lacking;
+        };
+        let mut head = stored.head;
+        head.expiry = Some(touch.expiry);
+        let later = head.freshness(&stored.head) == Ordering::Greater || self.rewinds_touches();
+        match stored.head.version.cmp(&touch.version) {
+            Ordering::Less => Touched::Lacking,
+            Ordering::Greater => Touched::Unchanged,
+            Ordering::Equal if !later => Touched::Unchanged,
+            // Its value was removed when it expired: a touch cannot bring that back.
+            Ordering::Equal if stored.value == StoredValue::Gone => Touched::Lacking,
+            Ordering::Equal => Touched::Changed(Stored {
+                head,
+                value: stored.value.clone(),
+            }),
+        }
     }
 }
 
@@ -239,17 +244,20 @@ fn restore(
             draft.remove_value(key);
             draft.put(key, &Record { head, value }, None);
         }
-        (Some(Copy { head, .. }), _) => {
-            let value = StoredValue::Gone;
-            draft.remove_value(key);
-            draft.put_head(key, Stored { head: *head, value });
-        }
+        (Some(Copy { head, .. }), _) => put_gone(key, *head, draft),
         (None, Err(_)) => draft.remove(key),
         (None, Ok(_)) => {}
     }
     draft.needs_sync = true;
     let hash = parse_storage_key(key).map(|(hash, _, _)| hash);
     draft.touched.extend(hash);
+}
+
+/// Writes a head whose value is gone.
+fn put_gone(key: &Bytes, head: Head, draft: &mut Draft) {
+    let value = StoredValue::Gone;
+    draft.remove_value(key);
+    draft.put_head(key, Stored { head, value });
 }
 
 /// Removes the value of a record, if it still is the one that had expired.

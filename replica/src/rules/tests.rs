@@ -181,6 +181,7 @@ fn put(bucket: u32, key: &str, stamp_ms: u64, value: Option<Bytes>) -> Write {
         key: Bytes::copy_from_slice(key.as_bytes()),
         source: Source::FirstHand,
         record: Record::seal(bucket, key.as_bytes(), origin, value, None),
+        gone: false,
     }
 }
 

@@ -199,6 +199,7 @@ fn put(bucket: u32, key: &'static str, stamp: u64, value: Bytes) -> Operation {
         key: key.into(),
         source: Source::FirstHand,
         record: Record::seal(bucket, key.as_bytes(), origin, Some(value), None),
+        gone: false,
     })
 }
 

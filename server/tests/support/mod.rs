@@ -347,6 +347,7 @@ pub(crate) fn put(key: &str, value: impl Into<Bytes>) -> Operation {
         key: Bytes::copy_from_slice(key.as_bytes()),
         source: Source::FirstHand,
         record: Record::seal(BUCKET, key.as_bytes(), origin, Some(value.into()), None),
+        gone: false,
     })
 }
 

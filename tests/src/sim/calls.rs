@@ -6,11 +6,12 @@ use super::network::Link;
 use super::scenario::Micros;
 use super::server::{Return, State};
 use super::world::{Event, World};
+use annulet::core::client::Heard;
 use annulet::core::{Attempt, Send, SendFailure};
 use annulet::{Error, ErrorKind};
 use annulet_protocol::codec;
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::message::{Answer, Operation, Request};
+use annulet_protocol::message::{Answer, Hint, Operation, Request, Write};
 use bytes::Bytes;
 use rand::Rng;
 use std::sync::Arc;
@@ -24,12 +25,34 @@ impl World {
         self.clients[client].sending = false;
         let outbox = std::mem::take(&mut self.clients[client].outbox);
         for ((node, epoch), mut messages) in outbox {
+            messages.retain(|(op, send)| {
+                let running = self.clients[client].operations.get(op);
+                running.is_none_or(|running| running.machine.awaits(send.node, send.attempt))
+            });
             while !messages.is_empty() {
                 let rest = messages.split_off(messages.len().min(TOGETHER_MAX));
                 self.send_call(client, node, epoch, messages);
                 messages = rest;
             }
         }
+    }
+
+    /// The answer to a message is of no use any more: it is not sent if it has not been yet.
+    pub(crate) fn cancel_message(&mut self, client: usize, op: u64, node: NodeId, named: Attempt) {
+        let at = &mut self.clients[client];
+        let message = |(of, send): &(u64, Send)| *of == op && send.attempt == named;
+        let waiting = at.outbox.iter_mut().filter(|((to, _), _)| *to == node);
+        let mut unsent = false;
+        for (_, messages) in waiting {
+            unsent |= messages.iter().any(message);
+            messages.retain(|sent| !message(sent));
+        }
+        let name = if unsent {
+            "cancelled_unsent"
+        } else {
+            "cancelled"
+        };
+        self.coverage.hit("path", name);
     }
 
     fn send_call(&mut self, client: usize, node: NodeId, epoch: u64, sends: Vec<(u64, Send)>) {
@@ -48,6 +71,11 @@ impl World {
             budget_ms,
             operations: sends.into_iter().map(|(_, s)| s.operation).collect(),
         };
+        let is_read = request.operations.iter().all(|operation| match operation {
+            Operation::Read(_) | Operation::Scan(_) => true,
+            Operation::Write(_) | Operation::Hint(_) | Operation::Touch(_) => false,
+            Operation::Unknown => false,
+        });
         let call = self.next_number();
         let life = self.clients[client].life;
         self.clients[client].calls.insert(
@@ -56,9 +84,14 @@ impl World {
                 server,
                 sent_us: self.now_us,
                 messages,
+                is_read,
                 open: true,
             },
         );
+        if is_read {
+            let reads = request.operations.len() as u64;
+            self.clients[client].core.peers.note_sent(node, reads);
+        }
         let patience_ms = self.scenario.patience_ms.min(u64::from(budget_ms) + 1);
         self.schedule(patience_ms * 1_000, Event::CallFails { client, life, call });
         let link = Link::Request(client, server);
@@ -73,14 +106,7 @@ impl World {
         match fate.copies.len() {
             0 => self.coverage.hit("network", "request_lost"),
             1 => {}
-            _ => {
-                self.coverage.hit("network", "request_duplicated");
-                for operation in &request.operations {
-                    if let Operation::Write(write) = operation {
-                        self.oracle.doubled(write.record.head.version);
-                    }
-                }
-            }
+            _ => self.note_doubled(&request),
         }
         if fate.spike {
             self.coverage.hit("network", "delay_spike");
@@ -96,6 +122,17 @@ impl World {
         }
     }
 
+    fn note_doubled(&mut self, request: &Request) {
+        self.coverage.hit("network", "request_duplicated");
+        for operation in &request.operations {
+            if let Operation::Write(Write { record, .. }) | Operation::Hint(Hint { record, .. }) =
+                operation
+            {
+                self.oracle.doubled(record.head.version);
+            }
+        }
+    }
+
     /// A call has no answer. `sent`: it may have arrived.
     pub(crate) fn call_fails(&mut self, client: usize, life: u32, call: u64, sent: bool) {
         let at = &mut self.clients[client];
@@ -108,6 +145,11 @@ impl World {
         };
         open.open = false;
         let messages = open.messages.clone();
+        let (node, is_read) = (messages[0].1, open.is_read);
+        if is_read {
+            at.core.peers.note_over(node, messages.len() as u64);
+        }
+        at.core.note_failure(node);
         let name = if sent { "unanswered" } else { "not_sent" };
         self.coverage.hit("network", name);
         for (op, node, attempt) in messages {
@@ -133,6 +175,7 @@ impl World {
         };
         let in_time = std::mem::take(&mut known.open);
         let (messages, server) = (known.messages.clone(), known.server);
+        let known_read = known.is_read;
         let took_us = self.now_us - known.sent_us;
         if !in_time {
             self.coverage.hit("network", "late_reply");
@@ -142,10 +185,18 @@ impl World {
             Ok(bytes) => codec::decode_reply(&bytes).expect("a server's reply is well-formed"),
         };
         if in_time {
-            let (node, load) = (reply.node, reply.load);
-            self.clients[client]
-                .core
-                .note_reply(node, now, took_us, reply.time_ms, load);
+            if known_read {
+                let reads = messages.len() as u64;
+                self.clients[client].core.peers.note_over(reply.node, reads);
+            }
+            let heard = Heard {
+                round_trip_us: took_us,
+                time_ms: reply.time_ms,
+                load: reply.load,
+                is_read: known_read,
+            };
+            let core = &mut self.clients[client].core;
+            core.note_reply(reply.node, now, heard);
             // The core takes the way back for half of the whole.
             let off_us = (self.now_us - sent_us).abs_diff(took_us / 2);
             let skew_ms = self.servers[server].skew_ms.unsigned_abs();

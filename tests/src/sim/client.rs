@@ -7,6 +7,8 @@ use super::world::{Event, World};
 use annulet::Error;
 use annulet::core::client::{Core, Home, Now};
 use annulet::core::read::{ReadDone, ReadOperation};
+use annulet::core::scan::{ScanDone, ScanOperation};
+use annulet::core::touch::{TouchDone, TouchOperation};
 use annulet::core::write::{WriteDone, WriteOperation};
 use annulet::core::{Attempt, Coordinator, Effect, Effects, Response, Send};
 use annulet_protocol::ids::{Incarnation, NodeId};
@@ -44,6 +46,8 @@ pub(crate) struct Call {
     pub(crate) server: usize,
     pub(crate) sent_us: Micros,
     pub(crate) messages: Vec<(u64, NodeId, Attempt)>,
+    /// It asks, and changes nothing.
+    pub(crate) is_read: bool,
     /// The client still waits for its answer.
     pub(crate) open: bool,
 }
@@ -63,23 +67,34 @@ pub(crate) struct Running {
     pub(crate) sent: BTreeSet<Attempt>,
     /// Who answered something that counts to that.
     pub(crate) answered: BTreeSet<NodeId>,
+    /// Of a scan: the keys it may show, each with its number in the oracle.
+    pub(crate) scanned: Vec<(u64, usize)>,
 }
 
-/// A coordinator of either kind.
+/// A coordinator of any kind.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one to an operation, and it is not moved"
+)]
 pub(crate) enum Machine {
     Get(ReadOperation),
     Exists(ReadOperation),
     Write(WriteOperation),
+    Touch(TouchOperation),
+    Scan(ScanOperation),
 }
 
 /// An effect of either kind.
 #[derive(Debug)]
 pub(crate) enum Step {
     Send(Send),
+    Cancel(NodeId, Attempt),
     NeedView(u64),
     Read(Result<ReadDone, Error>),
     Written(Result<WriteDone, Error>),
+    Touched(Result<TouchDone, Error>),
+    Scanned(Result<ScanDone, Error>),
 }
 
 /// What made a coordinator do something.
@@ -94,6 +109,7 @@ pub(crate) enum Cause {
 fn steps<T>(effects: Effects<T>, done: fn(Result<T, Error>) -> Step) -> Vec<Step> {
     let step = |effect| match effect {
         Effect::Send(send) => Step::Send(send),
+        Effect::Cancel(node, attempt) => Step::Cancel(node, attempt),
         Effect::NeedView(epoch) => Step::NeedView(epoch),
         Effect::Complete(result) => done(result),
     };
@@ -106,6 +122,8 @@ macro_rules! with {
         match $machine {
             Machine::Get($it) | Machine::Exists($it) => steps($call, Step::Read),
             Machine::Write($it) => steps($call, Step::Written),
+            Machine::Touch($it) => steps($call, Step::Touched),
+            Machine::Scan($it) => steps($call, Step::Scanned),
         }
     };
 }
@@ -115,6 +133,17 @@ impl Machine {
         match self {
             Self::Get(it) | Self::Exists(it) => it.next_wake_ms(),
             Self::Write(it) => it.next_wake_ms(),
+            Self::Touch(it) => it.next_wake_ms(),
+            Self::Scan(it) => it.next_wake_ms(),
+        }
+    }
+
+    pub(crate) fn awaits(&self, node: NodeId, attempt: Attempt) -> bool {
+        match self {
+            Self::Get(it) | Self::Exists(it) => it.awaits(node, attempt),
+            Self::Write(it) => it.awaits(node, attempt),
+            Self::Touch(it) => it.awaits(node, attempt),
+            Self::Scan(it) => it.awaits(node, attempt),
         }
     }
 
@@ -122,6 +151,8 @@ impl Machine {
         match self {
             Self::Get(it) | Self::Exists(it) => it.is_finished(),
             Self::Write(it) => it.is_finished(),
+            Self::Touch(it) => it.is_finished(),
+            Self::Scan(it) => it.is_finished(),
         }
     }
 
@@ -129,6 +160,8 @@ impl Machine {
         match self {
             Self::Get(it) | Self::Exists(it) => it.cancel(),
             Self::Write(it) => it.cancel(),
+            Self::Touch(it) => it.cancel(),
+            Self::Scan(it) => it.cancel(),
         }
     }
 }
@@ -144,18 +177,22 @@ impl Running {
             asked: BTreeSet::new(),
             sent: BTreeSet::new(),
             answered: BTreeSet::new(),
+            scanned: Vec::new(),
         }
     }
-}
 
-impl Running {
     /// Whether a response may count towards the operation's quorum.
     fn counts(&self, response: &Response) -> bool {
         match response {
-            Ok(Answer::Written(_)) => matches!(self.machine, Machine::Write(_)),
-            Ok(Answer::Found(_) | Answer::FoundHead(_) | Answer::Absent(_)) => true,
-            Ok(Answer::Lacking(_) | Answer::Page(_) | Answer::Refused(_) | Answer::Unknown)
-            | Err(_) => false,
+            Ok(Answer::Written(_)) => {
+                matches!(self.machine, Machine::Write(_) | Machine::Touch(_))
+            }
+            // What a touch reads first is not what it is for.
+            Ok(Answer::Found(_) | Answer::FoundHead(_) | Answer::Absent(_)) => {
+                !matches!(self.machine, Machine::Touch(_))
+            }
+            Ok(Answer::Page(_)) => true,
+            Ok(Answer::Lacking(_) | Answer::Refused(_) | Answer::Unknown) | Err(_) => false,
         }
     }
 }
@@ -321,6 +358,8 @@ impl World {
             let name = match running.machine {
                 Machine::Write(_) => "write_restarted",
                 Machine::Get(_) | Machine::Exists(_) => "read_restarted",
+                Machine::Touch(_) => "touch_restarted",
+                Machine::Scan(_) => "scan_restarted",
             };
             self.coverage.hit("path", name);
         }
@@ -340,9 +379,12 @@ impl World {
                         self.schedule(wait_us, Event::ClientSends { client, life });
                     }
                 }
+                Step::Cancel(node, attempt) => self.cancel_message(client, op, node, attempt),
                 Step::NeedView(epoch) => self.want_view(client, epoch),
                 Step::Read(result) => self.read_ends(client, op, result),
                 Step::Written(result) => self.write_ends(client, op, result),
+                Step::Touched(result) => self.touch_ends(client, op, result),
+                Step::Scanned(result) => self.scan_ends(client, op, result),
             }
         }
     }
@@ -363,11 +405,10 @@ impl World {
             );
         }
         let Step::Send(send) = step else {
-            if let Step::Read(_) | Step::Written(_) = step
-                && running.completed
-            {
-                self.oracle
-                    .fail("deadline", format!("operation {op} completed twice"));
+            let ends = !matches!(step, Step::Cancel(..) | Step::NeedView(_));
+            if ends && running.completed {
+                let why = format!("operation {op} completed twice");
+                self.oracle.fail("deadline", why);
             }
             return;
         };
@@ -376,30 +417,15 @@ impl World {
             self.oracle.fail("deadline", why);
         }
         running.sent.insert(send.attempt);
-        let exists = matches!(running.machine, Machine::Exists(_));
-        let path = match &send.operation {
-            Operation::Write(write) if matches!(running.machine, Machine::Write(_)) => {
-                self.oracle.minted(op, &write.record);
-                let again = !running.asked.insert(send.node);
-                match (running.completed, again) {
-                    (true, _) => Some("write_went_on_after_ack"),
-                    (false, true) => Some("retry"),
-                    (false, false) => None,
-                }
-            }
-            Operation::Write(_) if running.completed => Some("background_repair"),
-            Operation::Write(_) => Some("blocking_repair"),
-            Operation::Read(_) if running.completed => Some("background_check"),
-            Operation::Read(read) if exists && !read.head_only => Some("fetch_for_exists"),
-            Operation::Read(_) => match (running.asked.insert(send.node), cause) {
-                (false, _) => Some("retry"),
-                (true, Cause::Timer) => Some("asked_another"),
-                (true, _) => None,
-            },
-            Operation::Hint(_) | Operation::Touch(_) | Operation::Scan(_) | Operation::Unknown => {
-                None
-            }
-        };
+        let path = path_of(running, send, cause);
+        if let Operation::Write(write) = &send.operation
+            && let Machine::Write(_) = running.machine
+        {
+            self.oracle.minted(op, &write.record);
+        }
+        if let Operation::Touch(touch) = &send.operation {
+            self.oracle.touching(op, touch.version, touch.expiry);
+        }
         if let Some(name) = path {
             self.coverage.hit("path", name);
         }
@@ -433,5 +459,36 @@ impl World {
             let life = at.life;
             self.schedule_at(wake_us, Event::ClientWakes { client, life });
         }
+    }
+}
+
+/// What a message is sent for, where that must happen.
+fn path_of(running: &mut Running, send: &Send, cause: Cause) -> Option<&'static str> {
+    let completed = running.completed;
+    let exists = matches!(running.machine, Machine::Exists(_));
+    let mut again = || !running.asked.insert(send.node);
+    match &send.operation {
+        Operation::Write(_) if matches!(running.machine, Machine::Write(_)) => {
+            match (completed, again()) {
+                (true, _) => Some("write_went_on_after_ack"),
+                (false, true) => Some("retry"),
+                (false, false) => None,
+            }
+        }
+        Operation::Write(_) if matches!(running.machine, Machine::Touch(_)) => Some("brought"),
+        Operation::Write(write) if write.gone => Some("gone_brought"),
+        Operation::Write(_) if completed => Some("background_repair"),
+        Operation::Write(_) => Some("blocking_repair"),
+        Operation::Read(_) if completed => Some("background_check"),
+        Operation::Read(read) if read.hinted => Some("asked_fallback"),
+        Operation::Read(read) if exists && !read.head_only => Some("fetch_for_exists"),
+        Operation::Read(_) => match (again(), cause) {
+            (true, _) => Some("retry"),
+            (false, Cause::Timer) => Some("asked_another"),
+            (false, _) => None,
+        },
+        Operation::Hint(_) if completed => Some("hint_after_ack"),
+        Operation::Hint(_) => Some("hint_for_ack"),
+        Operation::Touch(_) | Operation::Scan(_) | Operation::Unknown => None,
     }
 }

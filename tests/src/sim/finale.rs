@@ -1,6 +1,6 @@
 //! The end of a run: everything heals, everything is read, and then the owners must agree.
 
-use super::damage::damaged;
+use super::damage::{damaged, held};
 use super::scenario::Micros;
 use super::server::{QUEUE_MAX, State};
 use super::workload::{Action, Errand};
@@ -8,8 +8,10 @@ use super::world::{Event, World, key_bytes};
 use annulet_protocol::bucket::Mode;
 use annulet_protocol::hash::storage_key;
 use annulet_protocol::level::Level;
-use annulet_replica::store::{Family, Store};
+use annulet_protocol::record::Head;
+use annulet_replica::restore::Copy;
 use annulet_ring::owners::Owners;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Longer than any timeout and any time to live.
@@ -44,11 +46,23 @@ impl World {
                 State::Up | State::Perished => {}
             }
         }
+        self.greet_all();
         self.schedule(QUIET_US, Event::ReadEverything);
+    }
+
+    /// Every server hears of every other one, as it does all the time.
+    fn greet_all(&mut self) {
+        let nodes: Vec<_> = self.servers.iter().map(|at| at.replica.node).collect();
+        for at in &mut self.servers {
+            for node in &nodes {
+                at.upkeep.courier.handle_sign_of_life(*node);
+            }
+        }
     }
 
     /// A new client reads every key from every owner that can answer.
     pub(crate) fn read_everything(&mut self) {
+        self.greet_all();
         let view = Arc::clone(&self.operator.view);
         let client = self.clients.len();
         let born = self.new_client(client, 0, &view);
@@ -56,6 +70,12 @@ impl World {
         for bucket in view.buckets.iter().filter(|b| b.mode == Mode::Lww) {
             for key in 0..self.scenario.keys {
                 let healthy = self.healthy_owners(bucket.number, key).len();
+                // An owner whose copy is damaged shows its head all the same, so that a read may
+                // ask it in place of another, and they need not agree.
+                if healthy < self.owners_there(bucket.number, key) {
+                    self.coverage.hit("upkeep", "damaged_to_the_end");
+                    self.damaged_to_the_end.insert((bucket.number, key));
+                }
                 if healthy == 0 {
                     continue;
                 }
@@ -94,6 +114,18 @@ impl World {
             .collect()
     }
 
+    /// How many servers own a key that have not perished.
+    fn owners_there(&self, bucket: u32, key: usize) -> usize {
+        let view = &self.operator.view;
+        let hash = view.hash(bucket, &key_bytes(key));
+        let bucket = view.bucket(bucket).expect("a bucket of this view");
+        let owners = Owners::of(view, bucket, hash);
+        let servers = owners.all().map(|node| self.server_of(node));
+        servers
+            .filter(|server| self.servers[*server].state != State::Perished)
+            .count()
+    }
+
     /// Owners that can answer hold the same bytes of every key.
     pub(crate) fn compare(&mut self) {
         let view = Arc::clone(&self.operator.view);
@@ -101,21 +133,33 @@ impl World {
             for key in 0..self.scenario.keys {
                 let bytes = key_bytes(key);
                 let hash = view.hash(bucket.number, &bytes);
-                let storage_key = [storage_key(hash, bucket.number, &bytes)];
+                let storage_key = storage_key(hash, bucket.number, &bytes);
                 let healthy = self.healthy_owners(bucket.number, key);
-                let held = |server: &usize| {
-                    let store = &self.servers[*server].store;
-                    let of = |family| store.read(family, &storage_key);
-                    (of(Family::Records), of(Family::Values))
-                };
+                if self.damaged_to_the_end.contains(&(bucket.number, key)) {
+                    continue;
+                }
+                let held = |server: &usize| held(&self.servers[*server].store, &storage_key);
                 let all: Vec<_> = healthy.iter().map(held).collect();
-                if all.windows(2).any(|pair| pair[0] != pair[1]) {
-                    let heads: Vec<_> = all.iter().map(|(record, _)| record).collect();
-                    let why = format!("key {key} of `{}` at {healthy:?}: {heads:?}", bucket.name);
+                let head = |copy: &Option<Copy>| copy.as_ref().map(|copy| copy.head);
+                // A value that expired long ago is gone here sooner and there later.
+                let values = all.iter().flatten().filter_map(|copy| copy.value.as_ref());
+                let values: BTreeSet<_> = values.collect();
+                let newest = all
+                    .iter()
+                    .filter_map(|copy| copy.as_ref())
+                    .map(|copy| copy.head);
+                let newest = newest.max_by(Head::freshness);
+                if !all.is_empty() {
+                    self.oracle.held((bucket.number, key), newest.as_ref());
+                }
+                let heads = all.windows(2).any(|pair| head(&pair[0]) != head(&pair[1]));
+                if heads || values.len() > 1 {
+                    let why = format!("key {key} of `{}` at {healthy:?}: {all:?}", bucket.name);
                     self.oracle.fail("convergence", why);
                 }
             }
         }
+        self.check_hints();
         if let Some((op, _)) = self.clients.iter().flat_map(|c| &c.operations).next() {
             let why = format!("operation {op} goes on for ever");
             self.oracle.fail("deadline", why);

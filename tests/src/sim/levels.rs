@@ -33,7 +33,9 @@ impl Needs {
             regions: [0; REGIONS_MAX],
         };
         let needs = match level {
-            Level::One | Level::Available => of_all(1),
+            Level::One => of_all(1),
+            // Fallbacks will do: it promises nothing of owners.
+            Level::Available => of_all(0),
             Level::Quorum => of_all(all / 2 + 1),
             Level::All => of_all(all),
             Level::Explicit { read, write } => of_all(match side {

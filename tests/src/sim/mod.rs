@@ -12,7 +12,8 @@
 //! - `scenario`: what a seed draws
 //! - `world`: virtual time, and the order of events
 //! - `network`: what becomes of a message
-//! - `server`: a replica with its queue; `disk`: its syncs, and the answers that wait for them
+//! - `server`: a replica with its queue; `disk`: its syncs, and the answers that wait for them;
+//!   `upkeep`: what servers do by themselves
 //! - `client`: a core with its operations; `calls`: its messages; `results`: what it tells its
 //!   application; `workload`: what that asks for; `probe`: requests that no honest client sends
 //! - `operator`: crashes, partitions, clocks; `damage`: flipped bits; `views`: new views and
@@ -27,6 +28,8 @@
 //! | `monotonic` | a read never sees less than an earlier read, where their levels overlap |
 //! | `resurrected` | what was deleted does not come back |
 //! | `expired` | an expired value is never shown, a value that is not is never hidden |
+//! | `handed-over` | what was acknowledged by servers that keep it comes to the owners |
+//! | `hints` | in the end nobody keeps anything for a server that is there |
 //! | `not-applied` | a write said not to be applied never appears |
 //! | `phantom` | what is read was written |
 //! | `skew` | no server takes a first-hand stamp from too far ahead |
@@ -54,6 +57,7 @@ mod results;
 mod scenario;
 mod server;
 mod trace;
+mod upkeep;
 mod views;
 mod workload;
 mod world;

@@ -1,16 +1,18 @@
-//! What becomes of a message between a client and a server. Servers do not talk to each other
-//! while a client waits, so there is nothing else.
+//! What becomes of a message between a client and a server, or between servers while no client
+//! waits.
 
 use super::scenario::{Micros, Rates};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeSet;
 
-/// A direction between a client and a server, by their numbers.
+/// A direction between two of them, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Link {
     Request(usize, usize),
     Reply(usize, usize),
+    /// From one server to another, requests and replies alike.
+    Peer(usize, usize),
 }
 
 /// See the module.

@@ -244,6 +244,7 @@ impl World {
             at.state = State::Up;
             let now_us = self.now_us;
             self.trace.line(now_us, || format!("s{server} is up"));
+            self.begin_upkeep(server);
         }
     }
 
@@ -267,6 +268,15 @@ impl World {
             }
             if !one_way || !requests {
                 self.network.cut(Link::Reply(client, server), number);
+            }
+        }
+        for (in_one, in_other) in servers.iter().flat_map(|s| {
+            let others = (0..self.servers.len()).filter(|other| !servers.contains(other));
+            others.map(move |other| (*s, other))
+        }) {
+            self.network.cut(Link::Peer(in_one, in_other), number);
+            if !one_way {
+                self.network.cut(Link::Peer(in_other, in_one), number);
             }
         }
         let name = if one_way {
@@ -340,6 +350,7 @@ impl World {
         let bit = self.operator.rng.random_range(0..value.len() * 8);
         let flip = |bytes: &mut Vec<u8>| bytes[bit / 8] ^= 1 << (bit % 8);
         self.servers[server].store.damage(family, storage_key, flip);
+        self.oracle.promises_end();
         self.coverage.hit("fault", "damage");
         let now_us = self.now_us;
         self.trace.line(now_us, || {
@@ -356,6 +367,7 @@ impl World {
         }
         self.crash(server);
         self.servers[server].go_down(State::Perished);
+        self.oracle.promises_end();
         self.coverage.hit("fault", "perish");
     }
 

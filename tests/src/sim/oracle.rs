@@ -10,7 +10,7 @@
 use super::levels::{Needs, PerRegion};
 use annulet::core::read::ReadDone;
 use annulet_protocol::clock::Stamp;
-use annulet_protocol::record::{Head, Kind, Record, Version};
+use annulet_protocol::record::{Expiry, Head, Kind, Record, Version};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A key: the number of its bucket, and its own.
@@ -27,6 +27,8 @@ pub(crate) struct Oracle {
     pending: BTreeMap<u64, Pending>,
     /// The record of every write that was begun.
     minted: BTreeMap<Version, (u64, Record)>,
+    /// Every expiry that a touch was to set.
+    expiries: BTreeSet<(Version, Stamp, u64)>,
     /// Versions that a server holds or held.
     stored: BTreeSet<Version>,
     /// Versions of writes that were said not to be applied.
@@ -48,6 +50,8 @@ struct Key {
     /// Whether its writes are durable before they are acknowledged.
     group: bool,
     facts: BTreeMap<Needs, Fact>,
+    /// The newest write that was acknowledged and that no owner had then: it is kept for them.
+    promise: Option<(Freshness, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +91,7 @@ impl Oracle {
             owners,
             group,
             facts,
+            promise: None,
         });
     }
 
@@ -149,6 +154,60 @@ impl Oracle {
         };
         let head = record.head;
         self.settle(op, &pending, pending.needs, &head, false);
+    }
+
+    /// A touch sends this expiry.
+    pub(crate) fn touching(&mut self, op: u64, version: Version, expiry: Expiry) {
+        if !self.minted.contains_key(&version) {
+            self.fail("phantom", format!("touch {op} of unknown {version:?}"));
+        }
+        self.expiries.insert((version, expiry.stamp, expiry.at_ms));
+    }
+
+    /// A touch was acknowledged.
+    pub(crate) fn touched(&mut self, op: u64, version: Version, expiry: Option<Expiry>) {
+        let Some(pending) = self.pending.remove(&op) else {
+            return;
+        };
+        let Some((_, record)) = self.minted.get(&version) else {
+            return self.fail("phantom", format!("touch {op} of unknown {version:?}"));
+        };
+        let head = Head {
+            expiry,
+            ..record.head
+        };
+        self.settle(op, &pending, pending.needs, &head, false);
+    }
+
+    /// A write was acknowledged by servers that keep it for the owners, of which none has it yet.
+    pub(crate) fn promised(&mut self, op: u64, version: Version) {
+        let Some(pending) = self.pending.get(&op) else {
+            return;
+        };
+        let fresh = self.minted.get(&version).map(|(_, r)| freshness(&r.head));
+        let Some(key) = self.keys.get_mut(&pending.key) else {
+            return;
+        };
+        let lasts = key.group || pending.losses == self.losses;
+        let promise = fresh.filter(|_| lasts).map(|fresh| (fresh, op));
+        key.promise = key.promise.max(promise);
+    }
+
+    /// The only copy of something may be gone: what was promised may be, too.
+    pub(crate) fn promises_end(&mut self) {
+        self.keys.values_mut().for_each(|key| key.promise = None);
+    }
+
+    /// In the end the owners of a key hold this.
+    pub(crate) fn held(&mut self, key: KeyId, head: Option<&Head>) {
+        let promise = self.keys.get(&key).and_then(|key| key.promise);
+        if let Some((fresh, op)) = promise
+            && head.map(freshness) < Some(fresh)
+        {
+            let why =
+                format!("write {op} of {key:?} was to be handed over, and they hold {head:?}");
+            self.fail("handed-over", why);
+        }
     }
 
     /// A write failed, and was said not to be applied.
@@ -242,10 +301,16 @@ impl Oracle {
     /// What is shown was written, and is not over.
     fn check_head(&mut self, op: u64, head: &Head, at_ms: u64, live: bool) {
         let version = head.version;
-        let known = self
-            .minted
-            .get(&version)
-            .is_some_and(|(_, r)| r.head == *head);
+        let touched = |expiry: Option<Expiry>| {
+            expiry.is_some_and(|e| self.expiries.contains(&(version, e.stamp, e.at_ms)))
+        };
+        let known = self.minted.get(&version).is_some_and(|(_, r)| {
+            let own = Head {
+                expiry: head.expiry,
+                ..r.head
+            };
+            own == *head && (r.head.expiry == head.expiry || touched(head.expiry))
+        });
         if !known {
             self.fail(
                 "phantom",
@@ -262,6 +327,12 @@ impl Oracle {
             }
             return;
         };
+        if expiry.at_ms == 0 {
+            if !live {
+                self.fail("expired", format!("read {op} hides {head:?}"));
+            }
+            return;
+        }
         let margin = self.clock_error_ms + 1;
         let over = at_ms > expiry.at_ms + margin;
         let early = at_ms + margin + CLOCK_FOLLOWS_MS < expiry.at_ms;
@@ -298,12 +369,14 @@ impl Oracle {
         self.losses += 1;
         for key in self.keys.values_mut().filter(|key| !key.group) {
             key.facts.clear();
+            key.promise = None;
         }
     }
 
     /// The owners of keys changed.
     pub(crate) fn moved(&mut self) {
         self.moves += 1;
+        self.promises_end();
         for key in self.keys.values_mut() {
             let owners = key.owners;
             key.facts.retain(|needs, _| needs.is_majority(owners));

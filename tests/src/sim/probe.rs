@@ -148,6 +148,7 @@ impl World {
             key: Bytes::copy_from_slice(key),
             source: Source::FirstHand,
             record: Record::seal(bucket, key, origin, value, None),
+            gone: false,
         })
     }
 

@@ -3,10 +3,14 @@
 use super::client::Machine;
 use super::levels::PerRegion;
 use super::workload::Errand;
-use super::world::World;
+use super::world::{World, key_bytes};
 use annulet::core::read::ReadDone;
+use annulet::core::scan::ScanDone;
+use annulet::core::touch::TouchDone;
 use annulet::core::write::WriteDone;
 use annulet::{Error, ErrorKind, Outcome};
+use annulet_protocol::hash::storage_key;
+use annulet_protocol::level::Level;
 
 impl World {
     pub(crate) fn read_ends(&mut self, client: usize, op: u64, result: Result<ReadDone, Error>) {
@@ -46,6 +50,10 @@ impl World {
                 let superseded = done.superseded.is_some();
                 let name = if superseded { "superseded" } else { "written" };
                 self.coverage.hit("outcome", name);
+                if errand.level == Some(Level::Available) && done.owners == 0 {
+                    self.coverage.hit("outcome", "written_by_hints_alone");
+                    self.oracle.promised(op, done.version);
+                }
                 self.oracle.written(op, done.version);
             }
             Err(error) => {
@@ -64,6 +72,90 @@ impl World {
                         .fail("not-applied", format!("write {op} says nothing")),
                 }
             }
+        }
+    }
+
+    pub(crate) fn touch_ends(&mut self, client: usize, op: u64, result: Result<TouchDone, Error>) {
+        let Some((_, errand)) = self.note_end(client, op) else {
+            return;
+        };
+        let expiry = match &self.clients[client].operations[&op].machine {
+            Machine::Touch(touch) => touch.expiry(),
+            _ => None,
+        };
+        match result {
+            Ok(TouchDone {
+                touched: Some(version),
+                superseded,
+            }) => {
+                self.oracle.counted(op, self.answered(client, op));
+                self.follow(&errand);
+                let name = match superseded {
+                    Some(_) => "touch_superseded",
+                    None => "touched",
+                };
+                self.coverage.hit("outcome", name);
+                self.oracle.touched(op, version, expiry);
+            }
+            Ok(TouchDone { touched: None, .. }) => {
+                self.coverage.hit("outcome", "not_touched");
+                self.oracle.forget(op);
+            }
+            Err(error) => {
+                self.coverage.hit("outcome", "touch_failed");
+                self.note_error(op, &error, errand.must_succeed);
+                if error.outcome().is_none() {
+                    let why = format!("touch {op} says nothing");
+                    self.oracle.fail("not-applied", why);
+                }
+                self.oracle.forget(op);
+            }
+        }
+    }
+
+    pub(crate) fn scan_ends(&mut self, client: usize, op: u64, result: Result<ScanDone, Error>) {
+        let Some((_, errand)) = self.note_end(client, op) else {
+            return;
+        };
+        let scanned = self.clients[client].operations[&op].scanned.clone();
+        let done = match result {
+            Ok(done) => done,
+            Err(error) => {
+                self.coverage.hit("outcome", "scan_failed");
+                self.note_error(op, &error, errand.must_succeed);
+                let numbers = scanned.iter().map(|(number, _)| *number).chain([op]);
+                return numbers.for_each(|number| self.oracle.forget(number));
+            }
+        };
+        self.oracle.counted(op, self.answered(client, op));
+        self.oracle.forget(op);
+        self.coverage.hit("outcome", "scanned");
+        let (bucket, at_ms) = (errand.bucket.number, self.true_ms());
+        let view = std::sync::Arc::clone(self.clients[client].core.view());
+        for (number, key) in scanned {
+            let bytes = key_bytes(key);
+            let at = storage_key(view.hash(bucket, &bytes), bucket, &bytes);
+            let covered = done.is_whole || done.cursor.as_ref().is_none_or(|cursor| at <= *cursor);
+            if !covered || done.unsettled.contains(&bytes) {
+                let name = if covered {
+                    "scan_unsettled"
+                } else {
+                    "scan_cut"
+                };
+                self.coverage.hit("path", name);
+                self.oracle.forget(number);
+                continue;
+            }
+            let shown = done.entries.iter().find(|entry| entry.key == bytes);
+            let head = shown.map(|entry| entry.head);
+            let client_ms = self.client_now(client).wall_ms;
+            let reached_ms = self.clients[client].core.clock.reached_ms(client_ms);
+            let live = head.is_some_and(|head| head.is_live(reached_ms));
+            let value = shown.and_then(|entry| entry.value.clone());
+            let without = value.is_none();
+            let value = value.filter(|_| live);
+            let read = ReadDone { head, value, live };
+            self.oracle.read(number, &read, without, at_ms);
         }
     }
 

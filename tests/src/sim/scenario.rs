@@ -45,6 +45,8 @@ pub(crate) struct Scenario {
     pub(crate) crash_after_ack: f64,
     /// Chance that a server answers as a newer version would.
     pub(crate) from_the_future: f64,
+    /// How long the value of an expired record is kept, in milliseconds.
+    pub(crate) expired_kept_ms: u64,
     /// Chance that an operation has the level of its bucket.
     pub(crate) plain_level: f64,
     /// Chance that another client reads what an operation has just shown or written.
@@ -119,13 +121,20 @@ impl Scenario {
             trouble_gap_us: *[40_000, 150_000, 500_000].choose(rng).expect("not empty"),
             crash_after_ack,
             from_the_future,
+            expired_kept_ms: 0,
             plain_level: *[0.2, 0.6, 1.0].choose(rng).expect("not empty"),
             follow: rate_of(rng, 0.7),
         };
-        match rng.random_bool(0.15) {
+        let mut drawn = match rng.random_bool(0.15) {
             true => drawn.moving(rng),
             false => drawn,
-        }
+        };
+        // A server whose clock jumps must not take away what has not expired.
+        drawn.expired_kept_ms = match drawn.troubles.contains(&Trouble::ServerClock) {
+            true => 6_000,
+            false => rng.random_range(1_500..3_000),
+        };
+        drawn
     }
 
     /// A cluster whose partitions move all the time.

@@ -4,6 +4,7 @@
 use super::Fault;
 use super::network::Link;
 use super::scenario::Micros;
+use super::upkeep::Upkeep;
 use super::world::{Event, World};
 use annulet_protocol::codec;
 use annulet_protocol::hash::storage_key;
@@ -13,11 +14,12 @@ use annulet_protocol::message::{
     Source,
 };
 use annulet_protocol::record::Head;
+use annulet_protocol::scan::Scan;
 use annulet_protocol::view::View;
 use annulet_replica::gate::{Gate, SyncPoint};
 use annulet_replica::layout;
 use annulet_replica::memory::MemoryStore;
-use annulet_replica::rules::{Moment, Mutation, Replica};
+use annulet_replica::rules::{Moment, Mutation, ReadAnswers, Replica};
 use annulet_replica::store::{Family, Store};
 use bytes::Bytes;
 use rand::Rng;
@@ -55,6 +57,7 @@ pub(crate) struct Server {
     pub(crate) skew_ms: i64,
     pub(crate) clock_trusted: bool,
     pub(crate) disk_full: bool,
+    pub(crate) upkeep: Upkeep,
     /// A move is under way: it has the new view and not yet the data.
     pub(crate) holding: bool,
     pub(crate) queue_max: usize,
@@ -74,6 +77,15 @@ pub(crate) enum Return {
     Client(usize, u32, u64),
     /// The probe of this number.
     Probe(usize),
+    /// Another server: its number, its life, what it asked.
+    Peer(usize, u32, u64),
+}
+
+/// What a request asks.
+#[derive(Clone, Copy, Debug)]
+enum Question<'a> {
+    Read(&'a Read),
+    Scan(&'a Scan),
 }
 
 #[derive(Debug)]
@@ -112,6 +124,7 @@ impl Server {
             skew_ms,
             clock_trusted: true,
             disk_full: false,
+            upkeep: Upkeep::new(0),
             holding: false,
             queue_max: QUEUE_MAX,
             stalled_until_us: 0,
@@ -142,6 +155,7 @@ impl Server {
         self.last_point = SyncPoint::NONE;
         self.syncing = false;
         self.sync_again = false;
+        self.upkeep = Upkeep::new(0);
     }
 }
 
@@ -218,11 +232,12 @@ impl World {
     /// Decides requests by the rules, and parks the answers until they may be given.
     fn decide(&mut self, server: usize, batch: Vec<Queued>) {
         let mut writes: Vec<(u64, Mutation)> = Vec::new();
-        let mut reads: Vec<(u64, &Read)> = Vec::new();
+        let mut reads: Vec<(u64, Question<'_>)> = Vec::new();
         for Queued { request, .. } in &batch {
             for operation in &request.operations {
                 match operation {
-                    Operation::Read(read) => reads.push((request.epoch, read)),
+                    Operation::Read(read) => reads.push((request.epoch, Question::Read(read))),
+                    Operation::Scan(scan) => reads.push((request.epoch, Question::Scan(scan))),
                     Operation::Write(write) => {
                         writes.push((request.epoch, Mutation::Write(write.clone())));
                     }
@@ -232,7 +247,7 @@ impl World {
                     Operation::Touch(touch) => {
                         writes.push((request.epoch, Mutation::Touch(touch.clone())));
                     }
-                    Operation::Scan(_) | Operation::Unknown => {}
+                    Operation::Unknown => {}
                 }
             }
         }
@@ -252,7 +267,7 @@ impl World {
         for Queued { from, request, .. } in &batch {
             let mut point = SyncPoint::NONE;
             let results = request.operations.iter().map(|operation| match operation {
-                Operation::Read(_) => {
+                Operation::Read(_) | Operation::Scan(_) => {
                     point = point.max(read_point);
                     found.next().expect("one answer for each read")
                 }
@@ -260,7 +275,7 @@ impl World {
                     point = point.max(write_point);
                     written.next().expect("one answer for each write")
                 }
-                Operation::Scan(_) | Operation::Unknown => {
+                Operation::Unknown => {
                     let why = "this server does not know such an operation";
                     Answer::Refused(Refusal::new(RefusalKind::Unsupported, why))
                 }
@@ -278,18 +293,36 @@ impl World {
         self.release(server);
     }
 
-    fn decide_reads(&mut self, server: usize, reads: &[(u64, &Read)]) -> (Vec<Answer>, SyncPoint) {
+    fn decide_reads(
+        &mut self,
+        server: usize,
+        asked: &[(u64, Question<'_>)],
+    ) -> (Vec<Answer>, SyncPoint) {
         let now_ms = self.server_ms(server);
-        let at = &self.servers[server];
+        let at = &mut self.servers[server];
         let moment = Moment {
             now_ms,
             clock_trusted: at.clock_trusted,
             disk_full: at.disk_full,
             view: &at.view,
         };
-        let answers = at.replica.read(&at.store, moment, reads.iter().copied());
-        let point = at.gate.rests_on(answers.touched.iter().copied());
-        (answers.answers, point)
+        // Each by itself, in the order of the request: as one moment it is all the same.
+        let mut all = Vec::new();
+        let mut point = SyncPoint::NONE;
+        for (epoch, question) in asked {
+            let ReadAnswers {
+                answers,
+                touched,
+                damaged,
+            } = match question {
+                Question::Read(read) => at.replica.read(&at.store, moment, [(*epoch, *read)]),
+                Question::Scan(scan) => at.replica.scan(&at.store, moment, [(*epoch, *scan)]),
+            };
+            point = point.max(at.gate.rests_on(touched));
+            at.upkeep.damaged.extend(damaged);
+            all.extend(answers);
+        }
+        (all, point)
     }
 
     fn decide_writes(
@@ -315,6 +348,7 @@ impl World {
             writes.iter().map(|(epoch, m)| (*epoch, m)),
         );
         let decided = decided.expect("a store in memory does not fail");
+        at.upkeep.damaged.extend(decided.damaged.iter().cloned());
         let ahead = too_far_ahead(at, now_ms, writes, &decided.answers);
         let point = decided.enter(&mut at.gate);
         if decided.needs_sync {
@@ -330,6 +364,9 @@ impl World {
             self.oracle.fail("skew", why);
         }
         for ((_, mutation), answer) in writes.iter().zip(&decided.answers) {
+            if let (Mutation::Hint(hint), Answer::Written(_)) = (mutation, answer) {
+                self.oracle.stored(hint.record.head.version);
+            }
             if let (Mutation::Write(write), Answer::Written(_)) = (mutation, answer) {
                 let new = write.source == Source::FirstHand && !write.record.value.is_empty();
                 if new && self.servers[server].disk_full {
@@ -359,7 +396,10 @@ impl World {
         for operation in batch.iter().flat_map(|queued| &queued.request.operations) {
             let name = match operation {
                 Operation::Read(read) if read.head_only => "read_head",
+                Operation::Read(read) if read.hinted => "read_hinted",
+                Operation::Read(read) if read.value_bytes_max.is_some() => "read_digest",
                 Operation::Read(_) => "read",
+                Operation::Write(write) if write.gone => "write_gone",
                 Operation::Write(write) => match write.source {
                     Source::FirstHand => "write_first_hand",
                     Source::Repair => "write_repair",
@@ -431,6 +471,20 @@ impl World {
     fn send_back(&mut self, server: usize, from: Return, bytes: Result<Bytes, Bytes>) {
         let (client, life, call) = match from {
             Return::Probe(probe) => return self.probe_answered(server, probe, bytes),
+            Return::Peer(peer, life, number) => {
+                // A request that is rejected as a whole is as good as lost.
+                let Ok(bytes) = bytes else { return };
+                for delay_us in self.network.fate(Link::Peer(server, peer)).copies {
+                    let event = Event::PeerAnswers {
+                        server: peer,
+                        life,
+                        number,
+                        bytes: bytes.clone(),
+                    };
+                    self.schedule(delay_us, event);
+                }
+                return;
+            }
             Return::Client(client, life, call) => (client, life, call),
         };
         let fate = self.network.fate(Link::Reply(client, server));

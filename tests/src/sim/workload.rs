@@ -5,9 +5,12 @@ use super::levels::{Needs, Side};
 use super::world::{Event, VALUE_BYTES_MAX, World, key_bytes};
 use annulet::core::client::Call;
 use annulet::core::read::ReadOperation;
+use annulet::core::scan::{PageLimits, ScanOperation};
+use annulet::core::touch::TouchOperation;
 use annulet::core::write::WriteOperation;
 use annulet::{Error, ErrorKind};
 use annulet_protocol::bucket::{Bucket, Mode};
+use annulet_protocol::hash::KeyHash;
 use annulet_protocol::level::Level;
 use annulet_protocol::record::Origin;
 use annulet_ring::quorum;
@@ -34,8 +37,19 @@ pub(crate) struct Errand {
 pub(crate) enum Action {
     Get,
     Exists,
-    Put { bytes: usize, ttl_ms: Option<u64> },
+    Put {
+        bytes: usize,
+        ttl_ms: Option<u64>,
+    },
     Delete,
+    Touch {
+        ttl_ms: Option<u64>,
+    },
+    /// Of this partition.
+    Scan {
+        partition: u32,
+        entries: u32,
+    },
 }
 
 impl World {
@@ -92,22 +106,30 @@ impl World {
         let rng = &mut self.rng;
         let level = match rng.random_bool(self.scenario.plain_level) {
             true => None,
-            false => Some(match rng.random_range(0..6) {
+            false => Some(match rng.random_range(0..7) {
                 0 => Level::One,
                 1 => Level::Quorum,
                 2 => Level::All,
                 3 => Level::LocalQuorum,
                 4 => Level::EachQuorum,
+                5 => Level::Available,
                 _ => Level::Explicit {
                     read: rng.random_range(1..=3),
                     write: rng.random_range(1..=3),
                 },
             }),
         };
-        let action = match rng.random_range(0..10) {
+        let action = match rng.random_range(0..13) {
             0..=2 => Action::Get,
             3 => Action::Exists,
             4 => Action::Delete,
+            5 => Action::Touch {
+                ttl_ms: rng.random_bool(0.8).then(|| rng.random_range(1..1_500)),
+            },
+            6 => Action::Scan {
+                partition: rng.random_range(0..self.scenario.partitions),
+                entries: rng.random_range(1..5),
+            },
             _ => Action::Put {
                 bytes: match rng.random_range(0..30) {
                     0..=4 => rng.random_range(4_000..9_000),
@@ -135,8 +157,10 @@ impl World {
             .line(now_us, || format!("c{client} op{op} calls {errand:?}"));
         let now = self.client_now(client);
         let (side, needs_side) = match errand.action {
-            Action::Get | Action::Exists => (quorum::Side::Read, Side::Read),
-            Action::Put { .. } | Action::Delete => (quorum::Side::Write, Side::Write),
+            Action::Get | Action::Exists | Action::Scan { .. } => (quorum::Side::Read, Side::Read),
+            Action::Put { .. } | Action::Delete | Action::Touch { .. } => {
+                (quorum::Side::Write, Side::Write)
+            }
         };
         let call = Call {
             bucket: &errand.bucket.name,
@@ -144,7 +168,13 @@ impl World {
             level: errand.level,
             timeout_ms: errand.timeout_ms,
         };
-        let started = self.clients[client].core.begin(now, side, call);
+        let core = &mut self.clients[client].core;
+        let started = match errand.action {
+            Action::Scan { .. } => {
+                core.begin_scan(now, call.bucket, errand.level, errand.timeout_ms)
+            }
+            _ => core.begin(now, side, call),
+        };
         let level = started.as_ref().ok().map(|start| start.level);
         let made = match started {
             Ok(start) => {
@@ -163,15 +193,43 @@ impl World {
         };
         let needs = level.and_then(|l| Needs::of(l, needs_side, owners, home));
         self.note_call(&errand, level);
+        let mut running = Running::new(machine, errand, deadline_us);
+        let errand = &running.errand;
+        if let (Action::Scan { partition, .. }, Some(needs)) = (&errand.action, needs) {
+            let (bucket, partition) = (errand.bucket.number, *partition);
+            running.scanned = self.begin_scan(client, bucket, partition, needs);
+        }
         match needs {
             Some(needs) => self.oracle.begin(op, key, needs),
             // Its bucket was deleted, and the client does not know.
             None if owners == [0, 0] => {}
-            None => self
-                .oracle
-                .fail("level", format!("operation {op} goes on: {errand:?}")),
+            None => self.oracle.fail(
+                "level",
+                format!("operation {op} goes on: {:?}", running.errand),
+            ),
         }
-        self.start(client, op, Running::new(machine, errand, deadline_us));
+        self.start(client, op, running);
+    }
+
+    /// The keys that a scan may show, each as a read of its own.
+    fn begin_scan(
+        &mut self,
+        client: usize,
+        bucket: u32,
+        partition: u32,
+        needs: Needs,
+    ) -> Vec<(u64, usize)> {
+        let view = std::sync::Arc::clone(self.clients[client].core.view());
+        let mut scanned = Vec::new();
+        for key in 0..self.scenario.keys {
+            let hash = view.hash(bucket, &key_bytes(key));
+            if hash.partition(view.table.partitions) == partition {
+                let number = self.next_number();
+                self.oracle.begin(number, (bucket, key), needs);
+                scanned.push((number, key));
+            }
+        }
+        scanned
     }
 
     fn make(
@@ -195,6 +253,22 @@ impl World {
             Action::Get => ReadOperation::new(start, false).map(Machine::Get),
             Action::Exists => ReadOperation::new(start, true).map(Machine::Exists),
             Action::Delete => write(None, None),
+            Action::Touch { ttl_ms } => {
+                TouchOperation::new(start.reading(), start, ttl_ms).map(Machine::Touch)
+            }
+            Action::Scan { partition, entries } => {
+                let (from, _) = KeyHash::arc(partition, start.view.table.partitions);
+                let after = match from.0 {
+                    0 => Bytes::new(),
+                    first => Bytes::copy_from_slice(&first.to_be_bytes()),
+                };
+                let limits = PageLimits {
+                    entries,
+                    bytes: 10_000,
+                    value_bytes: 5_000,
+                };
+                ScanOperation::new(start, after, limits).map(Machine::Scan)
+            }
             Action::Put { bytes, ttl_ms } => {
                 // Every value is another one.
                 let text = format!("{op} ");
@@ -230,6 +304,8 @@ impl World {
             Action::Get => "get",
             Action::Exists => "exists",
             Action::Delete => "delete",
+            Action::Touch { .. } => "touch",
+            Action::Scan { .. } => "scan",
             Action::Put { bytes, .. } if bytes > 4096 => "large_put",
             Action::Put {
                 ttl_ms: Some(_), ..

@@ -5,7 +5,7 @@ use super::coverage::Coverage;
 use super::levels::{PerRegion, REGIONS_MAX};
 use super::network::Network;
 use super::operator::{Operator, Trouble};
-use super::oracle::Oracle;
+use super::oracle::{KeyId, Oracle};
 use super::probe::Probe;
 use super::scenario::{Micros, Scenario};
 use super::server::{Return, Server};
@@ -22,7 +22,7 @@ use annulet_ring::cluster::Plan;
 use bytes::Bytes;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What the true clock shows when a run begins, in milliseconds since the Unix epoch.
@@ -121,6 +121,21 @@ pub(crate) enum Event {
         epoch: u64,
     },
     MoveCopies,
+    Upkeep {
+        server: usize,
+        life: u32,
+    },
+    PeerAnswers {
+        server: usize,
+        life: u32,
+        number: u64,
+        bytes: Bytes,
+    },
+    PeerOver {
+        server: usize,
+        life: u32,
+        number: u64,
+    },
     Probes,
     Quiet,
     ReadEverything,
@@ -143,6 +158,8 @@ pub(crate) struct World {
     pub(crate) probes: Vec<Probe>,
     /// Operations that are still to be invoked.
     pub(crate) operations_left: u32,
+    /// Keys of which an owner's copy is still damaged when everything is read.
+    pub(crate) damaged_to_the_end: BTreeSet<KeyId>,
     /// Nothing goes wrong any more.
     pub(crate) quiet: bool,
     over: bool,
@@ -176,6 +193,7 @@ impl World {
             operator: Operator::new(stream(3), Arc::clone(&view)),
             probes: Vec::new(),
             operations_left: scenario.operations,
+            damaged_to_the_end: BTreeSet::new(),
             quiet: false,
             over: false,
             oracle: Oracle::default(),
@@ -189,6 +207,9 @@ impl World {
             let born = world.new_client(client, 0, &view);
             world.clients.push(born);
             world.schedule(1_000, Event::Invoke { client });
+        }
+        for server in 0..world.servers.len() {
+            world.begin_upkeep(server);
         }
         world.know_keys(&view);
         world.schedule(1_000, Event::Trouble);
@@ -268,6 +289,18 @@ impl World {
             Event::TroubleEnds { trouble, number } => self.trouble_ends(trouble, number),
             Event::ViewInstalls { server, epoch } => self.view_installs(server, epoch),
             Event::MoveCopies => self.move_copies(),
+            Event::Upkeep { server, life } => self.upkeep(server, life),
+            Event::PeerAnswers {
+                server,
+                life,
+                number,
+                bytes,
+            } => self.peer_answers(server, life, number, &bytes),
+            Event::PeerOver {
+                server,
+                life,
+                number,
+            } => self.peer_over(server, life, number),
             Event::Probes => self.send_probe(),
             Event::Quiet => self.become_quiet(),
             Event::ReadEverything => self.read_everything(),

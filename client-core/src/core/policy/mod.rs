@@ -1,4 +1,5 @@
 //! Decisions that stand alone: each is a small piece of data and a function over it.
 
+pub mod hedge;
 pub mod replicas;
 pub mod retry;

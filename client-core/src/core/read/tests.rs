@@ -5,6 +5,9 @@ use crate::core::testing::*;
 use annulet_protocol::message::{Absent, RefusalKind};
 use annulet_ring::owners::Nodes;
 
+mod anywhere;
+mod tails;
+
 fn read_by(mut core: Core, level: Level, head_only: bool) -> Rig<ReadOperation> {
     let start = begin(&mut core, Side::Read, level);
     let machine = ReadOperation::new(start, head_only).expect("a sound read");
@@ -232,7 +235,7 @@ fn a_slow_owner_is_not_waited_for_and_its_late_answer_counts() {
     rig.pass(SLOW_MS - 1);
     assert_eq!(rig.sent.len(), 2);
     rig.pass(1);
-    assert_eq!(rig.sent_since(2), [(third, "read")]);
+    assert_eq!(rig.sent_since(2), [(third, "digest")]);
     rig.answer(nodes[1].0, found(5));
     assert_eq!(value(&rig), Some(text(5)));
 }

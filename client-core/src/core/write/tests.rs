@@ -5,8 +5,13 @@ use crate::core::testing::*;
 use annulet_protocol::level::Level;
 use annulet_protocol::message::{Refusal, RefusalKind};
 
+mod hints;
+
 fn put(level: Level) -> Rig<WriteOperation> {
-    let mut core = core();
+    put_by(core(), level)
+}
+
+fn put_by(mut core: Core, level: Level) -> Rig<WriteOperation> {
     let start = begin(&mut core, Side::Write, level);
     let origin = Origin {
         stamp: core.mint(start.hash, NOW),

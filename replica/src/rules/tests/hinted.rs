@@ -30,6 +30,7 @@ fn hint(key: &str, stamp_ms: u64, value: Option<Bytes>) -> Hint {
         key,
         source,
         record,
+        ..
     } = put(NARROW, key, stamp_ms, value);
     Hint {
         bucket,

@@ -164,6 +164,44 @@ fn the_value_of_what_expired_long_ago_goes_and_its_head_stays() {
 }
 
 #[test]
+fn a_head_without_its_value_is_brought_only_when_it_has_expired() {
+    let mut rig = Rig::new();
+    let write = repair(expiring("k", text("v"), NOW_MS + 50));
+    let mut gone = Write {
+        gone: true,
+        ..write.clone()
+    };
+    gone.record.value = Bytes::new();
+    let first_hand = Write {
+        source: Source::FirstHand,
+        ..gone.clone()
+    };
+    assert_eq!(refused(&rig.write(&gone)), Some(RefusalKind::BadChecksum));
+    rig.now_ms += 50;
+    assert_eq!(
+        refused(&rig.write(&first_hand)),
+        Some(RefusalKind::BadChecksum)
+    );
+    let mut damaged = gone.clone();
+    damaged.record.head.version.stamp = Stamp::at(1);
+    assert_eq!(
+        refused(&rig.write(&damaged)),
+        Some(RefusalKind::BadChecksum)
+    );
+    rig.write(&put(GROUP, "k", NOW_MS - 1, Some(vec![7; 5_000].into())));
+    assert_eq!(rig.write(&gone), WRITTEN);
+    let answer = rig.read(EPOCH, GROUP, "k", false);
+    assert_eq!(answer, Answer::FoundHead(write.record.head));
+    assert_eq!(rig.store.entries(Family::Values), []);
+    assert_eq!(
+        rig.write(&write),
+        WRITTEN,
+        "the same record changes nothing"
+    );
+    assert_eq!(rig.read(EPOCH, GROUP, "k", false), answer);
+}
+
+#[test]
 fn a_record_renewed_since_it_was_looked_at_keeps_its_value() {
     let mut rig = Rig::new();
     let write = expiring("k", text("v"), NOW_MS + 50);
