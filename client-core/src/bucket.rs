@@ -1,19 +1,26 @@
 //! Operations on the keys of one bucket.
 
 use crate::client::Client;
-use crate::core::client::{Call, Start};
+use crate::core::client::{Call, Core, Now, Start};
 use crate::core::read::{ReadDone, ReadOperation};
+use crate::core::scan::{PageLimits, ScanDone, ScanOperation};
+use crate::core::touch::{TouchDone, TouchOperation};
 use crate::core::write::{WriteDone, WriteOperation};
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::options::{Entry, ReadOptions, Ttl, WriteOptions, Written};
+use crate::options::{Entry, ReadOptions, Ttl, WriteOptions, Written, expires_at_ms};
 use crate::run::run;
+use crate::scan::{Scan, ScanOptions};
 use crate::statistics::add;
+use annulet_protocol::hash::storage_key;
 use annulet_protocol::level::Level;
 use annulet_protocol::record::Origin;
+use annulet_protocol::view::View;
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 /// Keys of one multi-call that are worked on at a time.
@@ -134,6 +141,70 @@ impl Bucket {
             .await
     }
 
+    /// Gives a value a new time to live from now on, without sending it: renewing a session never
+    /// brings an older value back, nor a newer one down. `None` if there is no value.
+    ///
+    /// ```no_run
+    /// # async fn example(sessions: annulet::Bucket) -> annulet::Result<()> {
+    /// use annulet::Ttl;
+    /// use std::time::Duration;
+    ///
+    /// let half_an_hour = Ttl::After(Duration::from_secs(1_800));
+    /// if sessions.touch("session:1", half_an_hour).await?.is_none() {
+    ///     println!("the session is over: log in again");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Bucket::put`].
+    pub async fn touch(&self, key: impl AsRef<[u8]>, ttl: Ttl) -> Result<Option<Written>> {
+        let options = WriteOptions {
+            ttl,
+            ..WriteOptions::default()
+        };
+        self.touch_with(key, &options).await
+    }
+
+    /// [`Bucket::touch`] with options. The version of the result is the value's, which stays as it
+    /// is; `superseded` says that a newer value was there already, whose expiry was left alone.
+    ///
+    /// # Errors
+    /// As [`Bucket::put`].
+    pub async fn touch_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: &WriteOptions,
+    ) -> Result<Option<Written>> {
+        let counters = &self.client.shared().counters;
+        add(&counters.writes, 1);
+        let done = self.try_touch(Bytes::copy_from_slice(key.as_ref()), options);
+        let done = done.await.inspect_err(|_| add(&counters.errors, 1))?;
+        Ok(done.touched.map(|version| Written {
+            version: version.to_string(),
+            superseded: done.superseded.is_some(),
+        }))
+    }
+
+    /// Goes through everything in the bucket, a page at a time.
+    ///
+    /// ```no_run
+    /// # async fn example(carts: annulet::Bucket) -> annulet::Result<()> {
+    /// let mut scan = carts.scan(annulet::ScanOptions::default())?;
+    /// while let Some(page) = scan.next_page().await? {
+    ///     for entry in page.entries {
+    ///         println!("{} bytes of key", entry.key.len());
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput`: the page is too long, or the cursor is none.
+    pub fn scan(&self, options: ScanOptions) -> Result<Scan> {
+        Scan::new(self.clone(), options)
+    }
+
     /// Gets many keys, each with a result of its own, in order. There is no limit to their number;
     /// each has its timeout from when its turn comes.
     pub async fn multi_get(
@@ -197,35 +268,48 @@ impl Bucket {
         Ok(head.zip(value).map(|(head, value)| Entry {
             value,
             version: head.version.to_string(),
-            expires_at_ms: head.expiry.map(|e| e.at_ms).filter(|at_ms| *at_ms != 0),
+            expires_at_ms: expires_at_ms(&head),
         }))
     }
 
     fn call(&self, key: Bytes, level: Option<Level>, timeout: Option<Duration>) -> Call<'_> {
-        let config = &self.client.shared().config;
-        let timeout = timeout.unwrap_or(config.timeout);
         Call {
             bucket: &self.name,
             key,
-            level: level.or(config.level),
-            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            level: level.or(self.client.shared().config.level),
+            timeout_ms: self.timeout_ms(timeout),
         }
+    }
+
+    fn timeout_ms(&self, timeout: Option<Duration>) -> u64 {
+        let timeout = timeout.unwrap_or(self.client.shared().config.timeout);
+        u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Begins an operation. A bucket that the view does not know may be new: then a newer view is
     /// looked for.
-    async fn begin(&self, side: Side, call: Call<'_>) -> Result<Start> {
+    async fn begin(&self, begin: impl Fn(&mut Core, Now) -> Result<Start>) -> Result<Start> {
         let shared = self.client.shared();
-        let begun = shared.core().begin(shared.clock.now(), side, call.clone());
+        let begun = begin(&mut shared.core(), shared.clock.now());
         match begun {
             Err(_) if shared.look_for_bucket(&self.name).await => {
-                shared.core().begin(shared.clock.now(), side, call)
+                begin(&mut shared.core(), shared.clock.now())
             }
             begun => begun,
         }
     }
 
-    async fn read(&self, key: Bytes, options: &ReadOptions, head_only: bool) -> Result<ReadDone> {
+    async fn begin_call(&self, side: Side, call: Call<'_>) -> Result<Start> {
+        self.begin(|core, now| core.begin(now, side, call.clone()))
+            .await
+    }
+
+    pub(crate) async fn read(
+        &self,
+        key: Bytes,
+        options: &ReadOptions,
+        head_only: bool,
+    ) -> Result<ReadDone> {
         let counters = &self.client.shared().counters;
         add(&counters.reads, 1);
         let done = self.try_read(key, options, head_only).await;
@@ -241,10 +325,23 @@ impl Bucket {
         let shared = self.client.shared();
         shared.check_open()?;
         let call = self.call(key, options.level, options.timeout);
-        let start = self.begin(Side::Read, call).await?;
+        let start = self.begin_call(Side::Read, call).await?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.read", bucket = %self.name, level = %start.level);
         let operation = ReadOperation::new(start, head_only)?;
+        run(shared, operation, deadline_ms).instrument(span).await
+    }
+
+    async fn try_touch(&self, key: Bytes, options: &WriteOptions) -> Result<TouchDone> {
+        let shared = self.client.shared();
+        let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
+        shared.check_open().map_err(refused)?;
+        let call = self.call(key, options.level, options.timeout);
+        let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
+        let ttl_ms = ttl_ms(options.ttl, start.bucket().ttl_ms).map_err(refused)?;
+        let deadline_ms = start.deadline_ms;
+        let span = tracing::debug_span!("annulet.touch", bucket = %self.name, level = %start.level);
+        let operation = TouchOperation::new(start.reading(), start, ttl_ms)?;
         run(shared, operation, deadline_ms).instrument(span).await
     }
 
@@ -270,7 +367,7 @@ impl Bucket {
         let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
         shared.check_open().map_err(refused)?;
         let call = self.call(key, options.level, options.timeout);
-        let start = self.begin(Side::Write, call).await.map_err(refused)?;
+        let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
         let now = shared.clock.now();
         let (stamp, now_ms) = {
             let mut core = shared.core();
@@ -299,6 +396,67 @@ impl Bucket {
             version: version.to_string(),
             superseded: superseded.is_some(),
         })
+    }
+}
+
+/// What a scan asks of its bucket.
+impl Bucket {
+    /// What comes after a cursor in one arc of the ring.
+    pub(crate) async fn scan_part(
+        &self,
+        after: Bytes,
+        limits: PageLimits,
+        options: &ReadOptions,
+    ) -> Result<ScanDone> {
+        let counters = &self.client.shared().counters;
+        add(&counters.scans, 1);
+        let done = self.try_scan_part(after, limits, options).await;
+        done.inspect_err(|_| add(&counters.errors, 1))
+    }
+
+    async fn try_scan_part(
+        &self,
+        after: Bytes,
+        limits: PageLimits,
+        options: &ReadOptions,
+    ) -> Result<ScanDone> {
+        let shared = self.client.shared();
+        shared.check_open()?;
+        let level = options.level.or(shared.config.level);
+        let timeout_ms = self.timeout_ms(options.timeout);
+        let start = self
+            .begin(|core, now| core.begin_scan(now, &self.name, level, timeout_ms))
+            .await?;
+        let deadline_ms = start.deadline_ms;
+        let span = tracing::debug_span!("annulet.scan", bucket = %self.name, level = %start.level);
+        let operation = ScanOperation::new(start, after, limits)?;
+        run(shared, operation, deadline_ms).instrument(span).await
+    }
+
+    /// The key under which servers hold a key of this bucket; `None` if the bucket is not known.
+    pub(crate) fn storage_key(&self, key: &[u8]) -> Option<Bytes> {
+        let view = self.view();
+        let number = view.bucket_named(&self.name)?.number;
+        Some(storage_key(view.hash(number, key), number, key))
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.client.view()
+    }
+
+    /// The time by which expiry is judged, in milliseconds since the Unix epoch.
+    pub(crate) fn now_ms(&self) -> u64 {
+        let shared = self.client.shared();
+        let wall_ms = shared.clock.now().wall_ms;
+        shared.core().clock.corrected_ms(wall_ms)
+    }
+
+    /// Runs a future where the client's work runs.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.client.shared().runtime.spawn(future)
     }
 }
 

@@ -11,8 +11,11 @@ use crate::profile::Profile;
 use crate::shared::{Parts, Shared};
 use crate::statistics::Statistics;
 use crate::system;
+use annulet_protocol::codec;
+use annulet_protocol::hints::HintsReport;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::view::View;
+use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +45,7 @@ pub struct MemberStatus {
     pub id: NodeId,
     /// Its `host:port`.
     pub address: String,
-    /// `up`, `stopping` or `down`.
+    /// `up`; `full`: it takes no new values since its disk is full; `stopping` or `down`.
     pub state: &'static str,
     /// Its share of the data, relative to the others'.
     pub capacity: u32,
@@ -52,8 +55,20 @@ pub struct MemberStatus {
     pub region: String,
     /// The part of its region's data that it holds, 0 to 1.
     pub share: f64,
-    /// Why it is not up.
+    /// Why it is not up, or that it soon will be full.
     pub error: Option<String>,
+}
+
+/// What a server keeps for others that could not be reached.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct MemberHints {
+    /// The id of the server's store.
+    pub id: NodeId,
+    /// Its `host:port`.
+    pub address: String,
+    /// What it keeps, or why it does not say.
+    pub report: std::result::Result<HintsReport, String>,
 }
 
 impl Client {
@@ -175,33 +190,70 @@ impl Client {
         &self.shared
     }
 
-    async fn probe(&self, address: &str) -> (&'static str, Option<String>) {
-        let tls = Arc::clone(&self.shared.tls);
-        let ask = async {
-            let answer = match Connection::open(address, tls, PROBE_MAX).await {
-                Ok(mut connection) => connection.get("/readyz").await,
-                Err(SendFailure::Rejected(error, _)) => return Err(error.message().to_owned()),
-                Err(failure) => Err(failure),
-            };
-            match answer {
-                Ok(_) => Ok(("up", None)),
-                // It answers, but not yet or no longer as an owner.
-                Err(SendFailure::Rejected(error, _)) => {
-                    Ok(("stopping", Some(error.message().to_owned())))
+    /// Asks every server what it keeps for others, for people to look at.
+    pub async fn hints(&self) -> Vec<MemberHints> {
+        let view = self.view();
+        let each = view.members.iter().map(|member| {
+            let member = member.clone();
+            async move {
+                let read = |body: Bytes| {
+                    codec::decode_hints(&body).map_err(|error| format!("its answer: {error}"))
+                };
+                let report = match self.ask(&member.address, "/v1/hints").await {
+                    Ok(body) => read(body),
+                    Err(SendFailure::Rejected(error, _)) => Err(error.message().to_owned()),
+                    Err(SendFailure::NotSent(why) | SendFailure::Unanswered(why)) => Err(why),
+                };
+                MemberHints {
+                    id: member.id,
+                    address: member.address,
+                    report,
                 }
-                Err(SendFailure::NotSent(why) | SendFailure::Unanswered(why)) => Err(why),
             }
-        };
-        match tokio::time::timeout(PROBE_MAX, ask).await {
-            Ok(Ok(status)) => status,
-            Ok(Err(why)) => ("down", Some(why)),
-            Err(_) => (
-                "down",
-                Some(format!("no answer within {} ms", PROBE_MAX.as_millis())),
-            ),
+        });
+        stream::iter(each).buffered(PROBES_AT_ONCE).collect().await
+    }
+
+    async fn probe(&self, address: &str) -> (&'static str, Option<String>) {
+        match self.ask(address, "/readyz").await {
+            Ok(body) => match body.as_ref() {
+                READY_FULL => ("full", Some(String::from(FULL))),
+                READY_FILLING => ("up", Some(String::from(FILLING))),
+                _ => ("up", None),
+            },
+            // It answers, but not yet or no longer as an owner.
+            Err(SendFailure::Rejected(error, _)) => ("stopping", Some(error.message().to_owned())),
+            Err(SendFailure::NotSent(why) | SendFailure::Unanswered(why)) => ("down", Some(why)),
         }
     }
+
+    /// Asks one server, over a connection of its own.
+    async fn ask(&self, address: &str, path: &str) -> std::result::Result<Bytes, SendFailure> {
+        let tls = Arc::clone(&self.shared.tls);
+        let ask = async {
+            let opened = Connection::open(address, tls, PROBE_MAX).await;
+            let mut connection = opened.map_err(|failure| match failure {
+                // What is refused before it is asked anything is not the answer of a server that
+                // is stopping.
+                SendFailure::Rejected(error, _) => SendFailure::NotSent(error.message().to_owned()),
+                failure => failure,
+            })?;
+            connection.get(path).await
+        };
+        tokio::time::timeout(PROBE_MAX, ask)
+            .await
+            .unwrap_or_else(|_| {
+                let why = format!("no answer within {} ms", PROBE_MAX.as_millis());
+                Err(SendFailure::Unanswered(why))
+            })
+    }
 }
+
+/// What `/readyz` says of a server's disk.
+const READY_FULL: &[u8] = b"ready, disk full\n";
+const READY_FILLING: &[u8] = b"ready, disk filling\n";
+const FULL: &str = "its disk is full: it takes deletes, but no new values";
+const FILLING: &str = "its disk is filling up";
 
 /// The part of its region's data that each member holds.
 fn shares(view: &View) -> Vec<f64> {

@@ -1,6 +1,7 @@
 //! What a call may say besides its key and value, and what it gives back.
 
 use annulet_protocol::level::Level;
+use annulet_protocol::record::Head;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -45,6 +46,11 @@ pub struct Entry {
     pub version: String,
     /// When it expires, in milliseconds since the Unix epoch.
     pub expires_at_ms: Option<u64>,
+}
+
+/// When a value expires; `None`: never.
+pub(crate) fn expires_at_ms(head: &Head) -> Option<u64> {
+    head.expiry.map(|e| e.at_ms).filter(|at_ms| *at_ms != 0)
 }
 
 /// A write that was done.

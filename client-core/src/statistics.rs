@@ -40,8 +40,10 @@ macro_rules! counters {
 counters! {
     /// Gets and exists begun.
     reads,
-    /// Puts and deletes begun.
+    /// Puts, deletes and touches begun.
     writes,
+    /// Parts of scans begun.
+    scans,
     /// Operations that ended in an error.
     errors,
     /// Messages sent to servers, one for each operation and replica.

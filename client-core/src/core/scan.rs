@@ -264,6 +264,13 @@ fn position(cursor: &[u8]) -> KeyHash {
     KeyHash(bytes.map_or(0, u64::from_be_bytes))
 }
 
+/// The cursor of what follows the arc that a cursor is in; `None`: it is the last one.
+pub fn arc_after(view: &View, cursor: &[u8]) -> Option<Bytes> {
+    let partitions = view.table.partitions;
+    let (_, until) = KeyHash::arc(position(cursor).partition(partitions), partitions);
+    beginning_after(until)
+}
+
 /// The cursor of what follows an arc; `None`: it was the last one.
 fn beginning_after(until: KeyHash) -> Option<Bytes> {
     let next = until.0.checked_add(1)?;
