@@ -1,5 +1,7 @@
 //! Clusters of real server processes, for tests: TLS, RocksDB, kill -9 and all.
 
+pub mod relay;
+
 use annulet::{Client, Config, Profile};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
