@@ -1,9 +1,10 @@
-//! The relay that stands in for a network.
+//! The relay that stands in for a network, by itself and in front of servers.
 #![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
+use annulet::{ErrorKind, Level, WriteOptions};
 use annulet_tests::cluster::relay::{Passage, Relay};
-use annulet_tests::cluster::{PATIENCE, connect_tcp};
+use annulet_tests::cluster::{Cluster, Options, PATIENCE, connect_tcp};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -207,4 +208,36 @@ async fn a_sender_waits_when_the_relay_holds_all_that_it_may() {
     // The most are in the system's buffers on both sides.
     assert!(held < OFFERED as u64 / 2, "{held} bytes");
     drop(far);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_behind_relays_serves_through_them_and_bears_one_dead_link() {
+    let options = Options {
+        relays: true,
+        ..Options::servers(3)
+    };
+    let cluster = Cluster::start_with(options).await;
+    let client = cluster.client().await;
+    let bucket = client.bucket("default");
+    bucket.put("k", "v").await.unwrap();
+    for node in 0..3 {
+        let counts = cluster.relay(node).counts();
+        assert!(counts.bytes_there > 0, "node {node}: {counts:?}");
+    }
+    cluster.relay(1).set(Passage::Cut);
+    bucket.put("k", "w").await.unwrap();
+    assert_eq!(bucket.get("k").await.unwrap().unwrap().value, "w");
+    let all = WriteOptions {
+        level: Some(Level::All),
+        timeout: Some(Duration::from_millis(500)),
+        ..WriteOptions::default()
+    };
+    let error = bucket.put_with("k", "x", &all).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    cluster.relay(1).set(Passage::Open);
+    let all = WriteOptions {
+        timeout: Some(Duration::from_secs(1)),
+        ..all
+    };
+    within(async { while bucket.put_with("k", "y", &all).await.is_err() {} }).await;
 }

@@ -1,26 +1,63 @@
 //! Clusters of real server processes, for tests: TLS, RocksDB, kill -9 and all.
+//!
+//! # Layout
+//! - this file: a cluster as a test sees it; `node`: one server and its process
+//! - [`relay`]: a network that delays, loses and refuses
 
+mod node;
 pub mod relay;
 
 use annulet::{Client, Config, Profile};
-use std::io::{BufRead, BufReader};
+use node::Node;
+use relay::Relay;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// How long anything here may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One cluster. Dropping it ends its processes.
-pub struct Cluster {
-    folder: TempDir,
-    nodes: Vec<Node>,
+/// How a cluster is set up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Where each server stands; there are as many servers.
+    pub places: Vec<Place>,
+    /// Whether a relay stands in front of each server: clients and servers know it by the relay's
+    /// address, and reach it through the relay only.
+    pub relays: bool,
+    /// Lines of `[limits]` in the configuration of every server.
+    pub limits: String,
 }
 
-struct Node {
-    port: u16,
-    process: Option<Child>,
+/// Where a server stands. Empty names are left out of the cluster file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Its zone.
+    pub zone: String,
+    /// Its region.
+    pub region: String,
+}
+
+impl Options {
+    /// So many servers, each in a zone of its own.
+    pub fn servers(count: usize) -> Self {
+        let place = |index| Place {
+            zone: format!("z{index}"),
+            region: String::new(),
+        };
+        Self {
+            places: (0..count).map(place).collect(),
+            ..Self::default()
+        }
+    }
+}
+
+/// One cluster. Dropping it ends its processes.
+pub struct Cluster {
+    // In this order: processes end before their folder goes.
+    nodes: Vec<Node>,
+    folder: TempDir,
 }
 
 /// The id of every test cluster.
@@ -46,31 +83,48 @@ replicas = 1
 impl Cluster {
     /// Starts so many servers and waits until each answers.
     pub async fn start(nodes: usize) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let nodes = free_ports(nodes).into_iter().map(|port| Node {
-            port,
-            process: None,
-        });
-        let mut cluster = Self {
-            folder,
-            nodes: nodes.collect(),
+        Self::start_with(Options::servers(nodes)).await
+    }
+
+    /// Starts servers as set up, and waits until each answers.
+    pub async fn start_with(options: Options) -> Self {
+        let ports = free_ports(options.places.len());
+        let node = |(place, port): (Place, u16)| {
+            let listen = format!("127.0.0.1:{port}");
+            let relay = options.relays.then(|| Relay::to(listen.clone()));
+            let address = relay.as_ref().map(|relay| relay.address().to_string());
+            Node {
+                place,
+                address: address.unwrap_or_else(|| listen.clone()),
+                listen,
+                relay,
+                process: None,
+            }
         };
-        cluster.prepare();
+        let nodes = options.places.into_iter().zip(ports).map(node).collect();
+        Self::start_nodes(nodes, &options.limits).await
+    }
+
+    async fn start_nodes(nodes: Vec<Node>, limits: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut cluster = Self { nodes, folder };
+        cluster.prepare(limits);
         for node in 0..cluster.nodes.len() {
             cluster.restart(node).await;
         }
         cluster
     }
 
-    /// Certificates, the cluster file, and the profile of a client.
-    fn prepare(&self) {
+    /// Certificates, the cluster file, the servers' configurations, and the profile of a client.
+    fn prepare(&self, limits: &str) {
         let certs = self.folder.path().join("certs");
         let certs = certs.to_str().expect("a folder with a plain name");
         annulet(&["cert", "ca", "--dir", certs, "--cluster", CLUSTER]);
         annulet(&["cert", "client", "tester", "--dir", certs]);
-        for index in 0..self.nodes.len() {
+        for (index, node) in self.nodes.iter().enumerate() {
             let name = format!("node-{index}");
-            annulet(&["cert", "peer", &name, "--dir", certs, "--host", "127.0.0.1"]);
+            annulet(&["cert", "peer", &name, "--dir", certs, "--host", node.host()]);
+            node.write_config(self.folder(), index, limits);
         }
         self.write_cluster_file(1, "");
         self.profile()
@@ -83,11 +137,7 @@ impl Cluster {
         let mut file =
             format!("cluster = \"{CLUSTER}\"\nname = \"test\"\nseed = 7\nepoch = {epoch}\n");
         for (index, node) in self.nodes.iter().enumerate() {
-            file += &format!(
-                "[[member]]\nid = \"{:016x}\"\naddress = \"127.0.0.1:{}\"\nzone = \"z{index}\"\n",
-                index + 1,
-                node.port
-            );
+            file += &node.member(index);
         }
         file += BUCKETS;
         file += more;
@@ -103,11 +153,7 @@ impl Cluster {
     pub fn profile(&self) -> Profile {
         let certs = self.folder.path().join("certs");
         Profile {
-            seeds: self
-                .nodes
-                .iter()
-                .map(|node| format!("127.0.0.1:{}", node.port))
-                .collect(),
+            seeds: self.nodes.iter().map(|node| node.address.clone()).collect(),
             ca: certs.join("ca.pem"),
             cert: certs.join("tester.pem"),
             key: certs.join("tester.key"),
@@ -139,54 +185,8 @@ impl Cluster {
 
     /// Starts a server again on the data it left, and waits until it answers.
     pub async fn restart(&mut self, node: usize) {
-        let certs = self.folder.path().join("certs");
-        let path = |name: &str| certs.join(name).to_str().expect("a plain name").to_owned();
-        let data = self.folder.path().join(format!("data-{node}"));
-        let address = format!("127.0.0.1:{}", self.nodes[node].port);
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.path().join(format!("log-{node}")))
-            .expect("opens a log");
-        let mut process = Command::new(binary())
-            .args(["serve", "--data", data.to_str().expect("a plain name")])
-            .args(["--listen", &address])
-            .args([
-                "--cluster",
-                self.folder
-                    .path()
-                    .join("cluster.toml")
-                    .to_str()
-                    .expect("plain"),
-            ])
-            .args([
-                "--ca",
-                &path("ca.pem"),
-                "--cert",
-                &path(&format!("node-{node}.pem")),
-            ])
-            .args([
-                "--key",
-                &path(&format!("node-{node}.key")),
-                "--exit-with-stdin",
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("starts a server");
-        let stdout = process.stdout.take().expect("a pipe");
-        let (said, first) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            let _ = BufReader::new(stdout).read_line(&mut line);
-            let _ = said.send(line);
-        });
-        self.nodes[node].process = Some(process);
-        let line = tokio::time::timeout(PATIENCE, first)
-            .await
-            .expect("starts in time");
-        let line = line.expect("a line");
+        let folder = self.folder.path().to_owned();
+        let line = self.nodes[node].start(&folder, node).await;
         assert!(
             line.starts_with("listening"),
             "node {node} said `{line}`: {}",
@@ -229,20 +229,15 @@ impl Cluster {
         assert!(done.expect("runs kill").success());
     }
 
-    /// A server's address.
+    /// The address that clients and servers know a server by.
     pub fn address(&self, node: usize) -> String {
-        format!("127.0.0.1:{}", self.nodes[node].port)
+        self.nodes[node].address.clone()
     }
-}
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for node in &mut self.nodes {
-            if let Some(mut process) = node.process.take() {
-                let _ = process.kill();
-                let _ = process.wait();
-            }
-        }
+    /// The relay in front of a server.
+    pub fn relay(&self, node: usize) -> &Relay {
+        let relay = self.nodes[node].relay.as_ref();
+        relay.expect("a cluster with relays")
     }
 }
 

@@ -1,0 +1,102 @@
+//! One server of a cluster, and its process.
+
+use super::relay::Relay;
+use super::{PATIENCE, Place, binary};
+use std::fmt::Write;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// One server. Dropping it ends its process.
+pub(super) struct Node {
+    pub(super) place: Place,
+    /// Where it listens.
+    pub(super) listen: String,
+    /// Where clients and servers find it.
+    pub(super) address: String,
+    /// What stands in between.
+    pub(super) relay: Option<Relay>,
+    pub(super) process: Option<Child>,
+}
+
+impl Node {
+    /// The host that its certificate must name.
+    pub(super) fn host(&self) -> &str {
+        let (host, _) = self.address.rsplit_once(':').expect("an address");
+        host
+    }
+
+    /// Its entry in the cluster file.
+    pub(super) fn member(&self, index: usize) -> String {
+        let Place { zone, region } = &self.place;
+        let (id, address) = (index + 1, &self.address);
+        let mut entry = format!("[[member]]\nid = \"{id:016x}\"\naddress = \"{address}\"\n");
+        for (name, value) in [("zone", zone), ("region", region)] {
+            if !value.is_empty() {
+                // Writing to memory cannot fail.
+                let _ = writeln!(entry, "{name} = \"{value}\"");
+            }
+        }
+        entry
+    }
+
+    /// Writes the configuration that it starts with.
+    pub(super) fn write_config(&self, folder: &Path, index: usize, limits: &str) {
+        let Self {
+            listen, address, ..
+        } = self;
+        let text = format!(
+            "data = \"data-{index}\"\n\
+             listen = \"{listen}\"\n\
+             advertise = \"{address}\"\n\
+             cluster = \"cluster.toml\"\n\
+             ca = \"certs/ca.pem\"\n\
+             cert = \"certs/node-{index}.pem\"\n\
+             key = \"certs/node-{index}.key\"\n\
+             [limits]\n{limits}\n"
+        );
+        std::fs::write(folder.join(config(index)), text).expect("writes a file");
+    }
+
+    /// Starts its process, and gives the first line that it says.
+    pub(super) async fn start(&mut self, folder: &Path, index: usize) -> String {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(folder.join(format!("log-{index}")))
+            .expect("opens a log");
+        let mut process = Command::new(binary())
+            .args(["serve", "--exit-with-stdin", "--config"])
+            .arg(folder.join(config(index)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("starts a server");
+        let stdout = process.stdout.take().expect("a pipe");
+        self.process = Some(process);
+        let (said, first) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut line);
+            let _ = said.send(line);
+        });
+        let line = tokio::time::timeout(PATIENCE, first)
+            .await
+            .expect("starts in time");
+        line.expect("a line")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn config(index: usize) -> String {
+    format!("server-{index}.toml")
+}
