@@ -3,15 +3,9 @@
 #![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
-use annulet_tests::cluster::{CLUSTER, Cluster, PATIENCE, connect_tcp};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use std::path::Path;
+use annulet_tests::cluster::wire::{ask, connect, http, say, tls};
+use annulet_tests::cluster::{CLUSTER, Cluster, connect_tcp};
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 /// Longest value, as `VALUE_BYTES_DEFAULT` documents it.
 const VALUE_BYTES_MAX: usize = 16 << 20;
@@ -93,71 +87,10 @@ fn write(value: &[u8]) -> Vec<u8> {
     map(&[("write", write)])
 }
 
-/// An HTTP/1.1 request; `announced`: the length it claims to have.
-fn http(method: &str, path: &str, kind: &str, announced: usize, body: &[u8]) -> Vec<u8> {
-    let mut bytes = format!(
-        "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
-         content-type: {kind}\r\ncontent-length: {announced}\r\n\r\n"
-    )
-    .into_bytes();
-    bytes.extend(body);
-    bytes
-}
-
 const MSGPACK: &str = "application/vnd.msgpack";
 
 fn ops(body: &[u8]) -> Vec<u8> {
     http("POST", "/v1/ops", MSGPACK, body.len(), body)
-}
-
-/// The test's own TLS: `name`'s certificate, or none.
-fn tls(cluster: &Cluster, name: Option<&str>) -> Arc<ClientConfig> {
-    let certs = cluster.folder().join("certs");
-    let chain = |file: &Path| -> Vec<_> {
-        let read = CertificateDer::pem_file_iter(file).unwrap();
-        read.map(Result::unwrap).collect()
-    };
-    let mut roots = RootCertStore::empty();
-    for authority in chain(&certs.join("ca.pem")) {
-        roots.add(authority).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    Arc::new(match name {
-        None => config.with_no_client_auth(),
-        Some(name) => {
-            let key = PrivateKeyDer::from_pem_file(certs.join(format!("{name}.key"))).unwrap();
-            let chain = chain(&certs.join(format!("{name}.pem")));
-            config.with_client_auth_cert(chain, key).unwrap()
-        }
-    })
-}
-
-/// Sends bytes, ends its side, and gives all that comes back. Being cut off is an answer too.
-async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> Vec<u8> {
-    let mut answer = Vec::new();
-    let exchange = async {
-        // A server that has heard enough may stop listening; what it says counts.
-        let _ = stream.write_all(bytes).await;
-        let _ = stream.shutdown().await;
-        let _ = stream.read_to_end(&mut answer).await;
-    };
-    timeout(PATIENCE, exchange)
-        .await
-        .expect("an answer in time");
-    answer
-}
-
-async fn ask(cluster: &Cluster, name: Option<&str>, bytes: &[u8]) -> Vec<u8> {
-    let tcp = connect_tcp(&cluster.address(0)).await;
-    let host = ServerName::try_from("127.0.0.1").unwrap();
-    let stream = TlsConnector::from(tls(cluster, name))
-        .connect(host, tcp)
-        .await;
-    say(stream.expect("the server's certificate is good"), bytes).await
 }
 
 fn holds(answer: &[u8], part: &str) -> bool {
@@ -258,13 +191,13 @@ async fn what_is_asked_wrongly_gets_its_documented_answer_and_the_server_lives_o
             status,
             part,
         } = case;
-        let answer = ask(&cluster, name, &bytes).await;
+        let answer = ask(&cluster, 0, name, &bytes).await;
         let line = format!("HTTP/1.1 {status} ");
         let shown = String::from_utf8_lossy(&answer[..answer.len().min(300)]).into_owned();
         assert!(answer.starts_with(line.as_bytes()), "{what}: {shown}");
         assert!(holds(&answer, part), "{what}: {shown}");
         // The next one in line is served as if nothing had been.
-        let next = ask(&cluster, Some("tester"), &good).await;
+        let next = ask(&cluster, 0, Some("tester"), &good).await;
         assert!(
             next.starts_with(b"HTTP/1.1 200 ") && holds(&next, "absent"),
             "after {what}"
@@ -290,17 +223,13 @@ async fn a_certificate_of_another_authority_opens_nothing() {
     config.client_auth_cert_resolver = tls(&other, Some("tester"))
         .client_auth_cert_resolver
         .clone();
-    let tcp = connect_tcp(&cluster.address(0)).await;
-    let host = ServerName::try_from("127.0.0.1").unwrap();
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(host, tcp)
-        .await;
+    let stream = connect(&cluster.address(0), &Arc::new(config)).await;
     let answer = match stream {
         // With TLS 1.3 the server's refusal comes after the client's part of the handshake.
         Ok(stream) => say(stream, &http("GET", "/healthz", MSGPACK, 0, b"")).await,
         Err(_) => Vec::new(),
     };
     assert_eq!(answer, b"", "not even what is open to everyone");
-    let next = ask(&cluster, Some("tester"), &ops(&request(read(b"k")))).await;
+    let next = ask(&cluster, 0, Some("tester"), &ops(&request(read(b"k")))).await;
     assert!(next.starts_with(b"HTTP/1.1 200 "));
 }

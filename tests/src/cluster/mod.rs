@@ -3,9 +3,11 @@
 //! # Layout
 //! - this file: a cluster as a test sees it; `node`: one server and its process
 //! - [`relay`]: a network that delays, loses and refuses
+//! - [`wire`]: raw bytes to a server
 
 mod node;
 pub mod relay;
+pub mod wire;
 
 use annulet::{Client, Config, Profile};
 use node::Node;
@@ -93,9 +95,10 @@ impl Cluster {
             let listen = format!("127.0.0.1:{port}");
             let relay = options.relays.then(|| Relay::to(listen.clone()));
             let address = relay.as_ref().map(|relay| relay.address().to_string());
+            let address = address.unwrap_or_else(|| listen.clone());
             Node {
                 place,
-                address: address.unwrap_or_else(|| listen.clone()),
+                address,
                 listen,
                 relay,
                 process: None,
