@@ -25,8 +25,11 @@ missing_packages() {
         ! compgen -G '/usr/lib*/libclang.so*' >/dev/null; then
         echo libclang-dev
     fi
-    # The tests on real processes cut the network between servers with it.
-    [[ $(uname -s) != Linux ]] || need nft nftables
+    # The tests on real processes put regions into networks of their own, and cut what joins them.
+    if [[ $(uname -s) == Linux ]]; then
+        need ip iproute2
+        need nft nftables
+    fi
     if [[ $1 == --bench ]]; then
         need etcd etcd-server
         need redis-server redis-server

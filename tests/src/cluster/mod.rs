@@ -3,10 +3,15 @@
 //! # Layout
 //! - this file: a cluster as a test sees it; `node`: one server and its process
 //! - [`relay`]: a network that delays, loses and refuses
+//! - [`space`]: networks of their own; [`regions`]: two of them, with servers in both
 //! - [`wire`]: raw bytes to a server
 
 mod node;
+#[cfg(target_os = "linux")]
+pub mod regions;
 pub mod relay;
+#[cfg(target_os = "linux")]
+pub mod space;
 pub mod wire;
 
 use annulet::{Client, Config, Profile};
@@ -96,13 +101,9 @@ impl Cluster {
             let relay = options.relays.then(|| Relay::to(listen.clone()));
             let address = relay.as_ref().map(|relay| relay.address().to_string());
             let address = address.unwrap_or_else(|| listen.clone());
-            Node {
-                place,
-                address,
-                listen,
-                relay,
-                process: None,
-            }
+            let mut node = Node::new(place, listen, address);
+            node.relay = relay;
+            node
         };
         let nodes = options.places.into_iter().zip(ports).map(node).collect();
         Self::start_nodes(nodes, &options.limits).await

@@ -16,10 +16,43 @@ pub(super) struct Node {
     pub(super) address: String,
     /// What stands in between.
     pub(super) relay: Option<Relay>,
+    /// The command that starts it in another network.
+    enter: Vec<String>,
     pub(super) process: Option<Child>,
 }
 
 impl Node {
+    /// A server that is not started yet.
+    pub(super) fn new(place: Place, listen: String, address: String) -> Self {
+        Self {
+            place,
+            listen,
+            address,
+            relay: None,
+            enter: Vec::new(),
+            process: None,
+        }
+    }
+
+    /// The same server, in the network namespace of this name.
+    #[cfg(target_os = "linux")]
+    pub(super) fn inside(mut self, space: &str) -> Self {
+        self.enter = ["ip", "netns", "exec", space].map(Into::into).into();
+        self
+    }
+
+    /// A command that runs the program where this server is.
+    fn command(&self) -> Command {
+        match self.enter.split_first() {
+            None => Command::new(binary()),
+            Some((program, args)) => {
+                let mut command = Command::new(program);
+                command.args(args).arg(binary());
+                command
+            }
+        }
+    }
+
     /// The host that its certificate must name.
     pub(super) fn host(&self) -> &str {
         let (host, _) = self.address.rsplit_once(':').expect("an address");
@@ -65,7 +98,8 @@ impl Node {
             .append(true)
             .open(folder.join(format!("log-{index}")))
             .expect("opens a log");
-        let mut process = Command::new(binary())
+        let mut process = self
+            .command()
             .args(["serve", "--exit-with-stdin", "--config"])
             .arg(folder.join(config(index)))
             .stdin(Stdio::piped())
