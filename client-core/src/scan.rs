@@ -344,10 +344,11 @@ fn parse_cursor(cursor: &str) -> Result<Bytes> {
             .filter(|_| pair.iter().all(is_digit))
     };
     let pairs = cursor.as_bytes().chunks(2);
-    let bytes: Option<Vec<u8>> = match cursor.len() <= CURSOR_DIGITS_MAX && cursor.len() % 2 == 0 {
-        true => pairs.map(byte).collect(),
-        false => None,
-    };
+    let bytes: Option<Vec<u8>> =
+        match cursor.len() <= CURSOR_DIGITS_MAX && cursor.len().is_multiple_of(2) {
+            true => pairs.map(byte).collect(),
+            false => None,
+        };
     match bytes {
         Some(bytes) if bytes.len() == 8 || parse_storage_key(&bytes).is_some() => Ok(bytes.into()),
         Some(_) | None => Err(Error::new(
