@@ -2,7 +2,7 @@
 //!
 //! There is one record for a key, whoever it is for: under the storage key in [`Hints`] lies one
 //! byte of format, one of flags, when it was taken (8), the epoch it was taken at (8), the number
-//! of owners (1) and their ids (8 each), then the record as [`layout`] writes it, whole; last a
+//! of owners (2) and their ids (8 each), then the record as [`layout`] writes it, whole; last a
 //! checksum over all before (4). All numbers are big-endian.
 //!
 //! In [`Notes`] lies, for each owner of each kept record, an entry whose key is one byte of tag,

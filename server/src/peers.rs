@@ -43,7 +43,26 @@ pub(crate) struct Peers {
     heard: Mutex<BTreeMap<NodeId, Heard>>,
     /// When a disagreement was last warned of.
     warned: Mutex<Option<Instant>>,
+    /// What the peers' clocks said of this one last.
+    judged: Mutex<Option<Judged>>,
     every: Duration,
+}
+
+/// What was found out of this server's clock, and when.
+#[derive(Clone, Copy, Debug)]
+struct Judged {
+    trusted: bool,
+    at: Instant,
+    wall_ms: u64,
+}
+
+impl Judged {
+    /// Whether the clock was right, and has run evenly since.
+    fn holds(&self, now: Instant, wall_ms: u64) -> bool {
+        let ran = now.saturating_duration_since(self.at).as_millis() as u64;
+        let off = wall_ms.abs_diff(self.wall_ms.saturating_add(ran));
+        self.trusted && off <= OFFSET_MS_MAX as u64
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -74,6 +93,7 @@ impl Peers {
             others: others.collect(),
             heard: Mutex::default(),
             warned: Mutex::default(),
+            judged: Mutex::default(),
             every: Duration::from_millis(limits.hello_ms),
         }
     }
@@ -90,6 +110,13 @@ impl Peers {
             );
         }
         disagrees
+    }
+
+    /// Whether this server's clock may be gone by where a wrong one would do harm: it was compared
+    /// with the peers', and has not jumped since.
+    pub(crate) fn clock_holds(&self) -> bool {
+        let judged = *self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        judged.is_some_and(|judged| judged.holds(clock::now(), clock::now_ms()))
     }
 
     /// Loudly, but not with every greeting.
@@ -122,9 +149,6 @@ impl Peers {
 
 /// Greets samples of the peers for ever.
 pub(crate) async fn run(state: Arc<State>, tls: Arc<Tls>) {
-    if state.peers.others.is_empty() {
-        return;
-    }
     let mut trusted = true;
     loop {
         round(&state, &tls).await;
@@ -169,6 +193,18 @@ fn judge(state: &State, before: bool) -> bool {
     let offset_ms = offset::median_ms(&samples);
     let trusted = offset_ms.is_none_or(|offset| offset.abs() <= OFFSET_MS_MAX);
     state.pipeline.trust_clock(trusted);
+    let judged = Judged {
+        trusted,
+        at: clock::now(),
+        wall_ms: clock::now_ms(),
+    };
+    let mut last = state
+        .peers
+        .judged
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    *last = Some(judged);
+    drop(last);
     let metrics = &state.metrics;
     metrics.peers_heard.set(samples.len() as i64);
     metrics.peers_disagreeing.set(disagreeing as i64);
@@ -210,4 +246,32 @@ async fn greet(state: &State, tls: &Tls, peer: &Peer) -> Result<Heard, String> {
         at: clock::now(),
         disagrees: state.peers.compare(&theirs, &ours),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumped_is_not_gone_by_until_it_was_compared_again() {
+        let judged = |trusted| Judged {
+            trusted,
+            at: clock::now(),
+            wall_ms: 1_000_000,
+        };
+        let second = Duration::from_secs(1);
+        let trusted = judged(true);
+        for (wall_ms, expected) in [
+            (1_001_000, true),
+            (1_001_500, true),
+            (1_001_501, false),
+            (1_000_499, false),
+            (90_000_000, false),
+        ] {
+            let holds = trusted.holds(trusted.at + second, wall_ms);
+            assert_eq!(holds, expected, "{wall_ms}");
+        }
+        let distrusted = judged(false);
+        assert!(!distrusted.holds(distrusted.at, 1_000_000));
+    }
 }

@@ -3,56 +3,18 @@
 
 mod support;
 
-use annulet_protocol::ids::NodeId;
 use annulet_server::cluster_file::ClusterFile;
-use annulet_server::{Config, Server};
-use support::{Authority, CLUSTER, Caller, Running, eventually, member, write_files};
-
-const HTTP1: &[u8] = b"http/1.1";
-
-struct Three {
-    folder: tempfile::TempDir,
-    authority: Authority,
-    servers: Vec<Running>,
-}
+use support::many::Many;
+use support::{Caller, eventually};
 
 /// Three servers; the last one's cluster file is changed.
-async fn three(change_last: impl Fn(&mut ClusterFile)) -> Three {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Authority::new();
-    let listeners: Vec<_> = (0..3).map(|_| support::listener()).collect();
-    let address = |at: usize| format!("localhost:{}", listeners[at].local_addr().unwrap().port());
-    let members: Vec<_> = (0..3)
-        .map(|at| member(NodeId(at as u64), &address(at)))
-        .collect();
-    let addresses: Vec<_> = members
-        .iter()
-        .map(|member| member.address.clone())
-        .collect();
-    let mut servers = Vec::new();
-    for (at, listener) in listeners.into_iter().enumerate() {
-        let own = folder.path().join(at.to_string());
-        std::fs::create_dir(&own).unwrap();
-        let mut config = write_files(&own, &authority, members.clone());
-        if at == 2 {
-            let mut file = ClusterFile::read(&config.cluster).unwrap();
-            change_last(&mut file);
-            file.write(&config.cluster).unwrap();
-        }
-        config.limits.hello_ms = 20;
-        let config = Config {
-            advertise: Some(addresses[at].clone()),
-            ..config
-        };
-        servers.push(Running::serve(
-            Server::with_listener(config, listener).await.unwrap(),
-        ));
+async fn three(change_last: impl Fn(&mut ClusterFile)) -> Many {
+    let mut cluster = Many::prepare(3, |config| config);
+    cluster.change_file(2, change_last);
+    for at in 0..3 {
+        cluster.start(at).await;
     }
-    Three {
-        folder,
-        authority,
-        servers,
-    }
+    cluster
 }
 
 async fn metric(caller: &mut Caller, name: &str) -> i64 {
@@ -67,25 +29,22 @@ async fn metric(caller: &mut Caller, name: &str) -> i64 {
 }
 
 /// Waits until each server's metric is as expected.
-async fn settles(cluster: &Three, name: &str, expected: [i64; 3]) {
-    let identity = cluster.authority.issue(CLUSTER, "client");
-    for (server, expected) in cluster.servers.iter().zip(expected) {
-        let client = cluster.authority.client(Some(&identity), HTTP1);
-        let caller = tokio::sync::Mutex::new(server.caller(client).await);
+async fn settles(cluster: &Many, name: &str, expected: [i64; 3]) {
+    for (at, expected) in expected.into_iter().enumerate() {
+        let caller = tokio::sync::Mutex::new(cluster.caller(at, "client").await);
         eventually(async || metric(&mut *caller.lock().await, name).await == expected).await;
     }
 }
 
 #[tokio::test]
 async fn servers_hear_of_each_other_and_agree() {
-    let cluster = three(|_| {}).await;
+    let mut cluster = three(|_| {}).await;
     settles(&cluster, "annulet_peers_heard", [2, 2, 2]).await;
     settles(&cluster, "annulet_peers_disagreeing", [0, 0, 0]).await;
     settles(&cluster, "annulet_clock_trusted", [1, 1, 1]).await;
-    for server in cluster.servers {
-        server.stop().await.unwrap();
+    for at in 0..3 {
+        cluster.stop(at).await;
     }
-    assert!(cluster.folder.path().exists());
 }
 
 #[tokio::test]

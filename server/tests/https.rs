@@ -124,6 +124,7 @@ async fn every_endpoint_asks_for_its_role() {
         let expected = [
             (caller.post("/v1/ops", operations.clone()).await, data),
             (caller.get("/v1/view").await, data),
+            (caller.get("/v1/hints").await, data),
             (
                 caller.post("/v1/peer/hello", codec::encode(&hello)).await,
                 hellos,

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 use annulet_replica::memory::MemoryStore;
-use annulet_replica::store::{Change, Family, Store};
+use annulet_replica::store::{Change, Family, Span, Store};
 use annulet_server::store::Engine;
 use annulet_server::store::rocks::{RocksStore, Sizes};
 use bytes::Bytes;
@@ -102,6 +102,44 @@ fn keeps_its_promises(store: &impl Store) {
             .all(|(found, key)| found == Ok(Some(key)))
     );
     store.sync().unwrap();
+    reads_spans(store);
+}
+
+/// Spans are read in order of keys, to their limits.
+fn reads_spans(store: &impl Store) {
+    let keys = |span: &Span| {
+        let slice = store.range(Family::Notes, span).unwrap();
+        let key = |(key, value): (Bytes, Bytes)| {
+            assert_eq!(key, value);
+            String::from_utf8(key.to_vec()).unwrap()
+        };
+        (
+            slice.entries.into_iter().map(key).collect::<Vec<_>>(),
+            slice.cut,
+        )
+    };
+    let all = Span::prefix(b"", 100, usize::MAX);
+    assert_eq!(keys(&all), (vec![], false));
+    let names = ["a", "b1", "b2", "b3", "c"];
+    let puts = names.map(|name| put(Family::Notes, name, name));
+    store.write(puts.to_vec()).unwrap();
+    assert_eq!(keys(&all).0, names);
+    let b = Span::prefix(b"b", 100, usize::MAX);
+    assert_eq!(
+        keys(&b),
+        (vec!["b1".into(), "b2".into(), "b3".into()], false)
+    );
+    let after = b.clone().after(b"b1");
+    assert_eq!(keys(&after), (vec!["b2".into(), "b3".into()], false));
+    let few = Span::prefix(b"b", 2, usize::MAX);
+    assert_eq!(keys(&few), (vec!["b1".into(), "b2".into()], true));
+    let short = Span::prefix(b"b", 100, 3);
+    assert_eq!(
+        keys(&short),
+        (vec!["b1".into()], true),
+        "an entry has 4 bytes"
+    );
+    assert_eq!(keys(&Span::prefix(b"bb", 100, usize::MAX)), (vec![], false));
 }
 
 #[test]
@@ -176,6 +214,25 @@ fn memory_answers_what_it_has_and_says_what_it_has_not() {
     store.read(Family::Records, &keys);
     assert_eq!(store.read_cached(&keys), expected, "from the cache");
     assert_eq!(store.read_cached(&keys[..1]), Some(vec![Ok(some("1"))]));
+}
+
+#[test]
+fn a_store_of_the_first_version_is_given_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    let first = ["default", "records", "values"];
+    let db = rocksdb::DB::open_cf(&options, &path, first).unwrap();
+    let records = db.cf_handle("records").unwrap();
+    db.put_cf(records, "a", "1").unwrap();
+    drop(db);
+    let store = RocksStore::open(&path, SIZES, false).unwrap();
+    assert_eq!(read(&store, Family::Records, &["a"]), [some("1")]);
+    assert_eq!(read(&store, Family::Hints, &["a"]), [None]);
+    store.write(vec![put(Family::Notes, "a", "2")]).unwrap();
+    assert_eq!(read(&store, Family::Notes, &["a"]), [some("2")]);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 #![allow(dead_code)] // Each test program uses a part of it.
 
+pub(crate) mod many;
+
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::codec;
 use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
