@@ -8,7 +8,7 @@ use crate::net::lane::Pending;
 use crate::shared::Shared;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::view::View;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::oneshot;
 
 /// What an operation wants done.
@@ -24,7 +24,36 @@ pub(crate) enum Out {
     /// Get a view of this epoch and tell the operation.
     NeedView(u64, Arc<dyn Target>),
     /// Wake the operation at this monotonic millisecond.
-    Wake(u64, Arc<dyn Target>),
+    Wake(u64, Sleeper),
+}
+
+/// An operation that is to be woken.
+#[derive(Clone)]
+pub(crate) enum Sleeper {
+    /// The messages under way keep it. If they are answered first, there may be nothing left to
+    /// wake, and nothing left of what it held.
+    Kept(Weak<dyn Target>),
+    /// Nothing else keeps it.
+    Idle(Arc<dyn Target>),
+}
+
+impl Sleeper {
+    /// The operation, if there still is one.
+    pub(crate) fn target(self) -> Option<Arc<dyn Target>> {
+        match self {
+            Self::Kept(target) => target.upgrade(),
+            Self::Idle(target) => Some(target),
+        }
+    }
+}
+
+impl std::fmt::Debug for Sleeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Kept(_) => "Kept",
+            Self::Idle(_) => "Idle",
+        })
+    }
 }
 
 /// An operation, whatever its kind.
@@ -54,6 +83,9 @@ struct State<C: Coordinator> {
     done: Option<oneshot::Sender<Result<C::Done>>>,
     /// The earliest wake-up that is under way.
     armed_ms: u64,
+    /// Whether something keeps the operation until then, messages under way apart: its caller, or
+    /// who wakes it.
+    is_kept: bool,
 }
 
 impl<C> Cell<C>
@@ -95,11 +127,19 @@ where
             }
         }
         // At the deadline a caller that waits wakes it, and a lane gives up what nobody answered.
-        if let Some(wake_ms) = state.machine.next_wake_ms()
-            && wake_ms < state.armed_ms.min(self.deadline_ms)
-        {
+        let Some(wake_ms) = state.machine.next_wake_ms() else {
+            return;
+        };
+        let idle = state.machine.is_idle() && !state.is_kept;
+        if wake_ms < self.deadline_ms && (wake_ms < state.armed_ms || idle) {
             state.armed_ms = wake_ms;
-            out.push(Out::Wake(wake_ms, Arc::clone(self) as Arc<dyn Target>));
+            state.is_kept |= idle;
+            let target = Arc::clone(self) as Arc<dyn Target>;
+            let sleeper = match idle {
+                true => Sleeper::Idle(target),
+                false => Sleeper::Kept(Arc::downgrade(&target)),
+            };
+            out.push(Out::Wake(wake_ms, sleeper));
         }
     }
 }
@@ -134,6 +174,7 @@ where
     fn wake(self: Arc<Self>, core: &mut Core, now: Now, out: &mut Vec<Out>) {
         let mut state = self.lock();
         state.armed_ms = u64::MAX;
+        state.is_kept = state.done.is_some();
         let effects = state.machine.handle_timer(core, now);
         self.settle(&mut state, effects, out);
     }
@@ -155,6 +196,7 @@ where
         machine,
         done: Some(done),
         armed_ms: 0,
+        is_kept: true,
     };
     let mut attended = Attended {
         cell: Arc::new(Cell {
@@ -225,6 +267,7 @@ where
         if self.over {
             // From here on nobody's timer serves the operation but its own.
             state.armed_ms = u64::MAX;
+            state.is_kept = false;
             self.cell.settle(&mut state, Effects::new(), &mut out);
         } else {
             state.machine.cancel();

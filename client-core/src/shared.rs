@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::net::lane::{Class, Pending};
 use crate::net::pool::Pool;
 use crate::net::views;
-use crate::run::{Out, Target};
+use crate::run::{Out, Sleeper, Target};
 use crate::statistics::{Counters, add};
 use crate::system::Clock;
 use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -56,7 +56,7 @@ pub(crate) struct Shared {
 /// more than most of them do, and nobody waits: one task looks after all.
 #[derive(Debug, Default)]
 struct Later {
-    entries: Vec<(u64, Weak<dyn Target>)>,
+    entries: Vec<(u64, Sleeper)>,
     is_watched: bool,
 }
 
@@ -200,15 +200,15 @@ impl Shared {
                         lane.cancel(&target, attempt);
                     }
                 }
-                Out::Wake(at_ms, target) => self.wake_later(at_ms, &target),
+                Out::Wake(at_ms, sleeper) => self.wake_later(at_ms, sleeper),
             }
         }
     }
 
     /// Wakes an operation at this time, or a little after it.
-    fn wake_later(self: &Arc<Self>, at_ms: u64, target: &Arc<dyn Target>) {
+    fn wake_later(self: &Arc<Self>, at_ms: u64, sleeper: Sleeper) {
         let mut later = self.later();
-        later.entries.push((at_ms, Arc::downgrade(target)));
+        later.entries.push((at_ms, sleeper));
         if !std::mem::replace(&mut later.is_watched, true) {
             drop(later);
             let shared = Arc::clone(self);
@@ -221,23 +221,22 @@ impl Shared {
         loop {
             tokio::time::sleep(LATER).await;
             let now_ms = self.clock.now().mono_ms;
-            let due: Vec<_> = {
+            let (due, last): (Vec<_>, bool) = {
                 let mut later = self.later();
                 let due = later.entries.extract_if(.., |(at_ms, _)| *at_ms <= now_ms);
                 let due = due.collect();
-                if later.entries.is_empty() {
+                let last = later.entries.is_empty();
+                if last {
+                    // What they want to be woken for next has a task of its own.
                     later.is_watched = false;
                     later.entries.shrink_to(LATER_KEPT);
                 }
-                due
+                (due, last)
             };
-            for (_, target) in due {
-                // What is over needs no waking.
-                if let Some(target) = target.upgrade() {
-                    self.wake(target);
-                }
+            for target in due.into_iter().filter_map(|(_, sleeper)| sleeper.target()) {
+                self.wake(target);
             }
-            if !self.later().is_watched {
+            if last {
                 return;
             }
         }

@@ -233,12 +233,12 @@ impl Owners {
     }
 
     /// Owners that have not done what was asked and do not seem to be able to now, or have not
-    /// answered for so long that they were marked slow. `impatient`: those that are to be asked
-    /// again among them.
+    /// answered for so long that they were marked slow. `impatient`: those that could not be
+    /// reached once and are to be asked again among them, not only those that could not be twice.
     pub fn missing(&self, impatient: bool) -> impl Iterator<Item = NodeId> + '_ {
         let missing = move |owner: &&Owner| match owner.state {
             OwnerState::Lost => owner.absent,
-            OwnerState::Waiting { .. } => owner.absent && impatient,
+            OwnerState::Waiting { .. } => owner.absent && (impatient || owner.tries > 1),
             OwnerState::InFlight { slow, .. } => slow,
             OwnerState::Idle | OwnerState::Done => false,
         };

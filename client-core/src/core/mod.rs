@@ -117,6 +117,9 @@ pub trait Coordinator {
     /// Whether nothing is left to do, in the background either.
     fn is_finished(&self) -> bool;
 
+    /// Whether no answer is outstanding: if it is not finished, time alone brings it further.
+    fn is_idle(&self) -> bool;
+
     /// Whether the answer to this message is of any use.
     fn awaits(&self, node: NodeId, attempt: Attempt) -> bool;
 

@@ -577,6 +577,10 @@ impl Coordinator for ReadOperation {
         effects
     }
 
+    fn is_idle(&self) -> bool {
+        !self.owners.any_in_flight()
+    }
+
     fn awaits(&self, node: NodeId, attempt: Attempt) -> bool {
         let expects = self.phase != Phase::Over && self.owners.expects(node, attempt);
         expects || self.trial == Some((node, attempt))

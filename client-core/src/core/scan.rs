@@ -379,6 +379,10 @@ impl Coordinator for ScanOperation {
         self.completed
     }
 
+    fn is_idle(&self) -> bool {
+        !self.owners.any_in_flight()
+    }
+
     fn awaits(&self, node: NodeId, attempt: Attempt) -> bool {
         !self.completed && self.owners.expects(node, attempt)
     }

@@ -221,6 +221,11 @@ impl Coordinator for TouchOperation {
         self.completed && self.read.is_finished() && written
     }
 
+    fn is_idle(&self) -> bool {
+        let written = self.write.as_ref().is_none_or(WriteOperation::is_idle);
+        self.read.is_idle() && written
+    }
+
     fn awaits(&self, node: NodeId, attempt: Attempt) -> bool {
         match &self.write {
             Some(write) if attempt.round >= ROUND => write.awaits(node, attempt),

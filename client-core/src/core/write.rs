@@ -445,6 +445,10 @@ impl Coordinator for WriteOperation {
         effects
     }
 
+    fn is_idle(&self) -> bool {
+        !self.owners.any_in_flight() && !self.holders.any_asked()
+    }
+
     fn awaits(&self, node: NodeId, attempt: Attempt) -> bool {
         self.owners.expects(node, attempt) || self.holders.expects(node, attempt)
     }

@@ -2,10 +2,14 @@
 //!
 //! # Layout
 //! - this file: a cluster as a test sees it; `node`: one server and its process
+//! - [`calls`]: what tests ask for again and again; [`disk`]: small disks
 //! - [`relay`]: a network that delays, loses and refuses
 //! - [`space`]: networks of their own; [`regions`]: two of them, with servers in both
 //! - [`wire`]: raw bytes to a server
 
+pub mod calls;
+#[cfg(target_os = "linux")]
+pub mod disk;
 mod node;
 #[cfg(target_os = "linux")]
 pub mod regions;
@@ -35,6 +39,8 @@ pub struct Options {
     pub relays: bool,
     /// Lines of `[limits]` in the configuration of every server.
     pub limits: String,
+    /// Lines of the configuration of every server besides.
+    pub settings: String,
 }
 
 /// Where a server stands. Empty names are left out of the cluster file.
@@ -95,45 +101,53 @@ impl Cluster {
 
     /// Starts servers as set up, and waits until each answers.
     pub async fn start_with(options: Options) -> Self {
+        let mut cluster = Self::prepared(options);
+        cluster.start_all().await;
+        cluster
+    }
+
+    /// Servers as set up, none of which has been started yet.
+    pub fn prepared(options: Options) -> Self {
         let ports = free_ports(options.places.len());
-        let node = |(place, port): (Place, u16)| {
+        let node = |(place, port): (&Place, u16)| {
             let listen = format!("127.0.0.1:{port}");
             let relay = options.relays.then(|| Relay::to(listen.clone()));
             let address = relay.as_ref().map(|relay| relay.address().to_string());
             let address = address.unwrap_or_else(|| listen.clone());
-            let mut node = Node::new(place, listen, address);
+            let mut node = Node::new(place.clone(), listen, address);
             node.relay = relay;
             node
         };
-        let nodes = options.places.into_iter().zip(ports).map(node).collect();
-        Self::start_nodes(nodes, &options.limits).await
+        let nodes = options.places.iter().zip(ports).map(node).collect();
+        Self::prepare(nodes, &options)
     }
 
-    async fn start_nodes(nodes: Vec<Node>, limits: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut cluster = Self { nodes, folder };
-        cluster.prepare(limits);
-        for node in 0..cluster.nodes.len() {
-            cluster.restart(node).await;
+    /// Starts all servers, and waits until each answers.
+    pub async fn start_all(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.restart(node).await;
         }
-        cluster
     }
 
     /// Certificates, the cluster file, the servers' configurations, and the profile of a client.
-    fn prepare(&self, limits: &str) {
-        let certs = self.folder.path().join("certs");
+    fn prepare(nodes: Vec<Node>, options: &Options) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let cluster = Self { nodes, folder };
+        let certs = cluster.folder().join("certs");
         let certs = certs.to_str().expect("a folder with a plain name");
         annulet(&["cert", "ca", "--dir", certs, "--cluster", CLUSTER]);
         annulet(&["cert", "client", "tester", "--dir", certs]);
-        for (index, node) in self.nodes.iter().enumerate() {
+        for (index, node) in cluster.nodes.iter().enumerate() {
             let name = format!("node-{index}");
             annulet(&["cert", "peer", &name, "--dir", certs, "--host", node.host()]);
-            node.write_config(self.folder(), index, limits);
+            node.write_config(cluster.folder(), index, options);
         }
-        self.write_cluster_file(1, "");
-        self.profile()
-            .save(&self.folder.path().join("profile.toml"))
+        cluster.write_cluster_file(1, "");
+        let profile = cluster.profile();
+        profile
+            .save(&cluster.folder().join("profile.toml"))
             .expect("writes a file");
+        cluster
     }
 
     /// Writes the cluster file anew; servers read it when they start.
@@ -146,6 +160,11 @@ impl Cluster {
         file += BUCKETS;
         file += more;
         std::fs::write(self.folder.path().join("cluster.toml"), file).expect("writes a file");
+    }
+
+    /// Where a server keeps its data.
+    pub fn data(&self, node: usize) -> PathBuf {
+        self.folder().join(format!("data-{node}"))
     }
 
     /// The cluster's folder.
@@ -189,13 +208,18 @@ impl Cluster {
 
     /// Starts a server again on the data it left, and waits until it answers.
     pub async fn restart(&mut self, node: usize) {
-        let folder = self.folder.path().to_owned();
-        let line = self.nodes[node].start(&folder, node).await;
+        let line = self.try_restart(node).await;
         assert!(
             line.starts_with("listening"),
             "node {node} said `{line}`: {}",
             self.log(node)
         );
+    }
+
+    /// Starts a server again, and gives the first line that it says: none if it does not start.
+    pub async fn try_restart(&mut self, node: usize) -> String {
+        let folder = self.folder.path().to_owned();
+        self.nodes[node].start(&folder, node).await
     }
 
     /// The id of a server's process, while it runs.

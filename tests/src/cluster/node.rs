@@ -1,7 +1,7 @@
 //! One server of a cluster, and its process.
 
 use super::relay::Relay;
-use super::{PATIENCE, Place, binary};
+use super::{Options, PATIENCE, Place, binary};
 use std::fmt::Write;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -74,10 +74,13 @@ impl Node {
     }
 
     /// Writes the configuration that it starts with.
-    pub(super) fn write_config(&self, folder: &Path, index: usize, limits: &str) {
+    pub(super) fn write_config(&self, folder: &Path, index: usize, options: &Options) {
         let Self {
             listen, address, ..
         } = self;
+        let Options {
+            limits, settings, ..
+        } = options;
         let text = format!(
             "data = \"data-{index}\"\n\
              listen = \"{listen}\"\n\
@@ -86,7 +89,7 @@ impl Node {
              ca = \"certs/ca.pem\"\n\
              cert = \"certs/node-{index}.pem\"\n\
              key = \"certs/node-{index}.key\"\n\
-             [limits]\n{limits}\n"
+             {settings}\n[limits]\n{limits}\n"
         );
         std::fs::write(folder.join(config(index)), text).expect("writes a file");
     }

@@ -8,7 +8,7 @@
 use super::node::Node;
 use super::relay::{Passage, Relay};
 use super::space::Space;
-use super::{Cluster, Place, wire};
+use super::{Cluster, Options, Place, wire};
 use annulet::{Client, Config, Profile};
 use std::time::Duration;
 
@@ -72,7 +72,8 @@ impl Regions {
                 nodes.push(node.inside(spaces[region].name()));
             }
         }
-        let cluster = Cluster::start_nodes(nodes, "").await;
+        let mut cluster = Cluster::prepare(nodes, &Options::default());
+        cluster.start_all().await;
         Some(Self {
             cluster,
             relays,
