@@ -79,8 +79,8 @@ impl Profile {
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .map_err(|e| invalid(format!("cannot read the profile {}: {e}", path.display())))?;
-        let mut profile: Self = toml::from_str(&text)
-            .map_err(|e| invalid(format!("{} is not a profile: {e}", path.display())))?;
+        let mut profile = Self::parse(&text)
+            .map_err(|e| invalid(format!("{}: {}", path.display(), e.message())))?;
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let folder = path.parent().unwrap_or(Path::new("."));
         for file in [&mut profile.ca, &mut profile.cert, &mut profile.key] {
@@ -88,6 +88,16 @@ impl Profile {
         }
         let cache = profile.view_cache.unwrap_or_else(|| "view.cache".into());
         profile.view_cache = Some(folder.join(cache));
+        Ok(profile)
+    }
+
+    /// Reads the text of a profile, with paths as they stand there.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is not one.
+    pub fn parse(text: &str) -> Result<Self> {
+        let profile: Self =
+            toml::from_str(text).map_err(|e| invalid(format!("not a profile: {e}")))?;
         profile.validate()?;
         Ok(profile)
     }

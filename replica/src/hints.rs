@@ -176,7 +176,11 @@ impl Tally {
         layout::seal(bytes)
     }
 
-    fn decode(mut bytes: Bytes) -> Result<Self, String> {
+    /// Reads what is stored.
+    ///
+    /// # Errors
+    /// If it is damaged, or of a newer version of this program.
+    pub fn decode(mut bytes: Bytes) -> Result<Self, String> {
         let read = |e: bytes::TryGetError| format!("the tally of hints is cut off: {e}");
         layout::unseal(&mut bytes)?;
         let format = bytes.try_get_u8().map_err(read)?;

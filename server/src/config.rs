@@ -237,7 +237,7 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, String> {
         let named = |why: String| format!("configuration file `{}`: {why}", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
-        let mut config: Self = toml::from_str(&text).map_err(|error| named(error.to_string()))?;
+        let mut config = Self::parse(&text).map_err(named)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let Self {
             data,
@@ -250,7 +250,16 @@ impl Config {
         for file in [data, cluster, ca, cert, key] {
             *file = folder.join(&file);
         }
-        config.validate().map_err(named)?;
+        Ok(config)
+    }
+
+    /// Reads the text of a file, with paths as they stand there.
+    ///
+    /// # Errors
+    /// Names the place in it that cannot be.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.validate()?;
         Ok(config)
     }
 
