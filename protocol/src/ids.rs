@@ -24,12 +24,10 @@ macro_rules! wide_id {
         impl FromStr for $name {
             type Err = String;
             fn from_str(text: &str) -> Result<Self, String> {
-                if text.len() != 32 || !text.is_ascii() {
-                    return Err(format!("`{text}` is not an id of 32 hexadecimal digits"));
+                match u128::from_str_radix(text, 16) {
+                    Ok(n) if are_digits(text, 32) => Ok(Self(n.to_be_bytes())),
+                    _ => Err(format!("`{text}` is not an id of 32 hexadecimal digits")),
                 }
-                u128::from_str_radix(text, 16)
-                    .map(|n| Self(n.to_be_bytes()))
-                    .map_err(|_| format!("`{text}` is not an id of 32 hexadecimal digits"))
             }
         }
         impl Serialize for $name {
@@ -58,6 +56,11 @@ wide_id!(
     Incarnation
 );
 
+/// Whether a text is so many hexadecimal digits: numbers are also read with a sign before them.
+fn are_digits(text: &str, count: usize) -> bool {
+    text.len() == count && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// A server's store. Minted once with the store; a server that lost its disk gets a new one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct NodeId(pub u64);
@@ -76,7 +79,7 @@ impl FromStr for NodeId {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         match u64::from_str_radix(text, 16) {
-            Ok(n) if text.len() == 16 => Ok(Self(n)),
+            Ok(n) if are_digits(text, 16) => Ok(Self(n)),
             _ => Err(format!(
                 "`{text}` is not a node id of 16 hexadecimal digits"
             )),
@@ -113,4 +116,29 @@ pub struct OpId {
     pub sequence: u64,
     /// When it was first sent, in milliseconds since the Unix epoch by the client's clock.
     pub first_sent_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_its_digits_and_nothing_else() {
+        let digits = "000102030405060708090a0b0c0d0e0F";
+        let id: ClusterId = digits.parse().unwrap();
+        assert_eq!(id.to_string(), digits.to_lowercase());
+        let node: NodeId = digits[16..].parse().unwrap();
+        assert_eq!(node.to_string(), digits[16..].to_lowercase());
+        for bad in [
+            "+00102030405060708090a0b0c0d0e0f",
+            "-0000000000000000000000000000000",
+            "\u{e9}0102030405060708090a0b0c0d0e0f",
+            "000102030405060708090a0b0c0d0e0",
+        ] {
+            assert!(bad.parse::<ClusterId>().is_err(), "{bad}");
+        }
+        for bad in ["+102030405060708", "-000000000000000", "1", ""] {
+            assert!(bad.parse::<NodeId>().is_err(), "{bad}");
+        }
+    }
 }
