@@ -39,7 +39,7 @@ pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
 pub fn decode_request(bytes: &[u8], value_bytes_max: usize) -> Result<Request, DecodeError> {
     limit("bytes", bytes.len(), request_bytes_max(value_bytes_max))?;
     let request: Request = decode(bytes)?;
-    limit("operations", request.operations.len(), OPERATIONS_MAX)?;
+    no_more("operations", request.operations.len(), OPERATIONS_MAX)?;
     Ok(request)
 }
 
@@ -54,7 +54,7 @@ pub fn request_bytes_max(value_bytes_max: usize) -> usize {
 /// If it is malformed or has too many results.
 pub fn decode_reply(bytes: &[u8]) -> Result<Reply, DecodeError> {
     let reply: Reply = decode(bytes)?;
-    limit("results", reply.results.len(), OPERATIONS_MAX)?;
+    no_more("results", reply.results.len(), OPERATIONS_MAX)?;
     Ok(reply)
 }
 
@@ -102,6 +102,14 @@ pub fn decode_view(bytes: &[u8]) -> Result<View, DecodeError> {
 fn limit(what: &str, is: usize, most: usize) -> Result<(), DecodeError> {
     if is > most {
         return Err(DecodeError::Limit(format!("{is} {what}, at most {most}")));
+    }
+    Ok(())
+}
+
+/// Like [`limit`], for a list that is not kept beyond its limit: nobody knows how long it was.
+fn no_more(what: &str, kept: usize, most: usize) -> Result<(), DecodeError> {
+    if kept > most {
+        return Err(DecodeError::Limit(format!("more than {most} {what}")));
     }
     Ok(())
 }

@@ -3,7 +3,9 @@
 //! Messages are MessagePack maps with names as keys. A field that is not known is ignored, an
 //! operation that is not known is refused by itself, so old and new versions serve together.
 
+use crate::bounded;
 use crate::ids::{ClusterId, NodeId};
+use crate::limits::OPERATIONS_MAX;
 use crate::names::{named, tagged};
 use crate::record::{Expiry, Head, Record, Version};
 use crate::scan::{Page, Scan};
@@ -19,7 +21,8 @@ pub struct Request {
     pub epoch: u64,
     /// How long the sender still waits, in milliseconds from arrival. What is older is dropped.
     pub budget_ms: u32,
-    /// At most [`crate::limits::OPERATIONS_MAX`].
+    /// At most [`OPERATIONS_MAX`].
+    #[serde(deserialize_with = "bounded::list::<OPERATIONS_MAX, _, _>")]
     pub operations: Vec<Operation>,
 }
 
@@ -142,6 +145,7 @@ pub struct Reply {
     /// How busy the server is.
     pub load: Load,
     /// One for each operation, in order.
+    #[serde(deserialize_with = "bounded::list::<OPERATIONS_MAX, _, _>")]
     pub results: Vec<Answer>,
 }
 

@@ -656,8 +656,10 @@ fn reasons_of_a_newer_version_are_read_as_other() {
 fn messages_over_a_limit_are_refused() {
     let operations = |count| request(vec![read(false); count]);
     assert!(any_request(&encode(&operations(OPERATIONS_MAX))).is_ok());
-    let over = any_request(&encode(&operations(OPERATIONS_MAX + 1)));
-    assert!(matches!(over, Err(DecodeError::Limit(_))), "{over:?}");
+    for count in [OPERATIONS_MAX + 1, 3 * OPERATIONS_MAX] {
+        let over = any_request(&encode(&operations(count)));
+        assert!(matches!(over, Err(DecodeError::Limit(_))), "{over:?}");
+    }
     let over = decode_reply(&encode(&reply(vec![Answer::Unknown; OPERATIONS_MAX + 1])));
     assert!(matches!(over, Err(DecodeError::Limit(_))), "{over:?}");
     let long = decode_request(&vec![0; REQUEST_OVERHEAD_BYTES + 8_192], 1);
