@@ -65,6 +65,11 @@ endif
 test-doc: rocksdb ## Examples in the documentation of the crates
 	$(STAGE) $@ cargo test --profile $(PROFILE) --doc
 
+.PHONY: fuzz-seeds
+fuzz-seeds: rocksdb ## Write the seeds of the corpus, after a change of a format
+	WRITE_SEEDS=1 cargo test --profile $(PROFILE) -p annulet-tests --test hostile_bytes \
+	    the_corpus_holds_every_seed
+
 .PHONY: tidy
 tidy: rocksdb ## Only the rules about the tree itself: sizes, leftovers, pure crates
 	cargo test --profile $(PROFILE) -p annulet-tests --test tidy

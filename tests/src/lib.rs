@@ -1,7 +1,10 @@
 //! Tests of Annulet as a whole. [`sim`] runs clusters of the real coordinators and replica rules
-//! in one thread from one seed.
-#![forbid(unsafe_code)]
+//! in one thread from one seed; [`decoders`] lists what reads bytes from outside, and what must
+//! hold for it whatever the bytes are.
+// One module may count what is allocated, which takes the word `unsafe`.
+#![deny(unsafe_code)]
 
 #[cfg(feature = "cluster")]
 pub mod cluster;
+pub mod decoders;
 pub mod sim;

@@ -1,0 +1,215 @@
+//! One message of each kind, with all its fields.
+
+use annulet_protocol::bucket::{Bucket, Durability, Mode};
+use annulet_protocol::clock::Stamp;
+use annulet_protocol::hash::KeyHash;
+use annulet_protocol::hints::{HintAside, HintsReport, HintsWaiting};
+use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
+use annulet_protocol::level::Level;
+use annulet_protocol::message::{
+    Answer, DiskState, Failure, FailureKind, Hello, Hint, Load, Operation, Read, Reply, Request,
+    Source, Write,
+};
+use annulet_protocol::record::{Expiry, Origin, Record};
+use annulet_protocol::scan::{PageEntry, Scan};
+use annulet_protocol::view::{Member, MemberState, RegionTable, Table, View};
+use bytes::Bytes;
+
+const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
+/// Number of the bucket.
+pub(super) const BUCKET: u32 = 1;
+/// The key.
+pub(super) const KEY: Bytes = Bytes::from_static(b"key");
+
+/// A record of [`KEY`] with its checksums; a tombstone without a value.
+pub(super) fn record(value: Option<&'static str>, expires_at_ms: Option<u64>) -> Record {
+    let op = OpId {
+        client: Incarnation([0xaa; 16]),
+        sequence: 3,
+        first_sent_ms: 1_700_000_000_000,
+    };
+    let stamp = Stamp::at(1_700_000_000_001).next();
+    let origin = Origin { stamp, op };
+    let value = value.map(Bytes::from);
+    Record::seal(BUCKET, &KEY, origin, value, expires_at_ms)
+}
+
+/// An expiry of a record, set after it.
+pub(super) fn expiry(record: &Record) -> Expiry {
+    let stamp = Stamp::at(1_700_000_000_005);
+    Expiry::seal(BUCKET, &KEY, &record.head.version, 1_700_000_090_000, stamp)
+}
+
+/// A request of these operations.
+pub(super) fn request(operations: Vec<Operation>) -> Request {
+    Request {
+        cluster: CLUSTER,
+        epoch: 7,
+        budget_ms: 5_000,
+        operations,
+    }
+}
+
+/// A read with all that can be said in one.
+pub(super) fn read_anywhere() -> Read {
+    Read {
+        head_only: true,
+        value_bytes_max: Some(4_096),
+        hinted: true,
+        ..Read::new(BUCKET, KEY)
+    }
+}
+
+/// A write of this record.
+pub(super) fn write(source: Source, record: Record) -> Operation {
+    Operation::Write(Write {
+        bucket: BUCKET,
+        key: KEY,
+        source,
+        record,
+    })
+}
+
+/// A hint for two owners.
+pub(super) fn hint(record: Record) -> Hint {
+    Hint {
+        bucket: BUCKET,
+        key: KEY,
+        owners: vec![NodeId(2), NodeId(u64::MAX)],
+        source: Source::FirstHand,
+        record,
+    }
+}
+
+/// A scan with all that can be said in one.
+pub(super) fn scan() -> Scan {
+    Scan {
+        bucket: BUCKET,
+        from: KeyHash(5),
+        until: KeyHash(u64::MAX),
+        after: "after".into(),
+        entries_max: 100,
+        bytes_max: 65_536,
+        value_bytes_max: 4_096,
+    }
+}
+
+/// An entry of a page.
+pub(super) fn page_entry(record: &Record, value: Option<Bytes>) -> PageEntry {
+    PageEntry {
+        key: KEY,
+        head: record.head,
+        value,
+    }
+}
+
+/// A reply of these answers.
+pub(super) fn reply(results: Vec<Answer>) -> Reply {
+    Reply {
+        cluster: CLUSTER,
+        node: NodeId(0x0102_0304_0506_0708),
+        epoch: 8,
+        time_ms: 1_700_000_000_002,
+        load: Load {
+            in_flight: 2,
+            service_us: 150,
+        },
+        results,
+    }
+}
+
+/// A failure with all that can be said in one.
+pub(super) fn failure() -> Failure {
+    Failure {
+        kind: FailureKind::Overloaded,
+        message: "busy".into(),
+        retry_after_ms: Some(40),
+    }
+}
+
+/// A greeting.
+pub(super) fn hello() -> Hello {
+    Hello {
+        cluster: CLUSTER,
+        node: NodeId(9),
+        epoch: 8,
+        view_digest: 0xdead_beef,
+        time_ms: 1_700_000_000_002,
+        disk: DiskState::Filling,
+    }
+}
+
+/// A report with one hint of each sort.
+pub(super) fn report() -> HintsReport {
+    HintsReport {
+        node: NodeId(9),
+        bytes: 500,
+        bytes_max: 1_000,
+        waiting: vec![HintsWaiting {
+            owner: NodeId(2),
+            count: 3,
+        }],
+        aside: 1,
+        aside_listed: vec![HintAside {
+            bucket: BUCKET,
+            key: KEY,
+            version: record(Some("value"), None).head.version,
+            owners: vec![NodeId(3)],
+            since_ms: 1_700_000_000_002,
+        }],
+    }
+}
+
+/// A view of two regions.
+pub(super) fn view() -> View {
+    let member = |id: u64, zone: &str, region: &str| Member {
+        id: NodeId(id),
+        address: format!("host{id}:7400"),
+        capacity: 2,
+        zone: zone.into(),
+        region: region.into(),
+        state: MemberState::Active,
+    };
+    View {
+        cluster: CLUSTER,
+        name: "prod".into(),
+        seed: 42,
+        epoch: 8,
+        value_bytes_max: 16 << 20,
+        members: vec![
+            member(1, "a", "north"),
+            member(2, "b", "north"),
+            member(3, "", "south"),
+        ],
+        table: Table {
+            partitions: 2,
+            epoch: 5,
+            regions: vec![
+                region("north", 2, &[0, 1, 1, 0]),
+                region("south", 1, &[2, 2]),
+            ],
+        },
+        buckets: vec![
+            Bucket::new(1, "default"),
+            Bucket {
+                mode: Mode::Strong,
+                durability: Durability::Group,
+                read_level: Level::Explicit { read: 1, write: 3 },
+                ttl_ms: Some(60_000),
+                ..Bucket::new(4, "carts")
+            },
+        ],
+    }
+}
+
+/// The owner lists of a region, as indices of members.
+pub(super) fn region(name: &str, length: u8, owners: &[u32]) -> RegionTable {
+    RegionTable {
+        region: name.into(),
+        length,
+        owners: owners
+            .iter()
+            .flat_map(|index| index.to_le_bytes())
+            .collect(),
+    }
+}
