@@ -65,7 +65,14 @@ endif
 test-doc: rocksdb ## Examples in the documentation of the crates
 	$(STAGE) $@ cargo test --profile $(PROFILE) --doc
 
-.PHONY: fuzz-seeds
+# What the fuzzer finds stays in target/ until `fuzz-merge` is asked for.
+SECONDS ?= 60
+TARGET ?=
+.PHONY: fuzz fuzz-merge fuzz-seeds
+fuzz: rocksdb ## Fuzz all decoders for SECONDS together, or TARGET alone
+	$(STAGE) $@ scripts/fuzz.sh run $(SECONDS) $(TARGET)
+fuzz-merge: rocksdb ## Add what the fuzzer found to the corpus, if it reaches new code
+	$(STAGE) $@ scripts/fuzz.sh merge $(TARGET)
 fuzz-seeds: rocksdb ## Write the seeds of the corpus, after a change of a format
 	WRITE_SEEDS=1 cargo test --profile $(PROFILE) -p annulet-tests --test hostile_bytes \
 	    the_corpus_holds_every_seed
@@ -77,9 +84,9 @@ tidy: rocksdb ## Only the rules about the tree itself: sizes, leftovers, pure cr
 ##@ Lint
 
 .PHONY: lint
-lint: lint-format lint-clippy lint-features lint-deny lint-doc ## Formatting, lints, dependencies
+lint: lint-format lint-clippy lint-features lint-fuzz lint-deny lint-doc ## Formatting, lints, dependencies
 
-.PHONY: lint-format lint-clippy lint-features lint-deny lint-doc
+.PHONY: lint-format lint-clippy lint-features lint-fuzz lint-deny lint-doc
 lint-format: setup-lint
 	$(STAGE) $@ cargo fmt --all --check
 lint-clippy: setup-lint rocksdb
@@ -88,6 +95,10 @@ lint-clippy: setup-lint rocksdb
 lint-features: setup-lint rocksdb
 	$(STAGE) $@ cargo clippy --profile $(PROFILE) -p annulet-tests --all-targets --all-features \
 	    -- -D warnings
+# Lints link nothing, so libFuzzer need not be built: it is said to be elsewhere.
+lint-fuzz: setup-lint rocksdb
+	CUSTOM_LIBFUZZER_PATH=elsewhere/libfuzzer.a $(STAGE) $@ cargo clippy --profile $(PROFILE) \
+	    -p annulet-fuzz --features libfuzzer -- -D warnings
 lint-deny: setup-lint
 	$(STAGE) $@ cargo deny --all-features check bans licenses sources
 # With private items: a module's text may name its internals, and those links are checked as well.
