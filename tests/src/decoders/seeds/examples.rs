@@ -67,6 +67,21 @@ pub(super) fn write(source: Source, record: Record) -> Operation {
         key: KEY,
         source,
         record,
+        gone: false,
+    })
+}
+
+/// The head of a record whose value nobody has any more.
+pub(super) fn write_gone(record: Record) -> Operation {
+    Operation::Write(Write {
+        bucket: BUCKET,
+        key: KEY,
+        source: Source::Repair,
+        record: Record {
+            value: Bytes::new(),
+            ..record
+        },
+        gone: true,
     })
 }
 

@@ -3,7 +3,7 @@
 use super::Seeds;
 use super::examples::{
     BUCKET, KEY, expiry, failure, hello, hint, page_entry, read_anywhere, record, region, reply,
-    report, request, scan, view, write,
+    report, request, scan, view, write, write_gone,
 };
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::codec::encode;
@@ -56,6 +56,7 @@ fn add_requests(seeds: &mut Seeds) {
         ("read_of_any_server", Operation::Read(read_anywhere())),
         ("write", write(Source::FirstHand, record.clone())),
         ("delete", write(Source::Repair, self::record(None, None))),
+        ("write_gone", write_gone(record.clone())),
         ("hint", Operation::Hint(hint(record))),
         ("touch", Operation::Touch(touch)),
         ("scan", Operation::Scan(scan())),
