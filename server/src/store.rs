@@ -22,6 +22,20 @@ pub trait Engine: Store + Send + Sync {
         Usage::default()
     }
 
+    /// A number that every change makes larger.
+    fn changes(&self) -> u64 {
+        0
+    }
+
+    /// Gives the disk back what was deleted or overwritten, as far as `room` bytes that are free
+    /// suffice for the work. It may take long; others go on reading and writing meanwhile.
+    ///
+    /// # Errors
+    /// If the disk does not take what has to be written for it.
+    fn reclaim(&self, _room: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Writes out what only memory and log hold, so that the next start is quick. Nothing depends
     /// on it.
     ///

@@ -13,6 +13,7 @@ use crate::tls::Tls;
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::hints::{ASIDE_LISTED_MAX, HintAside, HintsReport, HintsWaiting};
 use annulet_protocol::ids::NodeId;
+use annulet_protocol::message::DiskState;
 use annulet_replica::courier::Courier;
 use annulet_replica::hints::{self, Kept, Tally};
 use annulet_replica::rules::Mutation;
@@ -24,6 +25,8 @@ use std::time::Duration;
 
 /// Time between two looks at everything.
 const BETWEEN_SWEEPS: Duration = Duration::from_secs(60);
+/// Time between two looks whether the disk is full.
+const BETWEEN_RECLAIMS: Duration = Duration::from_secs(1);
 /// How long to wait after the write lane had no room.
 const FULL: Duration = Duration::from_secs(1);
 
@@ -50,6 +53,7 @@ pub(crate) async fn run(state: Arc<State>, tls: Arc<Tls>) {
     tokio::join!(
         deliver::run(&state, &tls),
         sweep(&state),
+        reclaim(&state),
         restore::run(&state, &tls)
     );
 }
@@ -90,6 +94,31 @@ async fn sweep(state: &Arc<State>) {
             }
             Err(error) => tracing::error!(%error, "a part of the store cannot be looked at"),
         }
+    }
+}
+
+/// While the disk is full, gives back the room of what is deleted: else deletes would make none
+/// until more is written, and nothing more is.
+async fn reclaim(state: &Arc<State>) {
+    let mut last = None;
+    loop {
+        tokio::time::sleep(BETWEEN_RECLAIMS).await;
+        let reclaimed = in_store(state, move |state| {
+            let engine = state.pipeline.engine();
+            let (disk, changes) = (state.pipeline.disk(), engine.changes());
+            if disk.state() != DiskState::Full || last == Some(changes) {
+                return last;
+            }
+            let room = disk.room().map_or(0, |room| room.free);
+            if let Err(error) = engine.reclaim(room) {
+                tracing::error!(%error, "the room of what is deleted cannot be given back");
+            }
+            Some(changes)
+        });
+        last = match reclaimed.await {
+            Some(changes) => changes,
+            None => return,
+        };
     }
 }
 

@@ -199,6 +199,26 @@ fn long_values_lie_in_files_of_their_own() {
 }
 
 #[test]
+fn the_room_of_what_is_deleted_is_given_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let key = |at: usize| Bytes::from(format!("k{at}"));
+    let value = Bytes::from(vec![7; 100_000]);
+    let put = |at| Change::Put(Family::Values, key(at), value.clone());
+    store.write((0..40).map(put).collect()).unwrap();
+    store.settle().unwrap();
+    assert!(store.usage().blobs > 4_000_000);
+    let changes = store.changes();
+    let delete = |at| Change::Delete(Family::Values, key(at));
+    store.write((1..40).map(delete).collect()).unwrap();
+    assert!(store.changes() > changes);
+    store.reclaim(1 << 30).unwrap();
+    let left = store.usage().blobs;
+    assert!(left < 200_000, "{left} bytes are left of one value");
+    assert_eq!(store.read(Family::Values, &[key(0)]), [Ok(Some(value))]);
+}
+
+#[test]
 fn memory_answers_what_it_has_and_says_what_it_has_not() {
     let folder = tempfile::tempdir().unwrap();
     let keys = [Bytes::from("a"), Bytes::from("none")];

@@ -31,6 +31,13 @@ const FILTER_BITS: f64 = 10.0;
 const WAL_BYTES_MAX: u64 = 256 << 20;
 /// How much is written between two hints to the system to write it out.
 const BYTES_PER_SYNC: u64 = 1 << 20;
+/// Longest sorted file of a family whose values lie elsewhere, some ten thousand of them.
+const POINTERS_BYTES: u64 = 2 << 20;
+/// Such files that one compaction takes at most, as a rule.
+const POINTER_FILES_AT_ONCE: u64 = 8;
+/// The part of the files of long values that compaction moves values out of, the oldest ones.
+const GC_AGE_CUTOFF: &str = "blob_garbage_collection_age_cutoff";
+const GC_AGE_CUTOFF_USUAL: f64 = 0.25;
 const INFO_LOG_BYTES_MAX: usize = 10 << 20;
 const INFO_LOGS_MAX: usize = 4;
 const BACKGROUND_JOBS_MAX: usize = 4;
@@ -100,6 +107,19 @@ impl RocksStore {
         // `open` opened each, and none is ever dropped.
         let family = self.db.cf_handle(name_of(family));
         family.expect("every family is open")
+    }
+
+    /// Bytes of long values that one compaction moves at most, roughly.
+    fn moved_at_once(&self, family: Family) -> u64 {
+        let handle = self.family(family);
+        let blobs = self.db.property_int_value_cf(handle, LIVE_BLOB_FILE_SIZE);
+        let live = self.db.live_files().unwrap_or_default();
+        let of_family = live
+            .iter()
+            .filter(|file| file.column_family_name == name_of(family));
+        let files = of_family.count().max(1) as u64;
+        let together = files.min(POINTER_FILES_AT_ONCE);
+        blobs.ok().flatten().unwrap_or(0) / files * together
     }
 
     fn sum(&self, property: &rocksdb::properties::PropName) -> u64 {
@@ -204,6 +224,41 @@ impl Engine for RocksStore {
             pending_compaction: self.sum(ESTIMATE_PENDING_COMPACTION_BYTES),
             keys: self.sum(ESTIMATE_NUM_KEYS),
         }
+    }
+
+    fn changes(&self) -> u64 {
+        self.db.latest_sequence_number()
+    }
+
+    /// Deletes lie in memory until that is full, and in young files until there are enough of
+    /// them: while nothing new is written, neither happens. So both are driven on. Old files that
+    /// no delete concerns are not rewritten.
+    ///
+    /// A file of long values goes when nothing points to it any more. What is alive in it is moved
+    /// out of the way if there is room for what one compaction moves.
+    fn reclaim(&self, room: u64) -> Result<(), StoreError> {
+        self.settle()?;
+        for family in [Family::Records, Family::Values, Family::Hints] {
+            let moves = match family {
+                Family::Records | Family::Notes => false,
+                Family::Values | Family::Hints => self.moved_at_once(family) <= room / 2,
+            };
+            let handle = self.family(family);
+            let move_from = |part: f64| {
+                let part = part.to_string();
+                let option = [(GC_AGE_CUTOFF, part.as_str())];
+                self.db.set_options_cf(handle, &option).map_err(failed)
+            };
+            if moves {
+                move_from(1.0)?;
+            }
+            let [from, until]: [Option<&[u8]>; 2] = [None, None];
+            self.db.compact_range_cf(handle, from, until);
+            if moves {
+                move_from(GC_AGE_CUTOFF_USUAL)?;
+            }
+        }
+        Ok(())
     }
 
     fn settle(&self) -> Result<(), StoreError> {
@@ -315,7 +370,11 @@ fn values_options(sizes: Sizes, cache: &Cache, least: u64) -> Options {
     options.set_min_blob_size(least);
     options.set_blob_compression_type(DBCompressionType::None);
     options.set_enable_blob_gc(true);
-    options.set_blob_gc_age_cutoff(0.25);
+    options.set_blob_gc_age_cutoff(GC_AGE_CUTOFF_USUAL);
     options.set_blob_gc_force_threshold(0.5);
+    // Compaction of one file moves the old values that it points to, and gives up their room only
+    // afterwards: short files, little room.
+    options.set_target_file_size_base(POINTERS_BYTES);
+    options.set_max_compaction_bytes(POINTER_FILES_AT_ONCE * POINTERS_BYTES);
     options
 }
