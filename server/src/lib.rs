@@ -40,5 +40,6 @@ mod tls;
 mod upkeep;
 
 pub use config::{Config, Limits, TlsFiles};
+pub use descriptors::raise_open_files;
 pub use error::ServerError;
 pub use server::Server;

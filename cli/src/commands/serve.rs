@@ -58,6 +58,7 @@ enum LogFormat {
 
 pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     start_log(&args)?;
+    annulet_server::raise_open_files();
     let mut signals = StopSignals::catch()?;
     let orphaned = args.exit_with_stdin.then(end_of_input).transpose()?;
     let config = config(args)?;
