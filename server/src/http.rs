@@ -10,13 +10,15 @@
 //! | `GET /healthz`, `GET /readyz` | anyone | 200, or 503 while not ready |
 //!
 //! # Layout
-//! - `accept`: connections; `tasks`: their requests; `coalesce`: their writes
+//! - `accept`: connections; `handshake`: their beginning
+//! - `tasks`: the requests of a connection; `coalesce`: its writes
 //! - `body`: bodies within bounds
 //! - `ops`: requests for data; `respond`: responses
 
 pub(crate) mod accept;
 mod body;
 mod coalesce;
+mod handshake;
 mod ops;
 mod respond;
 mod tasks;

@@ -3,7 +3,7 @@
 
 use super::coalesce::Coalescing;
 use super::tasks::{Begun, Tasks};
-use super::{State, handle};
+use super::{State, handle, handshake};
 use crate::tls::role::Caller;
 use crate::tls::{ALPN_H2, Tls};
 use hyper::server::conn::{http1, http2};
@@ -12,12 +12,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// Bytes that a sender may be ahead of us, for one request and for a connection. Together with the
 /// bound on connections this bounds what waits unread; on fast networks it does not slow a sender
@@ -34,8 +33,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long to wait before accepting again after the system refused: it has no descriptor or no
 /// memory, and will have some when connections end.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
-/// A TLS connection begins with a record of this type.
-const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Accepts and serves until told to stop; then waits until connections have ended, at most for the
 /// time configured.
@@ -101,7 +98,7 @@ async fn connection(
     let connections = state.metrics.connections.clone();
     connections.inc();
     let time = Duration::from_millis(state.limits.handshake_ms);
-    match timeout(time, handshake(stream, &tls)).await {
+    match timeout(time, handshake::perform(stream, &tls)).await {
         Ok(Ok(stream)) => converse(stream, state, stop).await,
         Ok(Err(error)) => {
             state.metrics.handshakes_failed.inc();
@@ -115,58 +112,11 @@ async fn connection(
     connections.dec();
 }
 
-type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
-
-async fn handshake(mut stream: TcpStream, tls: &Tls) -> std::io::Result<TlsStream> {
-    stream.set_nodelay(true)?;
-    let mut first = [0];
-    let read = stream.peek(&mut first).await?;
-    if read == 1 && first[0] != TLS_HANDSHAKE {
-        tell_plain(&mut stream).await?;
-        return Err(std::io::Error::other("it began without TLS"));
-    }
-    let accept = TlsAcceptor::from(tls.server())
-        .accept(stream)
-        .into_fallible();
-    match accept.await {
-        Ok(stream) => Ok(stream),
-        Err((error, mut stream)) => {
-            // rustls has written the alert that says why; it must not be lost.
-            stream.shutdown().await?;
-            drain(&mut stream).await?;
-            Err(error)
-        }
-    }
-}
-
-/// Tells somebody who came without TLS what is wrong, in the plainest way.
-async fn tell_plain(stream: &mut TcpStream) -> std::io::Result<()> {
-    const TEXT: &str = "This port speaks HTTPS: use https:// and a certificate of the cluster.\n";
-    let response = format!(
-        "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{TEXT}",
-        TEXT.len()
-    );
-    stream.write_all(response.as_bytes()).await?;
-    stream.shutdown().await?;
-    drain(stream).await
-}
-
-/// Reads what the other end still sends, until it ends or has sent too much: to close with bytes
-/// unread would take the last words away from it.
-async fn drain(stream: &mut TcpStream) -> std::io::Result<()> {
-    let mut unread = [0; 1024];
-    for _ in 0..DRAIN_READS_MAX {
-        if stream.read(&mut unread).await? == 0 {
-            break;
-        }
-    }
-    Ok(())
-}
-
-const DRAIN_READS_MAX: usize = 64;
-
-async fn converse(stream: TlsStream, state: Arc<State>, mut stop: watch::Receiver<bool>) {
+async fn converse(
+    stream: TlsStream<TcpStream>,
+    state: Arc<State>,
+    mut stop: watch::Receiver<bool>,
+) {
     let (_, session) = stream.get_ref();
     let cluster = state.served.view.cluster;
     let caller = Arc::new(Caller::of(session.peer_certificates(), cluster));
