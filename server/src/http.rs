@@ -10,7 +10,7 @@
 //! | `GET /healthz`, `GET /readyz` | anyone | 200, or 503 while not ready |
 //!
 //! # Layout
-//! - `accept`: connections; `handshake`: their beginning
+//! - `accept`: connections; `handshake`: their beginning; `room`: how many, and which one goes
 //! - `tasks`: the requests of a connection; `coalesce`: its writes
 //! - `body`: bodies within bounds
 //! - `ops`: requests for data; `respond`: responses
@@ -21,6 +21,7 @@ mod coalesce;
 mod handshake;
 mod ops;
 mod respond;
+mod room;
 mod tasks;
 
 use crate::budget::Budget;

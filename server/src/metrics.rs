@@ -28,6 +28,12 @@ pub(crate) struct RefusalLabels {
     pub(crate) kind: &'static str,
 }
 
+/// Why a connection was closed that could have gone on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ClosedLabels {
+    pub(crate) why: &'static str,
+}
+
 /// All counters of a server.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -43,6 +49,7 @@ pub(crate) struct Metrics {
     pub(crate) write_batch: Histogram,
     pub(crate) sync_seconds: Histogram,
     pub(crate) connections: Gauge,
+    pub(crate) closed: Family<ClosedLabels, Counter>,
     pub(crate) handshakes_failed: Counter,
     pub(crate) certificate_reloads: Counter,
     pub(crate) certificate_errors: Counter,
@@ -109,6 +116,7 @@ impl Metrics {
             write_batch: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
             sync_seconds: seconds(),
             connections: Gauge::default(),
+            closed: Family::default(),
             handshakes_failed: Counter::default(),
             certificate_reloads: Counter::default(),
             certificate_errors: Counter::default(),
@@ -206,6 +214,8 @@ impl Metrics {
             self.sync_seconds.clone(),
         );
         r.register("connections", "Open connections", self.connections.clone());
+        let help = "Connections closed because they were idle, took no answers, or made room";
+        r.register("connections_closed", help, self.closed.clone());
         r.register(
             "handshakes_failed",
             "TLS handshakes failed",

@@ -2,6 +2,7 @@
 
 use crate::tls::Tls;
 use std::io;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -16,7 +17,10 @@ const DRAIN_READS_MAX: usize = 64;
 ///
 /// # Errors
 /// If it came without TLS, or one side does not accept the other.
-pub(super) async fn perform(mut stream: TcpStream, tls: &Tls) -> io::Result<TlsStream<TcpStream>> {
+pub(super) async fn perform(
+    mut stream: TcpStream,
+    tls: Arc<Tls>,
+) -> io::Result<TlsStream<TcpStream>> {
     stream.set_nodelay(true)?;
     let mut first = [0];
     let read = stream.peek(&mut first).await?;

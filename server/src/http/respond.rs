@@ -7,9 +7,8 @@ use annulet_protocol::message::{Failure, FailureKind};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
-use http_body_util::Full;
 
-pub(crate) type Response = http::Response<Full<Bytes>>;
+pub(crate) type Response = http::Response<Bytes>;
 
 /// A refusal of a whole request.
 #[derive(Debug)]
@@ -99,7 +98,7 @@ pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response {
 }
 
 pub(crate) fn of(status: StatusCode, content_type: &'static str, body: Bytes) -> Response {
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);
     response
