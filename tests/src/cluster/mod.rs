@@ -5,15 +5,21 @@
 //! - [`calls`]: what tests ask for again and again; [`disk`]: small disks
 //! - [`relay`]: a network that delays, loses and refuses
 //! - [`space`]: networks of their own; [`regions`]: two of them, with servers in both
-//! - [`wire`]: raw bytes to a server
+//! - [`wire`]: raw bytes to a server; [`frames`]: of HTTP/2
+//! - [`machine`]: memory and descriptors of processes; [`scene`]: a server under attack
 
 pub mod calls;
 #[cfg(target_os = "linux")]
 pub mod disk;
+pub mod frames;
+#[cfg(target_os = "linux")]
+pub mod machine;
 mod node;
 #[cfg(target_os = "linux")]
 pub mod regions;
 pub mod relay;
+#[cfg(target_os = "linux")]
+pub mod scene;
 #[cfg(target_os = "linux")]
 pub mod space;
 pub mod wire;

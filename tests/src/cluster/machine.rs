@@ -1,0 +1,29 @@
+//! What tests ask of the machine.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Lets this process open so many files, for tests that hold many connections.
+///
+/// # Panics
+/// If the system does not allow it.
+pub fn allow_open_files(count: u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= count) {
+        return;
+    }
+    let raised = Rlimit {
+        current: Some(count),
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised)
+        .unwrap_or_else(|error| panic!("{count} open files (`ulimit -Hn`): {error}"));
+}
+
+/// Memory that a process has in use at this moment, in bytes.
+pub fn resident_bytes(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"));
+    let status = status.expect("a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kibibytes.expect("a process with memory") << 10
+}
