@@ -117,7 +117,12 @@ async fn connections_that_come_and_go_leave_nothing_behind() {
         settled >> 10,
         more >> 10
     );
-    assert!(more < 8 * MIB, "{} KiB of {ROUND} connections", more >> 10);
+    assert!(
+        more < 8 * MIB,
+        "{} KiB of {} connections",
+        more >> 10,
+        4 * ROUND
+    );
     scene.end(64 * MIB).await;
 }
 
