@@ -52,13 +52,34 @@ pub(crate) fn table(rows: &[Vec<String>]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A value or key for a person: text as it is with line breaks escaped, else how long it is.
+/// A value or key for a person: text as it is, with line breaks and whatever else moves a
+/// terminal's cursor or changes its colours escaped; else how long it is.
 pub(crate) fn readable(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text
-            .replace('\\', "\\\\")
-            .replace('\n', "\\n")
-            .replace('\t', "\\t"),
-        Err(_) => format!("<{} bytes that are not text>", bytes.len()),
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return format!("<{} bytes that are not text>", bytes.len());
+    };
+    let mut readable = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' => readable.push_str("\\\\"),
+            _ if character.is_control() => readable.extend(character.escape_default()),
+            _ => readable.push(character),
+        }
+    }
+    readable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_for_people_cannot_steer_their_terminal() {
+        let check = |bytes: &[u8], expected: &str| assert_eq!(readable(bytes), expected);
+        check("plain, ä and 😀".as_bytes(), "plain, ä and 😀");
+        check(b"a\\b\n\tc\r", r"a\\b\n\tc\r");
+        check(b"\x1b[31mred\x07", r"\u{1b}[31mred\u{7}");
+        check("\u{9b}31m".as_bytes(), r"\u{9b}31m");
+        check(b"\xff\xfe", "<2 bytes that are not text>");
     }
 }
