@@ -43,8 +43,8 @@ pub(crate) struct Target {
     /// Bucket; else the profile's, else `default`
     #[arg(long, value_name = "NAME")]
     pub(crate) bucket: Option<String>,
-    /// one, quorum, all, local_quorum, each_quorum, or as r=1,w=3; else the profile's, else the
-    /// bucket's
+    /// one, quorum, all, local_quorum, each_quorum, available, or as r=1,w=3; else the profile's,
+    /// else the bucket's
     #[arg(long, value_name = "LEVEL")]
     pub(crate) level: Option<Level>,
     /// How long an operation may take: 500ms, 90s, a bare number is seconds

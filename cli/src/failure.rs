@@ -138,7 +138,7 @@ impl From<annulet::Error> for Failure {
             exit: exit_of(error.kind()),
             kind: error.kind().as_str(),
             message: error.message().to_owned(),
-            advice: advice_for(error.kind(), error.outcome()).map(str::to_owned),
+            advice: advice_for(&error).map(str::to_owned),
             outcome: error.outcome(),
             retryable: error.is_retryable(),
         }
@@ -154,18 +154,22 @@ fn exit_of(kind: ErrorKind) -> Exit {
 }
 
 /// What a person at a terminal can do. An invalid input's message says it already.
-fn advice_for(kind: ErrorKind, outcome: Option<Outcome>) -> Option<&'static str> {
-    Some(match kind {
+fn advice_for(error: &annulet::Error) -> Option<&'static str> {
+    Some(match error.kind() {
         ErrorKind::Conflict => "read the key again, then decide anew",
         ErrorKind::Unavailable => {
             "`annulet cluster status` shows which servers are up; try again later, or at a lower \
              --level"
         }
-        ErrorKind::Timeout if outcome == Some(Outcome::Unknown) => {
+        ErrorKind::Timeout if error.outcome() == Some(Outcome::Unknown) => {
             "the write may have been applied: repeat it, or read the key; --timeout gives it more \
              time"
         }
         ErrorKind::Timeout => "try again, or give it more time with --timeout",
+        ErrorKind::Overloaded if error.message().contains(DISK_FULL) => {
+            "`annulet cluster status` shows which servers are full: give them room on disk, or \
+             delete keys, which they still take"
+        }
         ErrorKind::Overloaded => "try again later, with fewer callers",
         ErrorKind::Unauthorized => {
             "use a profile whose certificate has the role for this; `annulet cert` makes them"
@@ -174,6 +178,10 @@ fn advice_for(kind: ErrorKind, outcome: Option<Outcome>) -> Option<&'static str>
         _ => return None,
     })
 }
+
+/// How a server says that it takes no new values. It has no error kind of its own: to a program it
+/// is one more server that cannot do it now.
+const DISK_FULL: &str = "disk is full";
 
 #[cfg(test)]
 mod tests {
@@ -194,5 +202,16 @@ mod tests {
             "the text names kind, reason and outcome"
         );
         assert_eq!(failure.to_json()["retryable"], true);
+    }
+
+    #[test]
+    fn what_can_be_done_about_full_disks_is_not_what_helps_busy_servers() {
+        let advice = |message: &str| {
+            let error = annulet::Error::new(ErrorKind::Overloaded, message);
+            Failure::from(error).advice.unwrap()
+        };
+        let refused = "server 1: this server's disk is full: it takes deletes only";
+        assert!(advice(refused).contains("give them room on disk"));
+        assert!(advice("server 1: its queues are full").contains("fewer callers"));
     }
 }

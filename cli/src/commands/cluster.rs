@@ -76,14 +76,13 @@ fn text(
     members: &[MemberStatus],
     lacking: &[(&str, u8, usize)],
 ) -> Result<(), Failure> {
-    let up = members.iter().filter(|member| member.state == UP).count();
     output::line(&format!(
-        "cluster {} ({}), epoch {}, {} partitions, {up} of {} servers up",
+        "cluster {} ({}), epoch {}, {} partitions, {}",
         view.name,
         view.cluster,
         view.epoch,
         view.table.partitions,
-        members.len()
+        how_many_are_up(members.iter().map(|member| member.state))
     ))?;
     for (name, replicas, servers) in lacking {
         output::line(&format!(
@@ -116,4 +115,31 @@ fn text(
     Ok(())
 }
 
+/// How many servers do all their work, and how many take no new values.
+fn how_many_are_up<'a>(states: impl Iterator<Item = &'a str> + Clone) -> String {
+    let all = states.clone().count();
+    let count = |state: &str| states.clone().filter(|each| *each == state).count();
+    let up = format!("{} of {all} servers up", count(UP));
+    match count(FULL) {
+        0 => up,
+        full => format!("{up}, {full} with a full disk"),
+    }
+}
+
 const UP: &str = "up";
+const FULL: &str = "full";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_whose_disk_is_full_is_counted_apart() {
+        let check = |states: &[&str], expected: &str| {
+            assert_eq!(how_many_are_up(states.iter().copied()), expected);
+        };
+        check(&["up", "up", "up"], "3 of 3 servers up");
+        check(&["up", "full", "down"], "1 of 3 servers up, 1 with a full disk");
+        check(&["stopping"], "0 of 1 servers up");
+    }
+}
