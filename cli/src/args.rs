@@ -4,7 +4,7 @@ use crate::commands::bench::BenchArgs;
 use crate::commands::bucket::BucketCommand;
 use crate::commands::cert::CertCommand;
 use crate::commands::cluster::ClusterCommand;
-use crate::commands::data::{DeleteArgs, ExistsArgs, GetArgs, PutArgs};
+use crate::commands::data::{DeleteArgs, ExistsArgs, GetArgs, PutArgs, TouchArgs};
 use crate::commands::dev::DevArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::many::{MgetArgs, MputArgs};
@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Say whether a key has a value
     Exists(ExistsArgs),
+    /// Give a value a new time to live, without storing it again
+    Touch(TouchArgs),
     /// Print the values of many keys
     Mget(MgetArgs),
     /// Store many values

@@ -67,6 +67,7 @@ async fn dispatch(command: Command, common: Common) -> Result<Exit, Failure> {
         Command::Get(args) => data::get(args, &common).await,
         Command::Delete(args) => data::delete(args, &common).await,
         Command::Exists(args) => data::exists(args, &common).await,
+        Command::Touch(args) => data::touch(args, &common).await,
         Command::Mget(args) => many::get(args, &common).await,
         Command::Mput(args) => many::put(args, &common).await,
         Command::Import(args) => import::run(args, &common).await,

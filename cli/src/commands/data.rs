@@ -1,4 +1,4 @@
-//! `annulet put`, `get`, `delete`, `exists`: one key each.
+//! `annulet put`, `get`, `delete`, `exists`, `touch`: one key each.
 
 use crate::args::{Common, Target};
 use crate::connect;
@@ -56,6 +56,17 @@ pub(crate) struct ExistsArgs {
     target: Target,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct TouchArgs {
+    /// The key
+    key: OsString,
+    /// How long the value lives from now on: 90s, 1h, or `never`; else the bucket's
+    #[arg(long, value_name = "D", value_parser = units::ttl)]
+    ttl: Option<Ttl>,
+    #[command(flatten)]
+    target: Target,
+}
+
 pub(crate) async fn put(args: PutArgs, common: &Common) -> Result<Exit, Failure> {
     // Read before connecting, so that a wrong path fails at once.
     let value = match (&args.file, args.value) {
@@ -87,7 +98,7 @@ pub(crate) async fn get(args: GetArgs, common: &Common) -> Result<Exit, Failure>
     } else {
         match &found {
             Some(entry) => output::bytes(&entry.value)?,
-            None => output::note(&format!("not found: {}", output::readable(&key))),
+            None => note_not_found(&key),
         }
     }
     Ok(found_or_not(found.is_some()))
@@ -120,6 +131,33 @@ pub(crate) async fn exists(args: ExistsArgs, common: &Common) -> Result<Exit, Fa
     Ok(found_or_not(exists))
 }
 
+pub(crate) async fn touch(args: TouchArgs, common: &Common) -> Result<Exit, Failure> {
+    let session = connect::session(common, &args.target).await?;
+    let key = bytes_of(args.key);
+    let touched = session
+        .bucket
+        .touch_with(key.clone(), &session.writing(args.ttl))
+        .await;
+    session.client.close().await;
+    let touched = touched?;
+    if common.json {
+        output::json(&json!({
+            "found": touched.is_some(),
+            "version": touched.as_ref().map(|touched| &touched.version),
+            "superseded": touched.as_ref().is_some_and(|touched| touched.superseded),
+        }))?;
+    } else {
+        match &touched {
+            Some(touched) if touched.superseded => {
+                output::note("note: a newer value was there already; its expiry was left alone");
+            }
+            Some(_) => {}
+            None => note_not_found(&key),
+        }
+    }
+    Ok(found_or_not(touched.is_some()))
+}
+
 /// What an argument or a line stands for: its bytes, whatever they are.
 pub(crate) fn bytes_of(text: OsString) -> Bytes {
     text.into_encoded_bytes().into()
@@ -150,6 +188,10 @@ fn report_written(written: &Written, common: &Common) -> Result<Exit, Failure> {
         output::note("note: a newer version of this key was there already, and stays");
     }
     Ok(Exit::Done)
+}
+
+fn note_not_found(key: &[u8]) {
+    output::note(&format!("not found: {}", output::readable(key)));
 }
 
 fn found_or_not(found: bool) -> Exit {
