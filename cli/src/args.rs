@@ -8,6 +8,7 @@ use crate::commands::data::{DeleteArgs, ExistsArgs, GetArgs, PutArgs, TouchArgs}
 use crate::commands::dev::DevArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::many::{MgetArgs, MputArgs};
+use crate::commands::scan::ScanArgs;
 use crate::commands::serve::ServeArgs;
 use crate::units;
 use annulet::Level;
@@ -72,6 +73,8 @@ pub(crate) enum Command {
     Mget(MgetArgs),
     /// Store many values
     Mput(MputArgs),
+    /// Print what is in a bucket
+    Scan(ScanArgs),
     /// Store the rows of a file
     Import(ImportArgs),
     /// Make certificates

@@ -3,10 +3,10 @@
 //!
 //! # Layout
 //! - `args`: the command line; `commands`: one module each
-//! - `connect`: from flags and profile to a bucket in hand
+//! - `connect`: from flags and profile to a bucket in hand; `pages`: all that is in it
 //! - `failure`: exit codes and error messages; `output`: results
 //! - `pki`, `files`: certificates, and writing them safely
-//! - `units`: durations and sizes as users write them
+//! - `units`: durations and sizes as users write them; `patience`: when to try again
 //! - `clock`, `seeds`, `signals`: what is asked of the system
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,8 @@ mod connect;
 mod failure;
 mod files;
 mod output;
+mod pages;
+mod patience;
 mod pki;
 mod seeds;
 mod signals;
@@ -59,7 +61,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 }
 
 async fn dispatch(command: Command, common: Common) -> Result<Exit, Failure> {
-    use commands::{bench, bucket, cert, cluster, data, dev, import, many, serve};
+    use commands::{bench, bucket, cert, cluster, data, dev, import, many, scan, serve};
     match command {
         Command::Dev(args) => dev::run(args, &common).await,
         Command::Serve(args) => serve::run(args).await,
@@ -70,6 +72,7 @@ async fn dispatch(command: Command, common: Common) -> Result<Exit, Failure> {
         Command::Touch(args) => data::touch(args, &common).await,
         Command::Mget(args) => many::get(args, &common).await,
         Command::Mput(args) => many::put(args, &common).await,
+        Command::Scan(args) => scan::run(args, &common).await,
         Command::Import(args) => import::run(args, &common).await,
         Command::Cert(command) => cert::run(&command, &common),
         Command::Cluster(command) => cluster::run(command, &common).await,

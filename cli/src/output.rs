@@ -1,7 +1,10 @@
 //! Writing results to standard output.
 
 use crate::failure::Failure;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
+use serde_json::Value;
 use std::io::Write;
 
 /// One line of text.
@@ -67,6 +70,14 @@ pub(crate) fn readable(bytes: &[u8]) -> String {
         }
     }
     readable
+}
+
+/// A key as JSON: the text, or where it is none its bytes as base64. One of the two is null.
+pub(crate) fn key_json(key: &[u8]) -> (Value, Value) {
+    match std::str::from_utf8(key) {
+        Ok(text) => (text.into(), Value::Null),
+        Err(_) => (Value::Null, BASE64.encode(key).into()),
+    }
 }
 
 #[cfg(test)]

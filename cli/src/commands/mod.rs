@@ -8,4 +8,5 @@ pub(crate) mod data;
 pub(crate) mod dev;
 pub(crate) mod import;
 pub(crate) mod many;
+pub(crate) mod scan;
 pub(crate) mod serve;

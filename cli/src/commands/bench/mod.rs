@@ -75,10 +75,10 @@ impl BenchArgs {
 
     fn check(&self) -> Result<(), Failure> {
         if self.workload == Workload::YcsbE {
-            return Err(
-                Failure::usage("ycsb-e needs scans, which the servers do not have yet")
-                    .advise("use one of ycsb-a, ycsb-b, ycsb-c, ycsb-d, ycsb-f"),
-            );
+            return Err(Failure::usage(
+                "ycsb-e needs scans in the order of keys, which Annulet has not",
+            )
+            .advise("use one of ycsb-a, ycsb-b, ycsb-c, ycsb-d, ycsb-f"));
         }
         if self.processes > self.concurrency {
             return Err(Failure::usage(format!(

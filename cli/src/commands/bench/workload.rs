@@ -21,7 +21,7 @@ pub(crate) enum Workload {
     YcsbC,
     /// 95 % reads, mostly of what was written last, 5 % new keys
     YcsbD,
-    /// Scans: not served yet
+    /// Scans in the order of keys: Annulet has none
     YcsbE,
     /// Half reads, half read-then-write, a few keys much more often
     YcsbF,
