@@ -1,9 +1,11 @@
 //! `annulet cluster`: the servers, and how the ring is shared out among them.
 
+mod hints;
+
 use crate::args::Common;
 use crate::failure::{Exit, Failure};
 use crate::{connect, output};
-use annulet::{MemberStatus, View};
+use annulet::{Client, MemberStatus, View};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -11,16 +13,25 @@ use serde_json::{Value, json};
 pub(crate) enum ClusterCommand {
     /// Show the servers, whether they are up, and their share of the data
     Status,
+    /// Show what servers keep for others that could not be reached, and what was set aside
+    Hints,
 }
 
 pub(crate) async fn run(command: ClusterCommand, common: &Common) -> Result<Exit, Failure> {
-    let ClusterCommand::Status = command;
     let client = connect::client(common).await?;
+    let result = match command {
+        ClusterCommand::Status => status(&client, common.json).await,
+        ClusterCommand::Hints => hints::run(&client, common.json).await,
+    };
+    client.close().await;
+    result
+}
+
+async fn status(client: &Client, json: bool) -> Result<Exit, Failure> {
     let members = client.members().await;
     let view = client.view();
-    client.close().await;
     let lacking = under_replicated(&view);
-    if common.json {
+    if json {
         output::json(&to_json(&view, &members, &lacking))?;
     } else {
         text(&view, &members, &lacking)?;
@@ -139,7 +150,10 @@ mod tests {
             assert_eq!(how_many_are_up(states.iter().copied()), expected);
         };
         check(&["up", "up", "up"], "3 of 3 servers up");
-        check(&["up", "full", "down"], "1 of 3 servers up, 1 with a full disk");
+        check(
+            &["up", "full", "down"],
+            "1 of 3 servers up, 1 with a full disk",
+        );
         check(&["stopping"], "0 of 1 servers up");
     }
 }
