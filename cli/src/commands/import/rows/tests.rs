@@ -1,4 +1,5 @@
 use super::*;
+use std::io;
 
 fn shape(key: &str, value: Option<&str>) -> Shape {
     Shape {
