@@ -72,6 +72,15 @@ pub(crate) fn readable(bytes: &[u8]) -> String {
     readable
 }
 
+/// A key in the middle of a sentence: the beginning of it if it is long.
+pub(crate) fn brief(key: &[u8]) -> String {
+    let readable = readable(key);
+    match readable.char_indices().nth(BRIEF_CHARACTERS) {
+        Some((end, _)) => format!("{}... ({} bytes)", &readable[..end], key.len()),
+        None => readable,
+    }
+}
+
 /// A key as JSON: the text, or where it is none its bytes as base64. One of the two is null.
 pub(crate) fn key_json(key: &[u8]) -> (Value, Value) {
     match std::str::from_utf8(key) {
@@ -79,6 +88,8 @@ pub(crate) fn key_json(key: &[u8]) -> (Value, Value) {
         Err(_) => (Value::Null, BASE64.encode(key).into()),
     }
 }
+
+const BRIEF_CHARACTERS: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -92,5 +103,13 @@ mod tests {
         check(b"\x1b[31mred\x07", r"\u{1b}[31mred\u{7}");
         check("\u{9b}31m".as_bytes(), r"\u{9b}31m");
         check(b"\xff\xfe", "<2 bytes that are not text>");
+    }
+
+    #[test]
+    fn a_long_key_does_not_fill_the_screen() {
+        assert_eq!(brief(b"user:1"), "user:1");
+        let long = "ä".repeat(2_000);
+        let shown = format!("{}... (4000 bytes)", "ä".repeat(100));
+        assert_eq!(brief(long.as_bytes()), shown);
     }
 }

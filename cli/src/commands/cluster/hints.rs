@@ -157,7 +157,7 @@ fn described(view: &View, record: &HintAside) -> String {
     let owners: Vec<String> = owners.collect();
     format!(
         "bucket {bucket}, key {}, since {}, for {}",
-        output::readable(&record.key),
+        output::brief(&record.key),
         date(record.since_ms),
         owners.join(", ")
     )
