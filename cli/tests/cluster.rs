@@ -82,6 +82,34 @@ fn one_key(dev: &Dev) {
 
     dev.run(&["put", "brief", "v", "--ttl", "200ms"]).expect(0);
     wait_until(|| dev.run(&["exists", "brief"]).code == 1);
+    touch(dev);
+}
+
+fn touch(dev: &Dev) {
+    let none = dev.run(&["touch", "session"]).expect(1);
+    assert_eq!(none.stderr, "not found: session\n");
+    let none = dev.run(&["touch", "session", "--json"]).expect(1).object();
+    let expected = json!({ "found": false, "version": null, "superseded": false });
+    assert_eq!(none, expected);
+
+    let put = dev.run(&["put", "session", "v", "--ttl", "1h", "--json"]);
+    let version = put.expect(0).object()["version"].clone();
+    let expiry = || {
+        let got = dev.run(&["get", "session", "--json"]).expect(0).object();
+        assert_eq!((&got["value"], &got["version"]), (&json!("dg=="), &version));
+        got["expires_at_ms"].as_u64()
+    };
+    let before = expiry();
+    let touched = dev.run(&["touch", "session", "--ttl", "2h"]).expect(0);
+    assert!(touched.stdout.is_empty() && touched.stderr.is_empty());
+    assert!(expiry() > before);
+    let touched = dev.run(&["touch", "session", "--json"]).expect(0).object();
+    let expected = json!({ "found": true, "version": version, "superseded": false });
+    assert_eq!(touched, expected);
+    assert_eq!(expiry(), None, "the bucket's values live for good");
+    dev.run(&["touch", "session", "--ttl", "200ms"]).expect(0);
+    wait_until(|| dev.run(&["exists", "session"]).code == 1);
+    dev.run(&["touch", "session", "--ttl", "never"]).expect(1);
 }
 
 fn values_from_everywhere(dev: &Dev) {
@@ -184,6 +212,7 @@ fn limits_and_levels(dev: &Dev) {
         "all",
         "local_quorum",
         "each_quorum",
+        "available",
         "r=1,w=3",
     ] {
         dev.run(&["put", "level", level, "--level", level])
@@ -284,6 +313,30 @@ fn the_cluster_its_buckets_and_a_benchmark_are_shown() {
     let text = dev.run(&["cluster", "status"]).expect(0);
     assert!(text.text().contains("3 of 3 servers up"), "{text:?}");
 
+    let hints = dev.run(&["cluster", "hints", "--json"]).expect(0).object();
+    let members = hints["members"].as_array().unwrap();
+    assert_eq!(members.len(), 3);
+    for member in members {
+        let expected = [
+            "id",
+            "address",
+            "bytes",
+            "bytes_max",
+            "waiting",
+            "aside",
+            "aside_listed",
+            "error",
+        ];
+        assert_eq!(fields(member), expected);
+        assert_eq!(member["waiting"], json!([]), "{member}");
+        assert_eq!(
+            (&member["aside"], &member["error"]),
+            (&json!(0), &Value::Null)
+        );
+    }
+    let text = dev.run(&["cluster", "hints"]).expect(0);
+    assert_eq!(text.text().lines().count(), 4, "{text:?}");
+
     let buckets = dev.run(&["bucket", "list", "--json"]).expect(0).object();
     assert_eq!(buckets["buckets"][0]["name"], "default");
     let shown = dev
@@ -342,6 +395,13 @@ fn benchmarks(dev: &Dev) {
     );
     assert!(closed["operations"].as_u64().unwrap() > 10, "{closed}");
 
+    let available = bench(&["--workload", "mixed", "--no-load", "--level", "available"]);
+    assert_eq!(
+        (&available["level"], &available["errors"]),
+        (&json!("available"), &json!(0)),
+        "{available}"
+    );
+
     for workload in ["get", "put", "ycsb-a", "ycsb-d", "ycsb-f"] {
         let done = bench(&["--workload", workload, "--no-load"]);
         assert_eq!(
@@ -390,6 +450,13 @@ fn a_cluster_goes_on_without_a_server_and_takes_it_back() {
     assert_eq!(error["outcome"], "unknown", "two of three servers have it");
     let status = dev.run(&["cluster", "status"]).expect(0);
     assert!(status.text().contains("2 of 3 servers up"), "{status:?}");
+    dev.run(&["put", "away", "v", "--level", "available"])
+        .expect(0);
+    let waits = format!(" for {address}");
+    wait_until(|| dev.run(&["cluster", "hints"]).text().contains(&waits));
+    let hints = dev.run(&["cluster", "hints"]).expect(0);
+    let silent = format!("{address}: ");
+    assert!(hints.text().contains(&silent), "{hints:?}");
 
     let config = dev.profile.with_file_name("node-2").join("server.toml");
     let serve = ["serve", "--config", config.to_str().unwrap()];
@@ -401,6 +468,7 @@ fn a_cluster_goes_on_without_a_server_and_takes_it_back() {
     );
     wait_until(|| dev.run(&["cluster", "status"]).text().contains("3 of 3"));
     dev.run(&["put", "k", "y", "--level", "all"]).expect(0);
+    wait_until(|| !dev.run(&["cluster", "hints"]).text().contains(&waits));
     server.signal("TERM");
     assert_eq!(
         server.ended(),
@@ -447,6 +515,32 @@ fn a_folder_keeps_its_cluster_and_its_data() {
     assert_eq!(dev.run(&["get", "k"]).expect(0).text(), "v");
     assert_ne!(dev.servers[0].1, address);
     drop(taken);
+}
+
+#[test]
+fn a_full_server_is_shown_and_the_advice_is_to_make_room() {
+    let dev = Dev::start_with(&["--nodes", "1", "--dir", "here"], Place::new());
+    dev.run(&["put", "k", "v"]).expect(0);
+    let place = dev.stop();
+    // More room than any disk has is to stay free.
+    let config = place.path("here/node-1/server.toml");
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    text += "\n[limits]\ndisk_reserve_bytes = 1000000000000000\n";
+    std::fs::write(&config, text).unwrap();
+    let dev = Dev::start_with(&["--dir", "here"], place);
+    wait_until(|| {
+        let status = dev.run(&["cluster", "status"]).expect(0);
+        status
+            .text()
+            .contains("0 of 1 servers up, 1 with a full disk")
+    });
+    let refused = dev.run(&["put", "k", "w"]).expect(3);
+    assert!(
+        refused.stderr.contains("give them room on disk"),
+        "{refused:?}"
+    );
+    assert_eq!(dev.run(&["get", "k"]).expect(0).text(), "v");
+    dev.run(&["delete", "k"]).expect(0);
 }
 
 #[test]

@@ -39,6 +39,20 @@ impl std::fmt::Debug for Done {
 }
 
 impl Done {
+    /// Waits for a process to end, and takes what it wrote to the pipes that are still there.
+    pub(crate) fn of(child: Child) -> Self {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = child.wait_with_output().unwrap();
+        Self {
+            code: status.code().expect("it ends by itself"),
+            stdout,
+            stderr: String::from_utf8(stderr).unwrap(),
+        }
+    }
+
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.stdout).unwrap().trim_end()
     }
@@ -130,17 +144,9 @@ impl Place {
         let input = input.to_owned();
         // A program that refuses its arguments does not read what it is given.
         let writer = std::thread::spawn(move || stdin.write_all(&input).ok());
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = child.wait_with_output().unwrap();
+        let done = Done::of(child);
         writer.join().unwrap();
-        Done {
-            code: status.code().expect("it ends by itself"),
-            stdout,
-            stderr: String::from_utf8(stderr).unwrap(),
-        }
+        done
     }
 }
 
