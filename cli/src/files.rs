@@ -71,7 +71,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn already_there(path: &Path) -> Failure {
+/// What is said where something would be overwritten.
+pub(crate) fn already_there(path: &Path) -> Failure {
     Failure::usage(format!("{} is there already", path.display()))
         .advise("choose another folder or name, or replace it with --force")
 }

@@ -6,6 +6,7 @@
 //! - `connect`: from flags and profile to a bucket in hand; `pages`: all that is in it
 //! - `failure`: exit codes and error messages; `output`: results
 //! - `pki`, `files`: certificates, and writing them safely
+//! - `transfer`: what import and export share; `progress`: how far they are
 //! - `units`: durations and sizes as users write them; `patience`: when to try again
 //! - `clock`, `seeds`, `signals`: what is asked of the system
 #![forbid(unsafe_code)]
@@ -20,8 +21,10 @@ mod output;
 mod pages;
 mod patience;
 mod pki;
+mod progress;
 mod seeds;
 mod signals;
+mod transfer;
 mod units;
 
 use crate::args::{Cli, Command, Common};

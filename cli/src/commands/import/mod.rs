@@ -1,33 +1,45 @@
-//! `annulet import`: the rows of a file as keys and values. Rows go in chunks, one after the other,
-//! while the next chunk is being read: memory holds three of them, however long the file is.
+//! `annulet import`: the rows of a file, or the files of a folder, as keys and values. They go in
+//! chunks, one after the other, while the next chunk is being read: memory holds three of them,
+//! however much there is.
 
-mod progress;
 mod rows;
+mod store;
+mod summary;
 
-use self::progress::Progress;
-use self::rows::{Broken, Row, Rows, Shape};
+use self::rows::{Broken, Fields, Row, Rows, Shape};
+use self::store::Outcome;
+use self::summary::{Done, Fate, Judged, Summary};
 use crate::args::{Common, Target};
 use crate::connect::{self, Session};
 use crate::failure::{Exit, Failure};
+use crate::progress::Progress;
+use crate::signals::StopSignals;
+use crate::transfer::Format;
+use crate::transfer::state::{self, StateFile};
 use crate::{clock, output, units};
 use annulet::Ttl;
-use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use clap::Args;
+use serde_json::{Map, Value};
+use std::fs::{File, Metadata};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
 use tokio::sync::mpsc;
 
 #[derive(Args, Debug)]
+#[command(after_help = HELP)]
 pub(crate) struct ImportArgs {
-    /// The file
-    file: PathBuf,
+    /// The file or folder
+    path: PathBuf,
     /// Its format; else as its name ends
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Column, or field, that holds the key
+    /// Column, or field, that holds the key; else the file is read as `annulet export` writes it
     #[arg(long, value_name = "COLUMN")]
-    key: String,
+    key: Option<String>,
     /// Column, or field, that holds the value; else the value is the whole row as JSON
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", requires = "key")]
     value: Option<String>,
     /// What is put in front of every key
     #[arg(long, default_value = "", value_name = "P")]
@@ -35,62 +47,171 @@ pub(crate) struct ImportArgs {
     /// Stop at the first row that cannot be stored
     #[arg(long)]
     strict: bool,
-    /// How long the values live: 90s, 1h, or `never`; else the bucket's
+    /// How long the values live: 90s, 1h, or `never`; else as the rows of an export say, else as
+    /// the bucket says
     #[arg(long, value_name = "D", value_parser = units::ttl)]
     ttl: Option<Ttl>,
+    /// Remember in this file how far it is, and go on from there if the file is there
+    #[arg(long, value_name = "STATE")]
+    resume: Option<PathBuf>,
     #[command(flatten)]
     target: Target,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Comma-separated, the first line names the columns
-    Csv,
-    /// One JSON object a line
-    Jsonl,
-}
+const HELP: &str = "\
+A file that `annulet export` wrote needs no --key. Its records keep their expiry: those that have \
+none never expire, those that have expired already are skipped and counted.
+Of a folder, every file below it is a value, under its path in the folder. Links are not followed.
+With --resume nothing is left out: rows that failed since servers could not be reached are stored \
+by the next run, and so are all rows after the first of them.";
 
 pub(crate) async fn run(args: ImportArgs, common: &Common) -> Result<Exit, Failure> {
-    let shape = Shape {
-        key: args.key.clone(),
-        value: args.value.clone(),
-        prefix: args.prefix.clone(),
-    };
-    let (rows, length) = Rows::open(&args.file, format_of(&args)?, shape)?;
-    let progress = Progress::start(length, rows.bytes_read(), common.json);
+    if let Some(state) = &args.resume {
+        state::refuse_overlap(state, &args.path)?;
+    }
+    let mut source = Source::open(&args)?;
+    let mut signals = StopSignals::catch()?;
     let session = connect::session(common, &args.target).await?;
     session.check_bucket()?;
+    let (state, done) = open_state(&args, &source, &session)?;
+    let done = done.unwrap_or_default();
+    let (rows, last) = (done.rows(), done.last_path());
+    let mut import = Import {
+        session,
+        state,
+        summary: Summary::new(done, args.strict),
+        progress: Progress::start("rows", source.bytes, common.json),
+        bytes_read: source.rows.bytes_read(),
+        args,
+    };
+    if let Some(state) = &import.state {
+        state.begin(import.summary.done())?;
+    }
     let (sender, chunks) = mpsc::channel(CHUNKS_READ_AHEAD);
-    let reader = tokio::task::spawn_blocking(move || read_chunks(rows, &sender));
-    let summary = store(chunks, &session, &args, progress).await;
-    session.client.close().await;
-    // It ends by itself: at the end of the file, or since nobody takes its chunks any more.
-    reader
-        .await
-        .map_err(|error| Failure::failed(format!("reading the file was cut short: {error}")))?;
-    summary.report(common.json)
+    // It ends by itself, at the end or since nobody takes its chunks any more.
+    let reader = tokio::task::spawn_blocking(move || {
+        source.rows.skip(rows, last);
+        read_chunks(source.rows, &sender);
+    });
+    let mut ended = import.all(chunks, &mut signals).await;
+    if ended.is_ok() && !import.summary.stopped {
+        // What was not read must not be taken for what is not there.
+        let cut_short = |error| Failure::failed(format!("reading was cut short: {error}"));
+        ended = reader.await.map_err(cut_short);
+    }
+    import.progress.finish();
+    import.session.client.close().await;
+    import.summary.end();
+    import.end(ended, common.json)
+}
+
+/// What is imported.
+struct Source {
+    format: Format,
+    rows: Rows,
+    /// Length of the file; `None` for a folder, of which nobody knows.
+    bytes: Option<u64>,
+    /// When the file was changed last, in milliseconds since the Unix epoch.
+    modified_ms: Option<u64>,
+}
+
+impl Source {
+    fn open(args: &ImportArgs) -> Result<Self, Failure> {
+        let path = args.path.as_path();
+        let format = format_of(args)?;
+        if format == Format::Folder {
+            if args.key.is_some() {
+                return Err(Failure::usage("--key is for the rows of a file").advise(
+                    "a file of a folder is stored under its path; --prefix goes in front",
+                ));
+            }
+            let rows = Rows::folder(path, &args.prefix)
+                .map_err(|why| Failure::usage(format!("{}: {why}", path.display())))?;
+            return Ok(Self {
+                format,
+                rows,
+                bytes: None,
+                modified_ms: None,
+            });
+        }
+        let file = File::open(path).map_err(|error| Failure::unreadable(path, &error))?;
+        let about = file
+            .metadata()
+            .map_err(|error| Failure::unreadable(path, &error))?;
+        if about.is_dir() {
+            return Err(Failure::usage(format!("{} is a folder", path.display()))
+                .advise("name a file, or choose --format folder"));
+        }
+        let rows = match format {
+            Format::Csv => Rows::csv(file, args.shape())
+                .map_err(|why| Failure::usage(format!("{}: {why}", path.display())))?,
+            Format::Jsonl | Format::Folder => Rows::jsonl(file, args.shape()),
+        };
+        Ok(Self {
+            format,
+            rows,
+            bytes: Some(about.len()),
+            modified_ms: modified_ms(&about),
+        })
+    }
+}
+
+impl ImportArgs {
+    fn shape(&self) -> Shape {
+        let value = self.value.clone();
+        Shape {
+            fields: match self.key.clone() {
+                Some(key) => Fields::Named { key, value },
+                None => Fields::Exported,
+            },
+            prefix: self.prefix.clone(),
+        }
+    }
 }
 
 fn format_of(args: &ImportArgs) -> Result<Format, Failure> {
-    if let Some(format) = args.format {
-        return Ok(format);
-    }
-    let extension = args
-        .file
-        .extension()
-        .and_then(|extension| extension.to_str());
-    match extension.unwrap_or_default().to_ascii_lowercase().as_str() {
-        "csv" => Ok(Format::Csv),
-        "jsonl" | "ndjson" => Ok(Format::Jsonl),
-        _ => Err(Failure::usage(format!(
-            "{} does not end in .csv or .jsonl",
-            args.file.display()
-        ))
-        .advise("say what it is with --format csv or --format jsonl")),
+    let path = args.path.as_path();
+    match args.format {
+        Some(format) => Ok(format),
+        None if path.is_dir() => Ok(Format::Folder),
+        None => Format::of_name(path).ok_or_else(|| {
+            Failure::usage(format!("{} does not end in .csv or .jsonl", path.display()))
+                .advise("say what it is with --format csv or --format jsonl")
+        }),
     }
 }
 
-/// Rows that are stored together, and what was broken among them, in the order of the file.
+fn modified_ms(about: &Metadata) -> Option<u64> {
+    let modified = about.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(modified.as_millis()).ok()
+}
+
+/// The state that the flags ask for, and what it remembers.
+fn open_state(
+    args: &ImportArgs,
+    source: &Source,
+    session: &Session,
+) -> Result<(Option<StateFile>, Option<Done>), Failure> {
+    let Some(path) = &args.resume else {
+        return Ok((None, None));
+    };
+    let mut of = Map::new();
+    let mut add = |name: &str, value: Value| of.insert(name.to_owned(), value);
+    add("command", "import".into());
+    add("cluster", session.client.view().cluster.to_string().into());
+    add("bucket", session.bucket_name.as_str().into());
+    add("path", state::path_in_state(&args.path));
+    add("format", source.format.name().into());
+    add("length", source.bytes.into());
+    add("modified_ms", source.modified_ms.into());
+    add("key", args.key.as_deref().into());
+    add("value", args.value.as_deref().into());
+    add("prefix", args.prefix.as_str().into());
+    let (state, done) = StateFile::open(path, of)?;
+    Ok((Some(state), done))
+}
+
+/// Rows that are stored together, and what was broken among them, in their order.
 #[derive(Default)]
 struct Chunk {
     items: Vec<Result<Row, Broken>>,
@@ -123,175 +244,113 @@ fn read_chunks(mut rows: Rows, sender: &mpsc::Sender<Chunk>) {
     }
 }
 
-async fn store(
-    mut chunks: mpsc::Receiver<Chunk>,
-    session: &Session,
-    args: &ImportArgs,
+/// An import on its way.
+struct Import {
+    args: ImportArgs,
+    session: Session,
+    state: Option<StateFile>,
+    summary: Summary,
     progress: Progress,
-) -> Summary {
-    let mut summary = Summary::new(clock::now());
-    while let Some(chunk) = chunks.recv().await {
+    bytes_read: Arc<AtomicU64>,
+}
+
+impl Import {
+    /// Stores all chunks, or as many as it can.
+    async fn all(
+        &mut self,
+        mut chunks: mpsc::Receiver<Chunk>,
+        signals: &mut StopSignals,
+    ) -> Result<(), Failure> {
+        while !self.summary.stopped {
+            let next = async {
+                let chunk = chunks.recv().await?;
+                Some(self.store(chunk).await)
+            };
+            let next = tokio::select! {
+                biased;
+                signal = signals.next() => {
+                    self.summary.stopped = true;
+                    return Err(Failure::failed(format!("stopped by {signal}")));
+                }
+                next = next => next,
+            };
+            let Some((judged, hopeless)) = next else {
+                return Ok(());
+            };
+            for row in judged {
+                self.summary.add(row, &self.progress);
+            }
+            self.summary.stopped |= hopeless;
+            let position = self.bytes_read.load(Ordering::Relaxed);
+            self.progress.done(self.summary.rows_now(), position);
+            if self.state.as_ref().is_some_and(StateFile::is_due) {
+                self.remember()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores a chunk. Where nothing of it got through for reasons that are not its own, the next
+    /// will not either: it is hopeless.
+    async fn store(&self, chunk: Chunk) -> (Vec<Judged>, bool) {
         let mut rows = Vec::with_capacity(chunk.items.len());
+        let mut broken = Vec::new();
         for item in chunk.items {
-            summary.rows += 1;
             match item {
                 Ok(row) => rows.push(row),
-                Err(broken) => {
-                    summary.stopped |= args.strict || broken.is_last;
-                    summary.broken += 1;
-                    summary.problem(broken.line, &broken.why, &progress);
+                Err(why) => {
+                    broken.push((rows.len(), why));
+                    if self.args.strict {
+                        break;
+                    }
                 }
             }
-            if summary.stopped && args.strict {
-                break;
+        }
+        let say = |text: &str| self.progress.say(text);
+        let outcomes = store::store(&rows, &self.session, self.args.ttl, say).await;
+        let hopeless = !rows.is_empty() && outcomes.iter().all(Outcome::is_for_all);
+        let mut judged = Vec::with_capacity(rows.len() + broken.len());
+        let mut broken = broken.into_iter().peekable();
+        for (at, (row, outcome)) in rows.into_iter().zip(outcomes).enumerate() {
+            while let Some((_, why)) = broken.next_if(|(before, _)| *before <= at) {
+                judged.push(Judged::broken(why));
             }
+            judged.push(Judged {
+                place: row.place,
+                fate: Fate::Tried(outcome, row.value.len() as u64),
+            });
         }
-        store_rows(rows, session, args, &mut summary, &progress).await;
-        progress.rows(summary.rows);
-        if summary.stopped {
-            break;
-        }
+        judged.extend(broken.map(|(_, why)| Judged::broken(why)));
+        (judged, hopeless)
     }
-    progress.finish();
-    summary.seconds = (clock::now() - summary.started).as_secs_f64();
-    summary
-}
 
-async fn store_rows(
-    rows: Vec<Row>,
-    session: &Session,
-    args: &ImportArgs,
-    summary: &mut Summary,
-    progress: &Progress,
-) {
-    let entries = rows.iter().map(|row| (row.key.clone(), row.value.clone()));
-    let results = session
-        .bucket
-        .multi_put_with(entries, &session.writing(args.ttl))
-        .await;
-    let mut hopeless = !rows.is_empty();
-    for (row, result) in rows.iter().zip(results) {
-        match result {
-            Ok(_) => {
-                summary.stored += 1;
-                summary.bytes += row.value.len();
-                hopeless = false;
-            }
-            Err(error) => {
-                // A row of its own fault says nothing about the next.
-                hopeless &= error.kind() != annulet::ErrorKind::InvalidInput;
-                summary.failed += 1;
-                summary.problem(row.line, &error.to_string(), progress);
-                summary.stopped |= args.strict;
-            }
-        }
-    }
-    // Where nothing of a whole chunk got through, the next will not either.
-    summary.stopped |= hopeless;
-}
-
-/// What became of the rows.
-struct Summary {
-    rows: u64,
-    stored: u64,
-    broken: u64,
-    failed: u64,
-    bytes: usize,
-    /// Whether rows were left unread.
-    stopped: bool,
-    problems: Vec<Value>,
-    started: std::time::Instant,
-    seconds: f64,
-}
-
-impl Summary {
-    fn new(started: std::time::Instant) -> Self {
-        Self {
-            rows: 0,
-            stored: 0,
-            broken: 0,
-            failed: 0,
-            bytes: 0,
-            stopped: false,
-            problems: Vec::new(),
-            started,
-            seconds: 0.0,
+    fn remember(&mut self) -> Result<(), Failure> {
+        match &mut self.state {
+            Some(state) => state.save(self.summary.done(), clock::now()),
+            None => Ok(()),
         }
     }
 
-    fn problem(&mut self, line: u64, why: &str, progress: &Progress) {
-        if self.problems.len() < PROBLEMS_SHOWN {
-            progress.say(&format!("line {line}: {why}"));
-            self.problems.push(json!({ "line": line, "message": why }));
-        }
-    }
-
-    fn report(&self, json: bool) -> Result<Exit, Failure> {
-        let Self {
-            rows,
-            stored,
-            broken,
-            failed,
-            seconds,
-            ..
-        } = self;
-        let rate = if *seconds > 0.0 {
-            *stored as f64 / seconds
-        } else {
-            0.0
+    /// Tells what became of it, and what to do about what is left.
+    fn end(mut self, ended: Result<(), Failure>, json: bool) -> Result<Exit, Failure> {
+        let is_whole = ended.is_ok() && self.summary.is_whole();
+        let state = match is_whole {
+            true => self.state.take().map_or(Ok(()), StateFile::remove),
+            false => self.remember(),
         };
-        if json {
-            output::json(&json!({
-                "rows": rows,
-                "stored": stored,
-                "broken": broken,
-                "failed": failed,
-                "stopped": self.stopped,
-                "bytes": self.bytes,
-                "seconds": seconds,
-                "rows_per_second": rate,
-                "problems": self.problems,
-            }))?;
-        } else {
-            let unseen = (broken + failed).saturating_sub(self.problems.len() as u64);
-            if unseen > 0 {
-                output::note(&format!("and {unseen} more problems"));
+        let exit = self.summary.report(json)?;
+        match (ended, state, &self.state) {
+            (Err(failure), Ok(()), Some(kept)) => Err(failure.advise(kept.how_to_go_on())),
+            (Err(failure), _, _) | (Ok(()), Err(failure), _) => Err(failure),
+            (Ok(()), Ok(()), Some(kept)) if !json => {
+                output::note(&format!("  to do: {}", kept.how_to_go_on()));
+                Ok(exit)
             }
-            output::line(&format!(
-                "stored {stored} of {rows} rows in {seconds:.1} s ({rate:.0} a second), {broken} \
-                 broken, {failed} failed{}",
-                if self.stopped { "; stopped early" } else { "" }
-            ))?;
+            (Ok(()), Ok(()), _) => Ok(exit),
         }
-        Ok(if broken + failed == 0 {
-            Exit::Done
-        } else {
-            Exit::Failed
-        })
-    }
-}
-
-impl Rows {
-    fn open(path: &Path, format: Format, shape: Shape) -> Result<(Self, u64), Failure> {
-        let file = std::fs::File::open(path).map_err(|error| Failure::unreadable(path, &error))?;
-        let about = file
-            .metadata()
-            .map_err(|error| Failure::unreadable(path, &error))?;
-        if about.is_dir() {
-            return Err(Failure::usage(format!("{} is a folder", path.display()))
-                .advise("name a .csv or .jsonl file"));
-        }
-        let rows = match format {
-            Format::Csv => Self::csv(file, shape)
-                .map_err(|why| Failure::usage(format!("{}: {why}", path.display())))?,
-            Format::Jsonl => Self::jsonl(file, shape),
-        };
-        Ok((rows, about.len()))
     }
 }
 
 const CHUNK_ROWS: usize = 1024;
 const CHUNK_BYTES: usize = 4 << 20;
 const CHUNKS_READ_AHEAD: usize = 1;
-/// A file that is broken all over need not say so a million times.
-const PROBLEMS_SHOWN: usize = 100;

@@ -1,7 +1,8 @@
 //! Rows of one JSON object a line.
 
 use super::source::Source;
-use super::{Broken, ROW_BYTES_MAX, Row, Shape, TOO_LONG, prefixed};
+use super::{Broken, Fields, Lifetime, NAME_THE_KEY, Place, Row, Shape, TOO_LONG, prefixed};
+use crate::transfer::record::{self, ROW_BYTES_MAX};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use std::io::{self, BufRead, BufReader, Read};
@@ -53,36 +54,46 @@ impl JsonRows {
 
     fn row(&self, text: &[u8]) -> Result<Row, Broken> {
         let broken = |why: String| Broken::row(self.line, why);
-        let mut object: Map<String, Value> = serde_json::from_slice(text)
-            .map_err(|error| broken(format!("not a JSON object: {error}")))?;
-        let key = match object.get(&self.shape.key) {
-            Some(Value::String(text)) if text.is_empty() => {
-                return Err(broken(format!("field {} is empty", self.shape.key)));
+        let prefix = &self.shape.prefix;
+        let (key, value) = match &self.shape.fields {
+            Fields::Exported => {
+                let record = record::read_json(text)
+                    .map_err(|why| broken(format!("{why}; of another file, {NAME_THE_KEY}")))?;
+                return Ok(record.into_row(self.line, prefix));
             }
-            Some(Value::String(text)) => text.clone(),
-            Some(Value::Number(number)) => number.to_string(),
-            Some(_) => {
-                return Err(broken(format!(
-                    "field {} is no text or number",
-                    self.shape.key
-                )));
-            }
-            None => return Err(broken(format!("there is no field {}", self.shape.key))),
-        };
-        let value = match &self.shape.value {
-            None => Bytes::copy_from_slice(text),
-            Some(name) => match object.remove(name) {
-                Some(Value::String(text)) => text.into(),
-                Some(value) => value.to_string().into(),
-                None => return Err(broken(format!("there is no field {name}"))),
-            },
+            Fields::Named { key, value } => named(text, key, value.as_deref()).map_err(broken)?,
         };
         Ok(Row {
-            line: self.line,
-            key: prefixed(&self.shape.prefix, key.as_bytes()),
+            place: Place::Line(self.line),
+            key: prefixed(prefix, key.as_bytes()),
             value,
+            lifetime: Lifetime::Unsaid,
         })
     }
+}
+
+/// The key and the value of a line, by the names of their fields.
+fn named(text: &[u8], key: &str, value: Option<&str>) -> Result<(String, Bytes), String> {
+    let mut object: Map<String, Value> =
+        serde_json::from_slice(text).map_err(|error| format!("not a JSON object: {error}"))?;
+    let found = match object.get(key) {
+        Some(Value::String(text)) if text.is_empty() => {
+            return Err(format!("field {key} is empty"));
+        }
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        Some(_) => return Err(format!("field {key} is no text or number")),
+        None => return Err(format!("there is no field {key}")),
+    };
+    let value = match value {
+        None => Bytes::copy_from_slice(text),
+        Some(name) => match object.remove(name) {
+            Some(Value::String(text)) => text.into(),
+            Some(value) => value.to_string().into(),
+            None => return Err(format!("there is no field {name}")),
+        },
+    };
+    Ok((found, value))
 }
 
 trait SkipLine {

@@ -1,6 +1,7 @@
 //! The bytes of a file of rows.
 
-use super::{ROW_BYTES_MAX, TOO_LONG};
+use super::TOO_LONG;
+use crate::transfer::record::ROW_BYTES_MAX;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,8 @@
 //! Rows of comma-separated values.
 
 use super::source::Source;
-use super::{Broken, Row, Shape, prefixed};
+use super::{Broken, Fields, Lifetime, NAME_THE_KEY, Place, Row, Shape, prefixed};
+use crate::transfer::record::{self, FIELDS};
 use bytes::Bytes;
 use csv::ByteRecord;
 use serde_json::{Map, Value};
@@ -11,14 +12,74 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(in crate::commands::import) struct CsvRows {
     reader: csv::Reader<Source>,
-    columns: Vec<String>,
-    key: usize,
-    value: Option<usize>,
-    shape: Shape,
+    names: Vec<String>,
+    columns: Columns,
+    prefix: String,
     record: ByteRecord,
     pub(super) bytes_read: Arc<AtomicU64>,
     /// Bytes read since the last row began.
     of_row: Arc<AtomicU64>,
+}
+
+/// Which columns the parts of a row are in.
+enum Columns {
+    /// Those that `export` writes, in its order; some may not be there.
+    Exported([Option<usize>; FIELDS.len()]),
+    Named {
+        key: usize,
+        /// The whole row as JSON, if it is not given.
+        value: Option<usize>,
+    },
+}
+
+impl Columns {
+    fn find(names: &[String], fields: &Fields) -> Result<Self, String> {
+        let find = |name: &str| {
+            let mut places = (0..names.len()).filter(|at| names[*at] == name);
+            match (places.next(), places.next()) {
+                (Some(at), None) => Ok(at),
+                (Some(_), Some(_)) => Err(format!("two columns are named {name}")),
+                (None, _) => Err(format!(
+                    "no column is named {name}; there are: {}",
+                    names.join(", ")
+                )),
+            }
+        };
+        let (key, value) = match fields {
+            Fields::Exported => return Self::exported(names),
+            Fields::Named { key, value } => (find(key)?, value.as_deref().map(find).transpose()?),
+        };
+        if value.is_none() {
+            // As JSON, one of two fields of a name would be lost.
+            names.iter().try_for_each(|name| find(name).map(drop))?;
+        }
+        Ok(Self::Named { key, value })
+    }
+
+    fn exported(names: &[String]) -> Result<Self, String> {
+        let mut places = [None; FIELDS.len()];
+        for (at, name) in names.iter().enumerate() {
+            let field = FIELDS.iter().position(|field| field == name);
+            match field.map(|field| places[field].replace(at)) {
+                Some(None) => {}
+                Some(Some(_)) => return Err(format!("two columns are named {name}")),
+                None => {
+                    return Err(format!(
+                        "column {name} is none that export writes; of another file, {NAME_THE_KEY}"
+                    ));
+                }
+            }
+        }
+        let [key, value, key_base64, value_base64, _] = places;
+        if key.or(key_base64).is_none() || value.or(value_base64).is_none() {
+            return Err(format!(
+                "there must be columns of keys and of values as export writes them: {}; of another \
+                 file, {NAME_THE_KEY}",
+                FIELDS.join(", ")
+            ));
+        }
+        Ok(Self::Exported(places))
+    }
 }
 
 impl CsvRows {
@@ -29,33 +90,15 @@ impl CsvRows {
         let header = reader
             .headers()
             .map_err(|error| format!("the line of column names cannot be read: {error}"))?;
-        let columns: Vec<String> = header.iter().map(str::to_owned).collect();
-        if columns.is_empty() {
+        let names: Vec<String> = header.iter().map(str::to_owned).collect();
+        if names.is_empty() {
             return Err("it is empty; its first line must name the columns".to_owned());
-        }
-        let find = |name: &str| {
-            let mut places = (0..columns.len()).filter(|at| columns[*at] == name);
-            match (places.next(), places.next()) {
-                (Some(at), None) => Ok(at),
-                (Some(_), Some(_)) => Err(format!("two columns are named {name}")),
-                (None, _) => Err(format!(
-                    "no column is named {name}; there are: {}",
-                    columns.join(", ")
-                )),
-            }
-        };
-        let key = find(&shape.key)?;
-        let value = shape.value.as_deref().map(find).transpose()?;
-        if value.is_none() {
-            // As JSON, one of two fields of a name would be lost.
-            columns.iter().try_for_each(|name| find(name).map(drop))?;
         }
         Ok(Self {
             reader,
-            key,
-            value,
-            columns,
-            shape,
+            columns: Columns::find(&names, &shape.fields)?,
+            names,
+            prefix: shape.prefix,
             record: ByteRecord::new(),
             bytes_read,
             of_row,
@@ -77,26 +120,33 @@ impl CsvRows {
 
     fn row(&self, line: u64) -> Result<Row, Broken> {
         let field = |at: usize| self.record.get(at).unwrap_or_default();
-        if field(self.key).is_empty() {
-            return Err(Broken::row(
-                line,
-                format!("column {} is empty", self.shape.key),
-            ));
+        let (key, value) = match self.columns {
+            Columns::Exported(places) => {
+                let fields = places.map(|place| place.map(field).unwrap_or_default());
+                let record = record::read_csv(fields).map_err(|why| Broken::row(line, why))?;
+                return Ok(record.into_row(line, &self.prefix));
+            }
+            Columns::Named { key, value } => (key, value),
+        };
+        if field(key).is_empty() {
+            let why = format!("column {} is empty", self.names[key]);
+            return Err(Broken::row(line, why));
         }
-        let value = match self.value {
+        let value = match value {
             Some(at) => Bytes::copy_from_slice(field(at)),
             None => self.whole_row(line)?,
         };
         Ok(Row {
-            line,
-            key: prefixed(&self.shape.prefix, field(self.key)),
+            place: Place::Line(line),
+            key: prefixed(&self.prefix, field(key)),
             value,
+            lifetime: Lifetime::Unsaid,
         })
     }
 
     fn whole_row(&self, line: u64) -> Result<Bytes, Broken> {
         let mut object = Map::new();
-        for (column, field) in self.columns.iter().zip(&self.record) {
+        for (column, field) in self.names.iter().zip(&self.record) {
             let text = std::str::from_utf8(field).map_err(|_| {
                 Broken::row(
                     line,

@@ -1,11 +1,22 @@
 use super::*;
+use crate::transfer::record::ROW_BYTES_MAX;
 use std::io;
 
 fn shape(key: &str, value: Option<&str>) -> Shape {
-    Shape {
+    let fields = Fields::Named {
         key: key.into(),
         value: value.map(str::to_owned),
+    };
+    Shape {
+        fields,
         prefix: "p:".into(),
+    }
+}
+
+fn line(place: &Place) -> u64 {
+    match place {
+        Place::Line(line) => *line,
+        Place::File(path) => panic!("{path:?} in a file"),
     }
 }
 
@@ -14,13 +25,19 @@ fn read(mut rows: Rows) -> Vec<String> {
     let mut read = Vec::new();
     while let Some(item) = rows.next() {
         read.push(match item {
-            Ok(Row { line, key, value }) => {
+            Ok(row) => {
                 let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-                format!("{line} {}={}", text(&key), text(&value))
+                let lifetime = match row.lifetime {
+                    Lifetime::Unsaid => String::new(),
+                    Lifetime::Never => " never".to_owned(),
+                    Lifetime::Until(at_ms) => format!(" until {at_ms}"),
+                };
+                let (line, key, value) = (line(&row.place), text(&row.key), text(&row.value));
+                format!("{line} {key}={value}{lifetime}")
             }
-            Err(Broken { line, why, is_last }) => {
-                let mark = if is_last { "!!" } else { "!" };
-                format!("{line}{mark} {why}")
+            Err(broken) => {
+                let mark = if broken.is_last { "!!" } else { "!" };
+                format!("{}{mark} {}", line(&broken.place), broken.why)
             }
         });
     }
@@ -106,7 +123,7 @@ fn read_until_last(mut rows: Rows) -> Vec<String> {
     let mut read = Vec::new();
     while let Some(item) = rows.next() {
         match item {
-            Ok(row) => read.push(format!("{} row", row.line)),
+            Ok(row) => read.push(format!("{} row", line(&row.place))),
             Err(broken) => {
                 read.push(broken.why);
                 if broken.is_last {
@@ -160,4 +177,74 @@ fn a_line_that_is_too_long_is_skipped() {
         read,
         [format!("1! {TOO_LONG}"), r#"2 p:b={"id": "b"}"#.to_owned()]
     );
+}
+
+fn exported(prefix: &str) -> Shape {
+    Shape {
+        fields: Fields::Exported,
+        prefix: prefix.to_owned(),
+    }
+}
+
+fn exported_csv(text: &[u8]) -> Result<Vec<String>, String> {
+    Rows::csv(io::Cursor::new(text.to_vec()), exported("p:")).map(read)
+}
+
+#[test]
+fn a_table_that_export_wrote_needs_no_names() {
+    let table = b"key,value,key_base64,value_base64,expires_at_ms\n\
+        k,\"a, b\",,,\n,,a2V5,,7\nk,,,dg==,\n,,,,\nk,v,a2V5,,\nk,,,?,\nk,v,,,soon\nk,v\n";
+    assert_eq!(
+        exported_csv(table).unwrap(),
+        [
+            "2 p:k=a, b never",
+            "3 p:key= until 7",
+            "4 p:k=v never",
+            "5! there is neither key nor key_base64",
+            "6! there are both key and key_base64",
+            "7! value_base64: Invalid symbol 63, offset 0.",
+            "8! expires_at_ms is no whole number of milliseconds",
+            "9! 2 fields where there are 5 columns",
+        ]
+    );
+    let own = exported_csv(b"value,key\nv,k\n\xff,\xfe\n").unwrap();
+    assert_eq!(own, ["2 p:k=v never", "3 p:\u{fffd}=\u{fffd} never"]);
+}
+
+#[test]
+fn a_table_that_export_did_not_write_is_refused_with_what_to_do() {
+    let check = |table: &str, expected: &str| {
+        let why = exported_csv(table.as_bytes()).unwrap_err();
+        assert!(why.contains(expected), "{why}");
+    };
+    check("id,name\n", "column id is none that export writes");
+    check("id,name\n", "--key");
+    check("key\n", "--key");
+    check("value,expires_at_ms\n", "--key");
+    check("key,value,key\n", "two columns are named key");
+}
+
+#[test]
+fn lines_that_export_wrote_need_no_names() {
+    let lines = "{\"key\":\"k\",\"value\":\"v\",\"expires_at_ms\":7}\n\n\
+        {\"key_base64\":\"a2V5\",\"value_base64\":\"dg==\"}\n{\"id\":1}\n";
+    let rows = Rows::jsonl(io::Cursor::new(lines), exported(""));
+    let rows = read(rows);
+    assert_eq!(rows[..2], ["1 k=v until 7", "3 key=v never"]);
+    assert!(rows[2].starts_with("4! not a record"), "{rows:?}");
+    assert!(rows[2].contains("--key"), "{rows:?}");
+}
+
+#[test]
+fn rows_that_were_done_are_left_out() {
+    let lines = "{\"id\": \"a\"}\nbroken\n{\"id\": \"c\"}\n{\"id\": \"d\"}\n";
+    let left = |count| {
+        let mut rows = Rows::jsonl(io::Cursor::new(lines), shape("id", None));
+        rows.skip(count, None);
+        read(rows).len()
+    };
+    assert_eq!([0, 1, 2, 3, 4, 5].map(left), [4, 3, 2, 1, 0, 0]);
+    let mut rows = Rows::csv(io::Cursor::new("id\n1\n2\n"), shape("id", Some("id"))).unwrap();
+    rows.skip(1, None);
+    assert_eq!(read(rows), ["3 p:2=2"]);
 }
