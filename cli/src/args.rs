@@ -6,6 +6,7 @@ use crate::commands::cert::CertCommand;
 use crate::commands::cluster::ClusterCommand;
 use crate::commands::data::{DeleteArgs, ExistsArgs, GetArgs, PutArgs, TouchArgs};
 use crate::commands::dev::DevArgs;
+use crate::commands::export::ExportArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::many::{MgetArgs, MputArgs};
 use crate::commands::scan::ScanArgs;
@@ -75,8 +76,10 @@ pub(crate) enum Command {
     Mput(MputArgs),
     /// Print what is in a bucket
     Scan(ScanArgs),
-    /// Store the rows of a file
+    /// Store the rows of a file, or the files of a folder
     Import(ImportArgs),
+    /// Write all that is in a bucket into a file or a folder
+    Export(ExportArgs),
     /// Make certificates
     #[command(subcommand)]
     Cert(CertCommand),

@@ -64,7 +64,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 }
 
 async fn dispatch(command: Command, common: Common) -> Result<Exit, Failure> {
-    use commands::{bench, bucket, cert, cluster, data, dev, import, many, scan, serve};
+    use commands::{bench, bucket, cert, cluster, data, dev, export, import, many, scan, serve};
     match command {
         Command::Dev(args) => dev::run(args, &common).await,
         Command::Serve(args) => serve::run(args).await,
@@ -77,6 +77,7 @@ async fn dispatch(command: Command, common: Common) -> Result<Exit, Failure> {
         Command::Mput(args) => many::put(args, &common).await,
         Command::Scan(args) => scan::run(args, &common).await,
         Command::Import(args) => import::run(args, &common).await,
+        Command::Export(args) => export::run(args, &common).await,
         Command::Cert(command) => cert::run(&command, &common),
         Command::Cluster(command) => cluster::run(command, &common).await,
         Command::Bucket(command) => bucket::run(command, &common).await,
@@ -84,12 +85,13 @@ async fn dispatch(command: Command, common: Common) -> Result<Exit, Failure> {
     }
 }
 
-/// A server and an import get a thread for each core, the others one. `bench` too: one caller's
-/// operation then never waits for another thread to wake, and `--processes` takes more cores.
+/// A server, an import and an export get a thread for each core, the others one. `bench` too: one
+/// caller's operation then never waits for another thread to wake, and `--processes` takes more
+/// cores.
 fn runtime(command: &Command) -> Result<Runtime, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = match command {
-        Command::Serve(_) | Command::Import(_) => cores,
+        Command::Serve(_) | Command::Import(_) | Command::Export(_) => cores,
         _ => 1,
     };
     let mut builder = match threads {

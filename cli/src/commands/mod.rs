@@ -6,6 +6,7 @@ pub(crate) mod cert;
 pub(crate) mod cluster;
 pub(crate) mod data;
 pub(crate) mod dev;
+pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod many;
 pub(crate) mod scan;
