@@ -10,6 +10,7 @@ fn a_command_line_that_cannot_be_ends_with_2_and_says_what_is_wrong() {
     let place = Place::new();
     place.write("rows.csv", "id,name\n1,a\n");
     place.write("rows.txt", "");
+    std::fs::create_dir_all(place.path("full/folder")).unwrap();
     for (args, expected) in REFUSED {
         let done = place.run(args).expect(2);
         assert!(done.stderr.contains(expected), "{args:?}: {}", done.stderr);
@@ -82,7 +83,45 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["get", "k", "--profile", "missing.toml"],
         "cannot read the profile",
     ),
+    (&["touch"], "KEY"),
+    (&["touch", "k", "--ttl", "0"], "longer than zero"),
+    (&["scan", "--limit", "0"], "--limit"),
+    (&["scan", "everything"], "unexpected argument"),
+    (&["import"], "PATH"),
     (&["import", "rows.csv"], "--key"),
+    (&["import", "rows.csv", "--value", "name"], "--key"),
+    (&["import", "full", "--key", "id"], "rows of a file"),
+    (
+        &["import", "rows.csv", "--format", "folder"],
+        "cannot be listed",
+    ),
+    (
+        &["import", "missing", "--format", "folder"],
+        "cannot be listed",
+    ),
+    (&["export"], "PATH"),
+    (&["export", "new.txt"], "--format"),
+    (&["export", "new.csv", "--format", "xml"], "possible values"),
+    (&["export", "rows.csv"], "is there already"),
+    (&["export", "full"], "is not empty"),
+    (&["export", "full", "--format", "csv"], "is a folder"),
+    (
+        &["export", "rows.txt", "--format", "folder", "--force"],
+        "is not a folder",
+    ),
+    (&["export", "-", "--resume", "state"], "standard output"),
+    (&["export", "new.csv", "--resume", "new.csv"], "no place"),
+    (
+        &["export", "full/new/", "--resume", "missing/s"],
+        "no profile",
+    ),
+    (
+        &["import", "full", "--resume", "full/s"],
+        "is in the folder",
+    ),
+    (&["import", "rows.csv", "--resume", "rows.csv"], "no place"),
+    (&["export", "-", "--format", "folder"], "standard output"),
+    (&["cluster", "hint"], "unrecognized subcommand"),
     (&["import", "rows.txt", "--key", "id"], "--format"),
     (
         &["import", "missing.csv", "--key", "id"],
