@@ -338,10 +338,12 @@ impl Bucket {
         shared.check_open().map_err(refused)?;
         let call = self.call(key, options.level, options.timeout);
         let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
-        let ttl_ms = ttl_ms(options.ttl, start.bucket().ttl_ms).map_err(refused)?;
+        let of_bucket = start.bucket().ttl_ms;
+        let expires_at_ms =
+            expires_at_ms_of(options.ttl, of_bucket, self.now_ms()).map_err(refused)?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.touch", bucket = %self.name, level = %start.level);
-        let operation = TouchOperation::new(start.reading(), start, ttl_ms)?;
+        let operation = TouchOperation::new(start.reading(), start, expires_at_ms)?;
         run(shared, operation, deadline_ms).instrument(span).await
     }
 
@@ -376,10 +378,9 @@ impl Bucket {
                 core.clock.corrected_ms(now.wall_ms),
             )
         };
-        let ttl_ms = ttl_ms(options.ttl, start.bucket().ttl_ms).map_err(refused)?;
-        let expires_at_ms = ttl_ms
-            .filter(|_| value.is_some())
-            .map(|ttl_ms| now_ms.saturating_add(ttl_ms));
+        let of_bucket = start.bucket().ttl_ms;
+        let expires_at_ms = expires_at_ms_of(options.ttl, of_bucket, now_ms).map_err(refused)?;
+        let expires_at_ms = expires_at_ms.filter(|_| value.is_some());
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.write", bucket = %self.name, level = %start.level);
         let origin = Origin {
@@ -460,11 +461,13 @@ impl Bucket {
     }
 }
 
-/// How long the value lives, in milliseconds.
-fn ttl_ms(ttl: Ttl, of_bucket: Option<u64>) -> Result<Option<u64>> {
+/// When a value expires that is written at `now_ms`; `None`: never.
+fn expires_at_ms_of(ttl: Ttl, of_bucket: Option<u64>, now_ms: u64) -> Result<Option<u64>> {
     let after = match ttl {
-        Ttl::Bucket => return Ok(of_bucket),
+        Ttl::Bucket => return Ok(of_bucket.map(|ttl_ms| now_ms.saturating_add(ttl_ms))),
         Ttl::Never => return Ok(None),
+        // Zero would mean never.
+        Ttl::Until(at_ms) => return Ok(Some(at_ms.max(1))),
         Ttl::After(after) => u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
     };
     match after {
@@ -472,6 +475,6 @@ fn ttl_ms(ttl: Ttl, of_bucket: Option<u64>) -> Result<Option<u64>> {
             ErrorKind::InvalidInput,
             "a time to live of zero: use at least 1 ms",
         )),
-        after => Ok(Some(after)),
+        after => Ok(Some(now_ms.saturating_add(after))),
     }
 }

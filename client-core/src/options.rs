@@ -35,6 +35,8 @@ pub enum Ttl {
     Never,
     /// This long from now, at least 1 ms.
     After(Duration),
+    /// Up to this moment, in milliseconds since the Unix epoch, which may have passed.
+    Until(u64),
 }
 
 /// A value that was found.

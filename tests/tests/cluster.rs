@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 use annulet::{Client, ErrorKind, Level, Outcome, ReadOptions, WriteOptions};
-use annulet_tests::cluster::{Cluster, PATIENCE, binary};
+use annulet_tests::cluster::calls::{read_at, until, write_at};
+use annulet_tests::cluster::{Cluster, binary};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,32 +14,6 @@ use tokio::time::timeout;
 
 /// What two loaded cores may add to a deadline.
 const SLACK: Duration = Duration::from_millis(250);
-
-fn at(level: Level) -> ReadOptions {
-    ReadOptions {
-        level: Some(level),
-        timeout: None,
-    }
-}
-
-fn level(level: Level) -> WriteOptions {
-    WriteOptions {
-        level: Some(level),
-        ..WriteOptions::default()
-    }
-}
-
-/// Waits until `done` says so.
-async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
-    let wait = async {
-        while !done().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, wait)
-        .await
-        .unwrap_or_else(|_| panic!("{what} in time"));
-}
 
 /// Writers that put one key after the other at quorum and remember what was acknowledged.
 struct Load {
@@ -122,13 +97,13 @@ async fn no_acknowledged_write_is_lost_when_a_server_is_killed_and_comes_back() 
     cluster.restart(1).await;
     load.goes_on(500).await;
     let kept = load.stop().await;
-    all_there(&client, &kept, &at(Level::Quorum)).await;
+    all_there(&client, &kept, &read_at(Level::Quorum)).await;
     // Reads at `all` bring the server that was away up to date ...
-    all_there(&client, &kept, &at(Level::All)).await;
+    all_there(&client, &kept, &read_at(Level::All)).await;
     // ... so that any one of the others may go now.
     for node in [0, 2] {
         cluster.kill(node);
-        all_there(&client, &kept, &at(Level::Quorum)).await;
+        all_there(&client, &kept, &read_at(Level::Quorum)).await;
         cluster.restart(node).await;
     }
     // All at once: what was acknowledged was on disk.
@@ -138,7 +113,7 @@ async fn no_acknowledged_write_is_lost_when_a_server_is_killed_and_comes_back() 
     for node in 0..3 {
         cluster.restart(node).await;
     }
-    all_there(&client, &kept, &at(Level::Quorum)).await;
+    all_there(&client, &kept, &read_at(Level::Quorum)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,7 +142,7 @@ async fn deadlines_hold_while_servers_are_stopped() {
     }
     let all = WriteOptions {
         timeout: Some(limit),
-        ..level(Level::All)
+        ..write_at(Level::All)
     };
     let error = timeout(limit + SLACK, bucket.put_with("k", "w", &all))
         .await
@@ -218,7 +193,7 @@ async fn a_server_that_was_away_is_repaired_by_reads() {
     let client = cluster.client().await;
     let bucket = client.bucket("default");
     bucket
-        .put_with("k", "old", &level(Level::All))
+        .put_with("k", "old", &write_at(Level::All))
         .await
         .unwrap();
     assert!(
@@ -236,7 +211,7 @@ async fn a_server_that_was_away_is_repaired_by_reads() {
     tokio::time::sleep(limit).await;
     cluster.restart(2).await;
     let entry = bucket
-        .get_with("k", &at(Level::All))
+        .get_with("k", &read_at(Level::All))
         .await
         .unwrap()
         .unwrap();
@@ -246,7 +221,7 @@ async fn a_server_that_was_away_is_repaired_by_reads() {
     cluster.kill(1);
     // The read had enough owners to return; the repair of the last one was on its way.
     until("the last server has it", async || {
-        let entry = bucket.get_with("k", &at(Level::One)).await;
+        let entry = bucket.get_with("k", &read_at(Level::One)).await;
         entry.is_ok_and(|entry| entry.is_some_and(|entry| entry.value == "new"))
     })
     .await;
@@ -396,14 +371,14 @@ async fn buckets_and_levels_that_cannot_be_are_refused() {
     let three = Level::Explicit { read: 1, write: 3 };
     let error = client
         .bucket("default")
-        .put_with("k", "v", &level(three))
+        .put_with("k", "v", &write_at(three))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     for name in ["async", "single"] {
         let bucket = client.bucket(name);
         bucket
-            .put_with("k", name, &level(Level::All))
+            .put_with("k", name, &write_at(Level::All))
             .await
             .unwrap();
         assert_eq!(bucket.get("k").await.unwrap().unwrap().value, name);
@@ -468,7 +443,7 @@ async fn closing_a_client_waits_for_the_last_owner() {
         let client = cluster.client().await;
         let bucket = client.bucket("default");
         bucket
-            .put_with(format!("c{number}"), "v", &level(Level::One))
+            .put_with(format!("c{number}"), "v", &write_at(Level::One))
             .await
             .unwrap();
         client.close().await;
@@ -482,7 +457,7 @@ async fn closing_a_client_waits_for_the_last_owner() {
         let keys = (0..30).map(|number| Bytes::from(format!("c{number}")));
         let found = client
             .bucket("default")
-            .multi_get_with(keys, &at(Level::One))
+            .multi_get_with(keys, &read_at(Level::One))
             .await;
         assert!(
             found.iter().all(|entry| matches!(entry, Ok(Some(_)))),

@@ -374,10 +374,15 @@ impl ReadOperation {
         })
     }
 
-    /// Tries an owner that nobody asks otherwise: this read does not wait for it.
+    /// Tries an owner that nobody asks otherwise, but not one that is farther than those that are
+    /// asked: how quick that is changes nothing. This read does not wait for it.
     fn try_another(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
         let idle = |node: &NodeId| self.owners.is(*node, |state| state == OwnerState::Idle);
-        let mut others = self.owned.iter().copied().filter(idle);
+        let owned = || self.owned.iter().copied();
+        let asked = owned().filter(|node| !idle(node));
+        let farthest = asked.map(|node| core.distance(node)).max().unwrap_or(0);
+        let others = owned().filter(|node| idle(node) && core.distance(*node) <= farthest);
+        let mut others = others.collect::<Nodes>().into_iter();
         let found = others.find(|node| core.peers.take_try(*node, now.mono_ms));
         let Some(node) = found.filter(|_| core.tries_others) else {
             return;

@@ -33,8 +33,8 @@ pub struct TouchDone {
 pub struct TouchOperation {
     /// For the second part.
     start: Start,
-    /// How long the value is to live from now on, in milliseconds; `None`: for ever.
-    ttl_ms: Option<u64>,
+    /// When the value is to expire, in milliseconds since the Unix epoch; `None`: never.
+    expires_at_ms: Option<u64>,
     read: ReadOperation,
     write: Option<WriteOperation>,
     /// The newest view that came while the first part was under way.
@@ -47,14 +47,14 @@ impl TouchOperation {
     ///
     /// # Errors
     /// `InvalidInput` if a level asks for more owners than there are; nothing was sent.
-    pub fn new(reading: Start, writing: Start, ttl_ms: Option<u64>) -> Result<Self> {
+    pub fn new(reading: Start, writing: Start, expires_at_ms: Option<u64>) -> Result<Self> {
         let refuse = |error: Error| error.with_outcome(Outcome::NotApplied);
         let owners = writing.owners();
         writing.quorum(Side::Write, &owners).map_err(refuse)?;
         Ok(Self {
             read: ReadOperation::new(reading, true).map_err(refuse)?,
             start: writing,
-            ttl_ms,
+            expires_at_ms,
             write: None,
             view: None,
             completed: false,
@@ -112,10 +112,7 @@ impl TouchOperation {
             core.clock.observe(start.hash, expiry.stamp, now.wall_ms);
         }
         let stamp = core.mint(start.hash, now);
-        let now_ms = core.clock.corrected_ms(now.wall_ms);
-        let at_ms = self
-            .ttl_ms
-            .map_or(0, |ttl_ms| now_ms.saturating_add(ttl_ms));
+        let at_ms = self.expires_at_ms.unwrap_or(0);
         let bucket = start.bucket().number;
         let expiry = Expiry::seal(bucket, &start.key, &head.version, at_ms, stamp);
         match WriteOperation::touch(start, head, expiry, ROUND) {

@@ -254,7 +254,9 @@ impl World {
             Action::Exists => ReadOperation::new(start, true).map(Machine::Exists),
             Action::Delete => write(None, None),
             Action::Touch { ttl_ms } => {
-                TouchOperation::new(start.reading(), start, ttl_ms).map(Machine::Touch)
+                let now_ms = core.clock.corrected_ms(now.wall_ms);
+                let at_ms = ttl_ms.map(|ttl_ms| now_ms + ttl_ms);
+                TouchOperation::new(start.reading(), start, at_ms).map(Machine::Touch)
             }
             Action::Scan { partition, entries } => {
                 let (from, _) = KeyHash::arc(partition, start.view.table.partitions);

@@ -81,11 +81,10 @@ async fn put_one(row: &Row, session: &Session, ttl: Option<Ttl>) -> Outcome {
         (None, Lifetime::Unsaid) => Ttl::Bucket,
         (None, Lifetime::Never) => Ttl::Never,
         (None, Lifetime::Until(at_ms)) => {
-            let left = Duration::from_millis(at_ms).saturating_sub(clock::since_epoch());
-            match left.as_millis() {
-                0 => return Outcome::Expired,
-                _ => Ttl::After(left),
+            if Duration::from_millis(at_ms) <= clock::since_epoch() {
+                return Outcome::Expired;
             }
+            Ttl::Until(at_ms)
         }
     };
     let options = session.writing(Some(ttl));

@@ -7,13 +7,13 @@ use annulet_protocol::level::Level;
 use annulet_protocol::message::{Absent, Answer, Lacking, Operation, RefusalKind, Written};
 use annulet_protocol::record::Record;
 
-const TTL_MS: u64 = 60_000;
+const UNTIL_MS: u64 = WALL_MS + 60_000;
 const LACKING: Answer = Answer::Lacking(Lacking {});
 
 fn touch() -> Rig<TouchOperation> {
     let mut core = core();
     let writing = begin(&mut core, Side::Write, Level::Quorum);
-    let machine = TouchOperation::new(writing.reading(), writing, Some(TTL_MS));
+    let machine = TouchOperation::new(writing.reading(), writing, Some(UNTIL_MS));
     Rig::new(core, machine.expect("a sound touch"))
 }
 
@@ -44,7 +44,7 @@ fn the_version_that_was_read_gets_the_expiry_at_all_owners() {
         panic!("a touch was sent");
     };
     assert_eq!(sent.version, session().head.version);
-    assert_eq!(sent.expiry.at_ms, WALL_MS + TTL_MS);
+    assert_eq!(sent.expiry.at_ms, UNTIL_MS);
     assert_eq!(sent.expiry.verify(BUCKET, KEY, &sent.version), Ok(()));
     assert_eq!(rig.machine.expiry(), Some(sent.expiry));
     rig.answer(1, WRITTEN);

@@ -1,7 +1,8 @@
 //! Digests, hedges, trials, and what is given up.
 
 use super::*;
-use crate::core::client::Heard;
+use crate::core::client::{Heard, Home};
+use annulet_protocol::ids::Incarnation;
 use annulet_protocol::message::Load;
 
 /// A client that has had so many answers, each after this time.
@@ -123,6 +124,22 @@ fn an_owner_that_is_not_asked_is_tried_and_not_waited_for() {
     rig.respond_to(tried.node.0, tried.attempt, 1, Ok(head(9)));
     assert!(rig.machine.is_finished());
     assert_eq!(rig.core.counts.trials, 1);
+}
+
+#[test]
+fn an_owner_that_is_farther_than_those_asked_is_not_tried() {
+    let mut zoned = View::clone(&view(1));
+    for (place, member) in zoned.members.iter_mut().enumerate() {
+        member.zone = format!("z{place}");
+    }
+    let home = Home {
+        zone: "z0".into(),
+        region: String::new(),
+    };
+    let mut core = Core::new(Incarnation([7; 16]), Arc::new(zoned), home);
+    core.check_one_in = 0;
+    let rig = read_by(core, Level::One, false);
+    assert_eq!(rig.sent.len(), 1, "the other owners are in other zones");
 }
 
 #[test]
