@@ -1,7 +1,7 @@
 //! Which owners were asked, and how that went.
 
 use super::client::{Core, Now, Start};
-use super::policy::retry::backoff_ms;
+use super::policy::retry::{TRIES_MAX, backoff_ms};
 use super::{Attempt, SendFailure};
 use crate::error::{Error, ErrorKind};
 use annulet_protocol::ids::NodeId;
@@ -59,11 +59,6 @@ pub struct Owners {
     /// The epoch of the view that was asked for.
     wanted_epoch: u64,
 }
-
-/// Messages that one owner gets at most for one operation under one view. With the waits between
-/// them they span about a third of a second: an owner that cannot be reached for so long is given
-/// up, and the caller told, rather than held until the deadline.
-const TRIES_MAX: u32 = 7;
 
 impl Owners {
     /// None asked yet, in the order given.
@@ -149,7 +144,7 @@ impl Owners {
             Verdict::Refresh if !newer => Verdict::Lost,
             verdict => verdict,
         };
-        self.failed(core, (now, start), node, verdict);
+        self.failed(core, (now, start), node, (verdict, true));
         let wanted = verdict == Verdict::Refresh && epoch > self.wanted_epoch;
         wanted.then(|| {
             self.wanted_epoch = epoch;
@@ -170,7 +165,9 @@ impl Owners {
         if matches!(failure, SendFailure::Rejected(e, _) if e.kind() == ErrorKind::Overloaded) {
             core.hedging.note_overload(at.0.mono_ms);
         }
-        self.failed(core, at, node, judge_failure(failure));
+        // What was never sent costs no server anything, and connections have limits of their own.
+        let was_sent = !matches!(failure, SendFailure::NotSent(_));
+        self.failed(core, at, node, (judge_failure(failure), was_sent));
     }
 
     /// Gives an owner up.
@@ -197,13 +194,13 @@ impl Owners {
     }
 
     /// An owner did not do what was asked: it is asked again later if the verdict, the number of
-    /// tries and the retry budget allow it.
+    /// tries and, for what was sent, the retry budget allow it.
     fn failed(
         &mut self,
         core: &mut Core,
         (now, start): (Now, &Start),
         node: NodeId,
-        verdict: Verdict,
+        (verdict, was_sent): (Verdict, bool),
     ) {
         let Some(owner) = self.get_mut(node) else {
             return;
@@ -214,9 +211,11 @@ impl Owners {
             Verdict::Refresh => Some(None),
         };
         owner.state = match after {
-            Some(after) if owner.tries < TRIES_MAX && core.retries.spend() => OwnerState::Waiting {
-                until_ms: now.mono_ms + backoff_ms(&start.op, owner.tries, after),
-            },
+            Some(after) if owner.tries < TRIES_MAX && (!was_sent || core.retries.spend()) => {
+                OwnerState::Waiting {
+                    until_ms: now.mono_ms + backoff_ms(&start.op, owner.tries, after),
+                }
+            }
             Some(_) | None => OwnerState::Lost,
         };
     }

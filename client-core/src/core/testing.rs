@@ -8,7 +8,7 @@
 
 use super::client::{Call, Core, Home, Now, Start};
 use super::{Attempt, Coordinator, Effect, Effects, Response, Send, SendFailure};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use annulet_protocol::bucket::Bucket;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
@@ -147,6 +147,11 @@ pub(crate) fn unanswered() -> SendFailure {
 
 pub(crate) fn not_sent() -> SendFailure {
     SendFailure::NotSent("refused".into())
+}
+
+/// A whole request refused by a server that has too much to do: asking again takes a retry.
+pub(crate) fn too_busy() -> SendFailure {
+    SendFailure::Rejected(Error::new(ErrorKind::Overloaded, "too much to do"), None)
 }
 
 /// See the module.

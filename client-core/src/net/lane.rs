@@ -8,6 +8,7 @@
 use super::connection::Connection;
 use super::under_way::UnderWay;
 use crate::core::client::Heard;
+use crate::core::policy::retry::AWAY_MS_MAX;
 use crate::core::{Attempt, Response, Send, SendFailure};
 use crate::error::{Error, ErrorKind};
 use crate::run::Target;
@@ -36,8 +37,6 @@ const QUEUE_MAX: usize = 16_384;
 const COMPARED_BYTES_MAX: usize = 64 << 10;
 /// Longest time to open a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// Longest time for which a server that could not be reached is not tried again.
-const AWAY_MS_MAX: u64 = 1_000;
 
 /// What travels together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

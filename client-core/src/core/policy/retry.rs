@@ -16,6 +16,13 @@ const RESERVE: u32 = 1_000;
 const BACKOFF_MS_MIN: u64 = 5;
 /// Longest wait between two attempts.
 const BACKOFF_MS_MAX: u64 = 500;
+/// Longest time for which no connection is opened to a server that could not be reached.
+pub const AWAY_MS_MAX: u64 = 1_000;
+/// Messages that one owner gets at most for one operation under one view. With the waits between
+/// them they span one to two seconds, longer than [`AWAY_MS_MAX`], so that a server is tried at
+/// least once for every operation that needs it. An owner that cannot be reached for so long is
+/// given up, and the caller told, rather than held until the deadline.
+pub const TRIES_MAX: u32 = 11;
 
 /// How many retries a client may still make.
 #[derive(Clone, Debug)]
@@ -81,6 +88,19 @@ mod tests {
         });
         let retries = retries.count();
         assert!((990..=1_000).contains(&retries), "{retries}");
+    }
+
+    #[test]
+    fn an_operation_lasts_longer_than_a_server_is_left_alone() {
+        for sequence in 0..1_000 {
+            let op = OpId {
+                sequence,
+                ..OpId::default()
+            };
+            let waits = (1..TRIES_MAX).map(|tries| backoff_ms(&op, tries, None));
+            let all: u64 = waits.sum();
+            assert!((AWAY_MS_MAX..=2_200).contains(&all), "{all}");
+        }
     }
 
     #[test]

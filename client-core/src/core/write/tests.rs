@@ -305,3 +305,18 @@ fn a_cancelled_write_sends_nothing_and_says_nothing() {
     assert_eq!((rig.sent.len(), rig.done.is_none()), (3, true));
     assert!(rig.machine.is_finished());
 }
+
+#[test]
+fn what_was_not_sent_is_sent_again_although_no_retry_is_left() {
+    for (failure, again) in [(not_sent(), true), (too_busy(), false)] {
+        let mut rig = put(Level::All);
+        while rig.core.retries.spend() {}
+        rig.answer(1, WRITTEN);
+        rig.answer(2, WRITTEN);
+        let before = rig.sent.len();
+        rig.respond(3, 1, Err(failure.clone()));
+        rig.pass(10);
+        assert_eq!(rig.sent.len() > before, again, "{failure:?}");
+        assert_eq!(rig.done.is_none(), again, "{failure:?}");
+    }
+}

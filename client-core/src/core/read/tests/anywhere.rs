@@ -12,7 +12,7 @@ fn without_owners() -> Rig<ReadOperation> {
     while rig.core.retries.spend() {}
     for _ in 1..=3 {
         let last = rig.sent.iter().rev().find(|send| send.node.0 <= 3).unwrap();
-        rig.respond(last.node.0, 1, Err(not_sent()));
+        rig.respond(last.node.0, 1, Err(too_busy()));
     }
     rig
 }
@@ -72,9 +72,9 @@ fn without_owners_the_fallbacks_answer() {
 #[test]
 fn one_fallback_is_enough_where_the_others_cannot_be_reached() {
     let mut rig = without_owners();
-    rig.respond(4, 1, Err(not_sent()));
+    rig.respond(4, 1, Err(too_busy()));
     rig.answer(6, found(5));
-    rig.respond(5, 1, Err(not_sent()));
+    rig.respond(5, 1, Err(too_busy()));
     assert_eq!(value(&rig), Some(text(5)));
 }
 
@@ -82,9 +82,9 @@ fn one_fallback_is_enough_where_the_others_cannot_be_reached() {
 fn where_nobody_answers_it_fails() {
     let mut rig = without_owners();
     for node in 4..=6 {
-        rig.respond(node, 1, Err(not_sent()));
+        rig.respond(node, 1, Err(too_busy()));
     }
-    assert_eq!(error(&rig), Some(ErrorKind::Unavailable));
+    assert_eq!(error(&rig), Some(ErrorKind::Overloaded));
 
     let mut rig = wide();
     rig.pass(TIMEOUT_MS);

@@ -19,10 +19,10 @@ fn hints(rig: &Rig<WriteOperation>) -> Vec<(u64, Vec<u64>, bool)> {
     rig.sent.iter().filter_map(hint).collect()
 }
 
-/// An owner cannot be reached, and is not asked again.
+/// An owner has too much to do, and is not asked again.
 fn lose(rig: &mut Rig<WriteOperation>, node: u64) {
     while rig.core.retries.spend() {}
-    rig.respond(node, 1, Err(not_sent()));
+    rig.respond(node, 1, Err(too_busy()));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_hint_counts_at_no_other_level_than_available() {
     rig.answer(1, WRITTEN);
     assert_eq!(
         failure(&rig),
-        Some((ErrorKind::Unavailable, Outcome::Unknown))
+        Some((ErrorKind::Overloaded, Outcome::Unknown))
     );
     assert_eq!(hints(&rig), [], "a failed write is not spread");
     assert!(rig.machine.is_finished());
@@ -124,7 +124,7 @@ fn the_next_fallback_is_asked_for_one_that_fails_and_one_may_keep_it_for_several
         lose(&mut rig, node);
     }
     rig.answer(4, refusal(RefusalKind::Full));
-    rig.respond(5, 1, Err(not_sent()));
+    rig.respond(5, 1, Err(too_busy()));
     assert_eq!(hints(&rig).len(), 3, "nobody else is left");
     rig.answer(6, WRITTEN);
     assert!(matches!(rig.done, Some(Ok(_))));
@@ -144,7 +144,7 @@ fn in_a_small_cluster_an_owner_keeps_it_for_another() {
     rig.answer(1, WRITTEN);
     rig.answer(2, WRITTEN);
     assert_eq!(hints(&rig), [(1, vec![3], false)], "there is nobody else");
-    rig.respond(1, 1, Err(not_sent()));
+    rig.respond(1, 1, Err(too_busy()));
     assert_eq!(hints(&rig)[1..], [(2, vec![3], false)]);
     rig.answer(2, WRITTEN);
     assert!(rig.machine.is_finished());
@@ -155,11 +155,11 @@ fn where_nobody_can_be_reached_an_available_write_fails_by_its_deadline() {
     let mut rig = wide(Level::Available);
     while rig.core.retries.spend() {}
     for node in 1..=6 {
-        rig.respond(node, 1, Err(not_sent()));
+        rig.respond(node, 1, Err(too_busy()));
     }
     assert_eq!(
         failure(&rig),
-        Some((ErrorKind::Unavailable, Outcome::NotApplied))
+        Some((ErrorKind::Overloaded, Outcome::NotApplied))
     );
 
     let mut rig = wide(Level::Available);
