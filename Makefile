@@ -28,6 +28,16 @@ bench: rocksdb ## Measure; ARGS are passed on
 	cargo build --release -p annulet-cli
 	scripts/bench.sh $(ARGS)
 
+.PHONY: bench-tails
+bench-tails: rocksdb ## What one slow or stopped server does to everyone else
+	cargo build --release -p annulet-cli
+	cargo bench -p annulet-tests --features cluster --bench tails
+
+.PHONY: bench-overload
+bench-overload: rocksdb ## What is done when four times as much is asked as can be done
+	cargo build --release -p annulet-cli
+	cargo bench -p annulet-tests --features cluster --bench overload
+
 .PHONY: bench-setup
 bench-setup: ## Install the stores the benchmark compares with
 	scripts/setup.sh --bench

@@ -13,7 +13,9 @@
 //! - `writer`: the thread of the write lane
 //! - `readers`: the threads of the read lane, and what is read without them
 //! - `lobby`: answers that wait for a sync; `split`: a request's operations by lane
+//! - `delay`: what is refused since it would be done too late
 
+mod delay;
 mod lobby;
 mod readers;
 mod split;
@@ -33,6 +35,7 @@ use annulet_replica::rules::{Moment, Mutation, Replica};
 use annulet_replica::store::StoreError;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use delay::Delay;
 use lobby::{Lobby, Rest};
 use readers::{Asked, Found, ReadJob, Reader, Warmth};
 use split::{Split, size};
@@ -59,6 +62,8 @@ pub(crate) struct Parts {
 struct Shared {
     parts: Parts,
     lobby: Lobby,
+    write_delay: Delay,
+    read_delay: Delay,
     clock_trusted: AtomicBool,
     /// Storage keys of records that were found damaged, until somebody takes them.
     damaged: Mutex<Vec<Bytes>>,
@@ -100,6 +105,8 @@ impl Pipeline {
         let shared = Arc::new(Shared {
             parts,
             lobby: Lobby::default(),
+            write_delay: Delay::default(),
+            read_delay: Delay::default(),
             clock_trusted: AtomicBool::new(true),
             damaged: Mutex::default(),
             failed: AtomicBool::new(false),
@@ -271,17 +278,23 @@ impl Pipeline {
             .metrics
             .writes
             .inc_by(mutations.len() as u64);
+        let queued = clock::now();
+        let left = deadline.saturating_duration_since(queued);
+        if self.writes_queued.used() > 0 && !self.shared.write_delay.fits(left) {
+            return Submitted::Refused(overloaded("writes", &self.shared.write_delay));
+        }
         let bytes = mutations.iter().map(size).sum();
         let shares = self.writes_queued.take(mutations.len());
         let shares = shares.and_then(|count| Some([count, self.write_bytes_queued.take(bytes)?]));
         let Some(shares) = shares else {
-            return Submitted::Refused(self.overloaded("writes"));
+            return Submitted::Refused(overloaded("writes", &self.shared.write_delay));
         };
         let (reply, answers) = oneshot::channel();
         let job = WriteJob {
             epoch,
             mutations,
             bytes,
+            queued,
             deadline,
             reply,
             shares,
@@ -326,13 +339,18 @@ impl Pipeline {
         deadline: Instant,
     ) -> Result<Result<Found, Vec<Answer>>, Failed> {
         let count = asked.count();
-        let Some(place) = self.reads_queued.take(count) else {
-            return Ok(Err(refuse_all(count, &self.overloaded("reads"))));
+        let queued = clock::now();
+        let left = deadline.saturating_duration_since(queued);
+        let delay = &self.shared.read_delay;
+        let in_time = self.reads_queued.used() == 0 || delay.fits(left);
+        let Some(place) = self.reads_queued.take(count).filter(|_| in_time) else {
+            return Ok(Err(refuse_all(count, &overloaded("reads", delay))));
         };
         let (reply, found) = oneshot::channel();
         let job = ReadJob {
             epoch,
             asked,
+            queued,
             deadline,
             reply,
             place,
@@ -356,24 +374,12 @@ impl Pipeline {
             Rest::Open => {}
             Rest::Until(synced) => synced.await.map_err(|_| Failed)?,
             Rest::Full => {
-                let refusals = refuse_all(read.answers.len(), &self.overloaded("reads"));
+                let refusal = overloaded("reads", &self.shared.write_delay);
+                let refusals = refuse_all(read.answers.len(), &refusal);
                 return Ok((refusals, None));
             }
         }
         Ok((read.answers, share))
-    }
-
-    /// When to come back: when about half of what is queued is done.
-    fn overloaded(&self, what: &str) -> Refusal {
-        let each_us = u64::from(self.service_us.load(Ordering::Relaxed));
-        let retry_ms = (each_us / 1000).clamp(RETRY_MS_MIN, RETRY_MS_MAX);
-        Refusal {
-            retry_after_ms: Some(retry_ms as u32),
-            ..Refusal::new(
-                RefusalKind::Overloaded,
-                format!("too many {what} are queued"),
-            )
-        }
     }
 
     /// Moves the mean by an eighth of the way. Two at a time may lose one of them; it is a mean.
@@ -501,6 +507,18 @@ fn run_lane<J>(shared: &Shared, jobs: &Receiver<J>, work: impl FnOnce() -> Resul
 
 fn refuse_all(count: usize, refusal: &Refusal) -> Vec<Answer> {
     vec![Answer::Refused(refusal.clone()); count]
+}
+
+/// Come back when about half of what is queued is done.
+fn overloaded(what: &str, delay: &Delay) -> Refusal {
+    let retry_ms = u64::try_from(delay.last().as_millis() / 2).unwrap_or(u64::MAX);
+    Refusal {
+        retry_after_ms: Some(retry_ms.clamp(RETRY_MS_MIN, RETRY_MS_MAX) as u32),
+        ..Refusal::new(
+            RefusalKind::Overloaded,
+            format!("too many {what} are queued"),
+        )
+    }
 }
 
 fn too_late() -> Refusal {

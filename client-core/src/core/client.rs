@@ -4,6 +4,8 @@ use super::clock::ClientClock;
 use super::policy::hedge::Hedging;
 use super::policy::replicas::Peers;
 use super::policy::retry::{RetryBudget, mix};
+use super::policy::throttle::WHOLE;
+use super::policy::waiting::Class;
 use crate::error::{Error, ErrorKind, Result};
 use annulet_protocol::bucket::{Bucket, Mode};
 use annulet_protocol::clock::Stamp;
@@ -389,6 +391,31 @@ impl Core {
             key: Bytes::new(),
             op,
         })
+    }
+
+    /// Whether an operation of this class is begun, or owners that count have so much to do, or so
+    /// much waits for them, that it would be done too late.
+    ///
+    /// # Errors
+    /// `Overloaded`.
+    pub fn admit(&mut self, now: Now, start: &Start, class: Class, quorum: &Quorum) -> Result<()> {
+        let draw = mix(&start.op, 3) % WHOLE;
+        let (timeout_ms, now_ms) = (start.timeout_ms, now.mono_ms);
+        let mut busy = Nodes::new();
+        for node in start.owners().all() {
+            let crowded = self.peers.is_crowded(node, class, timeout_ms, now_ms);
+            if crowded || self.peers.holds_back(node, class, draw, now_ms) {
+                busy.push(node);
+            }
+        }
+        match quorum.is_possible(|node| busy.contains(&node)) {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Overloaded,
+                "the owners have too much to do, and this would be done too late: ask for less at \
+                 a time",
+            )),
+        }
     }
 
     /// A stamp for a write of this key.

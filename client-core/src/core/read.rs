@@ -19,6 +19,7 @@ mod seen;
 
 use super::attempts::{OwnerState, Owners};
 use super::client::{Core, Now, Start};
+use super::policy::waiting::Class;
 use super::{Attempt, Coordinator, Effect, Effects, Response, Send};
 use crate::error::{Error, ErrorKind, Result};
 use annulet_protocol::ids::NodeId;
@@ -323,6 +324,13 @@ impl ReadOperation {
         self.stale.iter().any(|node| self.owners.is(*node, open))
     }
 
+    fn ask_first(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
+        core.rank(&self.start.op, &mut self.order, now);
+        self.send_more(now, effects);
+        self.learn_delay(core);
+        self.try_another(core, now, effects);
+    }
+
     /// Sends as many messages as the phase still needs, each to a node not asked before.
     fn send_more(&mut self, now: Now, effects: &mut Effects<ReadDone>) {
         for node in self.order.clone() {
@@ -479,11 +487,12 @@ impl Coordinator for ReadOperation {
     }
 
     fn start(&mut self, core: &mut Core, now: Now) -> Effects<ReadDone> {
-        core.rank(&self.start.op, &mut self.order, now);
         let mut effects = Effects::new();
-        self.send_more(now, &mut effects);
-        self.learn_delay(core);
-        self.try_another(core, now, &mut effects);
+        if let Err(error) = core.admit(now, &self.start, Class::Read, &self.quorum) {
+            self.fail(error, &mut effects);
+            return effects;
+        }
+        self.ask_first(core, now, &mut effects);
         effects
     }
 
@@ -560,7 +569,7 @@ impl Coordinator for ReadOperation {
         self.owned = owners.all().collect();
         self.order = self.owned.clone();
         self.owners.restart(owners.all());
-        effects.extend(self.start(core, now));
+        self.ask_first(core, now, &mut effects);
         effects
     }
 

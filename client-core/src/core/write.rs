@@ -128,6 +128,13 @@ impl WriteOperation {
         })
     }
 
+    fn send_all(&mut self, now: Now, effects: &mut Effects<WriteDone>) {
+        let all: SmallVec<[NodeId; 5]> = self.owners.iter().map(|owner| owner.node).collect();
+        for node in all {
+            self.send(node, now, effects);
+        }
+    }
+
     fn send(&mut self, node: NodeId, now: Now, effects: &mut Effects<WriteDone>) {
         let attempt = self.owners.sent(node, now.mono_ms);
         let operation = self.change.operation(&self.start, node);
@@ -344,12 +351,16 @@ impl Coordinator for WriteOperation {
             && !self.holders.any_asked()
     }
 
-    fn start(&mut self, _core: &mut Core, now: Now) -> Effects<WriteDone> {
+    fn start(&mut self, core: &mut Core, now: Now) -> Effects<WriteDone> {
         let mut effects = Effects::new();
-        let all: SmallVec<[NodeId; 5]> = self.owners.iter().map(|owner| owner.node).collect();
-        for node in all {
-            self.send(node, now, &mut effects);
+        let class = self.change.class();
+        if let Err(error) = core.admit(now, &self.start, class, &self.quorum) {
+            self.cancel();
+            let error = error.with_outcome(Outcome::NotApplied);
+            effects.push(Effect::Complete(Err(error)));
+            return effects;
         }
+        self.send_all(now, &mut effects);
         effects
     }
 
@@ -424,7 +435,7 @@ impl Coordinator for WriteOperation {
                 return effects;
             }
         }
-        effects.extend(self.start(core, now));
+        self.send_all(now, &mut effects);
         effects
     }
 

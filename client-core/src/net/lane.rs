@@ -9,6 +9,8 @@ use super::connection::Connection;
 use super::under_way::UnderWay;
 use crate::core::client::Heard;
 use crate::core::policy::retry::AWAY_MS_MAX;
+use crate::core::policy::throttle;
+use crate::core::policy::waiting::Class;
 use crate::core::{Attempt, Response, Send, SendFailure};
 use crate::error::{Error, ErrorKind};
 use crate::run::Target;
@@ -23,8 +25,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Messages with a longer value go alone.
-pub(crate) const ALONE_BYTES: usize = 64 << 10;
 /// Most messages in one request.
 const BATCH_MAX: usize = 128;
 /// Most bytes of values in one request, and aimed at in one reply.
@@ -35,39 +35,16 @@ const REPLY_BYTES_AIM: u64 = 1 << 20;
 const QUEUE_MAX: usize = 16_384;
 /// Longest reply whose time says how quick a server is.
 const COMPARED_BYTES_MAX: usize = 64 << 10;
+/// Operations end by their own deadlines, and after those what they have under way.
+const GRACE: Duration = Duration::from_millis(20);
 /// Longest time to open a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 
-/// What travels together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
-    /// Reads.
-    Read,
-    /// Writes of short values.
-    Write,
-    /// Writes of long values, one to a request.
-    Large,
-}
-
-impl Class {
-    pub(crate) const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Large];
-
-    /// Where a message belongs.
-    pub(crate) fn of(operation: &Operation) -> Self {
-        match operation {
-            Operation::Write(write) if write.record.value.len() > ALONE_BYTES => Self::Large,
-            Operation::Hint(hint) if hint.record.value.len() > ALONE_BYTES => Self::Large,
-            Operation::Write(_) | Operation::Hint(_) | Operation::Touch(_) => Self::Write,
-            Operation::Read(_) | Operation::Scan(_) | Operation::Unknown => Self::Read,
-        }
-    }
-
-    /// Requests on the way at once.
-    fn requests_max(self) -> usize {
-        match self {
-            Self::Read | Self::Write => 2,
-            Self::Large => 8,
-        }
+/// Requests on the way at once.
+fn requests_max(class: Class) -> usize {
+    match class {
+        Class::Read | Class::Write => 2,
+        Class::Large => 8,
     }
 }
 
@@ -79,7 +56,8 @@ pub(crate) struct Pending {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Pending>,
+    /// Messages, and when they came, in monotonic milliseconds.
+    waiting: VecDeque<(u64, Pending)>,
     /// Tasks that are sending from this lane.
     workers: usize,
 }
@@ -144,8 +122,9 @@ impl Lane {
             });
             return;
         }
-        queue.waiting.push_back(pending);
-        if queue.workers < self.class.requests_max() {
+        let now_ms = shared.clock.now().mono_ms;
+        queue.waiting.push_back((now_ms, pending));
+        if queue.workers < requests_max(self.class) {
             queue.workers += 1;
             drop(queue);
             shared
@@ -222,7 +201,7 @@ impl Lane {
         let mut batch = Vec::new();
         let mut bytes = 0;
         while batch.len() < most {
-            let Some(next) = queue.waiting.front() else {
+            let Some((_, next)) = queue.waiting.front() else {
                 break;
             };
             let Pending { send, target } = next;
@@ -230,14 +209,20 @@ impl Lane {
                 queue.waiting.pop_front();
                 continue;
             }
-            bytes += size(&next.send.operation);
+            bytes += size(&send.operation);
             let other = batch.first().is_some_and(|first: &Pending| {
-                first.send.epoch != next.send.epoch || bytes > BATCH_BYTES_MAX
+                first.send.epoch != send.epoch || bytes > BATCH_BYTES_MAX
             });
             if other {
                 break;
             }
-            batch.extend(queue.waiting.pop_front());
+            batch.extend(queue.waiting.pop_front().map(|(since_ms, mut next)| {
+                // What it has waited is no longer left.
+                let waited_ms = now_ms.saturating_sub(since_ms);
+                let waited_ms = u32::try_from(waited_ms).unwrap_or(u32::MAX);
+                next.send.budget_ms = next.send.budget_ms.saturating_sub(waited_ms).max(1);
+                next
+            }));
         }
         if batch.is_empty() {
             queue.workers -= 1;
@@ -245,10 +230,17 @@ impl Lane {
         batch
     }
 
+    /// Since how long the oldest message waits that is not on the way yet.
+    fn waits_ms(&self, now_ms: u64) -> u64 {
+        let queue = self.lock();
+        let oldest = queue.waiting.front();
+        oldest.map_or(0, |(since_ms, _)| now_ms.saturating_sub(*since_ms))
+    }
+
     /// Sends one request and hands out what became of its messages.
     async fn send(&self, shared: &Arc<Shared>, batch: Vec<Pending>) {
         let (request, pending) = self.request(shared, batch);
-        let limit = Duration::from_millis(u64::from(request.budget_ms));
+        let limit = Duration::from_millis(u64::from(request.budget_ms)) + GRACE;
         let body = Bytes::from(codec::encode(&request));
         drop(request);
         let reads = match self.class {
@@ -272,12 +264,19 @@ impl Lane {
                     is_read: reads > 0 && bytes <= COMPARED_BYTES_MAX,
                 };
                 let epoch = reply.epoch;
+                let refused = throttle::refused(&reply.results);
                 let each =
                     |(pending, answer): (Pending, Answer)| (pending, Some(epoch), Ok(answer));
                 let answers = pending.into_iter().zip(reply.results).map(each).collect();
                 shared.deliver(answers, |core, now| {
                     core.peers.note_over(self.node, reads);
                     core.note_reply(self.node, now, heard);
+                    let (lane, now_ms) = ((self.node, self.class), now.mono_ms);
+                    let taken = count as u64 - refused;
+                    core.peers.note_taken(lane, (taken, refused), now_ms);
+                    let waits_ms = self.waits_ms(now_ms);
+                    core.peers
+                        .note_waiting(self.node, self.class, waits_ms, now_ms);
                 });
                 shared.hear_of(epoch);
             }
@@ -324,10 +323,18 @@ impl Lane {
         if silent {
             add(&shared.counters.unanswered, pending.len());
         }
+        let refused = match failure {
+            SendFailure::Rejected(error, _) if error.kind() == ErrorKind::Overloaded => {
+                pending.len() as u64
+            }
+            SendFailure::NotSent(_) | SendFailure::Unanswered(_) | SendFailure::Rejected(..) => 0,
+        };
         let each = |pending| (pending, None, Response::Err(failure.clone()));
         let answers = pending.into_iter().map(each).collect();
-        shared.deliver(answers, |core, _| {
+        shared.deliver(answers, |core, now| {
             core.peers.note_over(self.node, reads);
+            core.peers
+                .note_taken((self.node, self.class), (0, refused), now.mono_ms);
             if silent {
                 core.note_failure(self.node);
             }

@@ -1,6 +1,7 @@
 //! All servers' lanes, and a cap on the connections that are open.
 
-use super::lane::{Class, Lane};
+use super::lane::Lane;
+use crate::core::policy::waiting::Class;
 use crate::shared::Shared;
 use annulet_protocol::ids::NodeId;
 use std::collections::HashMap;

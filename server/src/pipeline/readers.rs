@@ -36,6 +36,7 @@ impl Asked {
 pub(super) struct ReadJob {
     pub(super) epoch: u64,
     pub(super) asked: Asked,
+    pub(super) queued: Instant,
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Found>,
     /// Its places in the queue, held until it is answered.
@@ -65,6 +66,7 @@ impl Reader {
         run_lane(&self.shared, &self.jobs, || {
             while let Ok(job) = self.jobs.recv() {
                 let found = self.read(&job);
+                self.shared.read_delay.note(job.queued);
                 // Whoever has an answer finds the places free again.
                 drop(job.place);
                 // Whoever gave up waiting needs no answer.

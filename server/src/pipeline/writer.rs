@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Most writes decided together. More would not make a sync cheaper, only later.
-const BATCH_OPERATIONS_MAX: usize = 4096;
+const BATCH_OPERATIONS_MAX: usize = 1024;
 /// Most bytes of keys and values decided together.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Longest time that a write of durability `async` stays unsynced.
@@ -24,6 +24,7 @@ pub(super) struct WriteJob {
     pub(super) epoch: u64,
     pub(super) mutations: Vec<Mutation>,
     pub(super) bytes: usize,
+    pub(super) queued: Instant,
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Vec<Answer>>,
     /// Its places in the queue, held until it is answered.
@@ -74,6 +75,7 @@ impl Writer {
     fn round(&mut self) -> Result<(), StoreError> {
         let mut jobs = Vec::new();
         self.gather(&mut jobs);
+        let oldest = jobs.first().map(|job| job.queued);
         let now = clock::now();
         let (late, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|j| now >= j.deadline);
         for job in late {
@@ -82,6 +84,9 @@ impl Writer {
         }
         if !jobs.is_empty() {
             self.write(jobs)?;
+        }
+        if let Some(oldest) = oldest {
+            self.shared.write_delay.note(oldest);
         }
         let due = self
             .unsynced

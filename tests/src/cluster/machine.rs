@@ -1,6 +1,7 @@
 //! What tests ask of the machine.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Lets this process open so many files, for tests that hold many connections.
 ///
@@ -26,4 +27,15 @@ pub fn resident_bytes(process: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kibibytes.expect("a process with memory") << 10
+}
+
+/// Lets this thread, and the threads and processes that it starts from now on, run on these cores
+/// only.
+///
+/// # Panics
+/// If this machine has no such core.
+pub fn run_on(cores: impl IntoIterator<Item = usize>) {
+    let mut set = CpuSet::new();
+    cores.into_iter().for_each(|core| set.set(core));
+    sched_setaffinity(None, &set).expect("cores of this machine");
 }

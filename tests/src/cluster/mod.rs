@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - this file: a cluster as a test sees it; `node`: one server and its process
-//! - [`calls`]: what tests ask for again and again; [`disk`]: small disks
+//! - [`calls`]: what tests ask for again and again; [`disk`]: small disks; [`load`]: for figures
 //! - [`relay`]: a network that delays, loses and refuses
 //! - [`space`]: networks of their own; [`regions`]: two of them, with servers in both
 //! - [`wire`]: raw bytes to a server; [`frames`]: of HTTP/2
@@ -12,6 +12,7 @@ pub mod calls;
 #[cfg(target_os = "linux")]
 pub mod disk;
 pub mod frames;
+pub mod load;
 #[cfg(target_os = "linux")]
 pub mod machine;
 mod node;

@@ -7,6 +7,8 @@ use super::scenario::Micros;
 use super::server::{Return, State};
 use super::world::{Event, World};
 use annulet::core::client::Heard;
+use annulet::core::policy::throttle;
+use annulet::core::policy::waiting::Class;
 use annulet::core::{Attempt, Send, SendFailure};
 use annulet::{Error, ErrorKind};
 use annulet_protocol::codec;
@@ -197,6 +199,14 @@ impl World {
             };
             let core = &mut self.clients[client].core;
             core.note_reply(reply.node, now, heard);
+            let class = match known_read {
+                true => Class::Read,
+                false => Class::Write,
+            };
+            let refused = throttle::refused(&reply.results);
+            let taken = reply.results.len() as u64 - refused;
+            core.peers
+                .note_taken((reply.node, class), (taken, refused), now.mono_ms);
             // The core takes the way back for half of the whole.
             let off_us = (self.now_us - sent_us).abs_diff(took_us / 2);
             let skew_ms = self.servers[server].skew_ms.unsigned_abs();

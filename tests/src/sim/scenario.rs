@@ -20,6 +20,8 @@ pub(crate) struct Scenario {
     pub(crate) clients: usize,
     /// Keys of each bucket.
     pub(crate) keys: usize,
+    /// How often an operation is a scan.
+    pub(crate) scans: f64,
     /// Operations of all clients together.
     pub(crate) operations: u32,
     /// Mean time between two operations of a client.
@@ -108,6 +110,7 @@ impl Scenario {
             partitions: *[1, 4, 8].choose(rng).expect("not empty"),
             clients: rng.random_range(2..=4),
             keys: rng.random_range(1..=4),
+            scans: 0.08,
             operations: rng.random_range(60..=200),
             gap_us: *[2_000, 10_000, 40_000].choose(rng).expect("not empty"),
             timeout_ms_max: *[60, 400, 2_000].choose(rng).expect("not empty"),
@@ -129,6 +132,11 @@ impl Scenario {
             true => drawn.moving(rng),
             false => drawn,
         };
+        // Pages that end in the middle of what is there.
+        if rng.random_bool(0.25) {
+            (drawn.keys, drawn.partitions) = (rng.random_range(5..=9), 1);
+            drawn.scans = 0.4;
+        }
         // A server whose clock jumps must not take away what has not expired.
         drawn.expired_kept_ms = match drawn.troubles.contains(&Trouble::ServerClock) {
             true => 6_000,

@@ -98,12 +98,14 @@ impl World {
     }
 
     fn draw(&mut self, client: usize) -> Errand {
-        let buckets = &self.clients[client].core.view().buckets;
-        let bucket = buckets
+        let view = std::sync::Arc::clone(self.clients[client].core.view());
+        let bucket = view
+            .buckets
             .choose(&mut self.rng)
             .expect("a view has buckets")
             .clone();
         let rng = &mut self.rng;
+        let key = rng.random_range(0..self.scenario.keys);
         let level = match rng.random_bool(self.scenario.plain_level) {
             true => None,
             false => Some(match rng.random_range(0..7) {
@@ -119,16 +121,19 @@ impl World {
                 },
             }),
         };
-        let action = match rng.random_range(0..13) {
+        let action = match rng.random_range(0..12) {
+            _ if rng.random_bool(self.scenario.scans) => Action::Scan {
+                // One that has keys: in the others nothing can go wrong.
+                partition: view
+                    .hash(bucket.number, &key_bytes(key))
+                    .partition(view.table.partitions),
+                entries: rng.random_range(1..4),
+            },
             0..=2 => Action::Get,
             3 => Action::Exists,
             4 => Action::Delete,
             5 => Action::Touch {
                 ttl_ms: rng.random_bool(0.8).then(|| rng.random_range(1..1_500)),
-            },
-            6 => Action::Scan {
-                partition: rng.random_range(0..self.scenario.partitions),
-                entries: rng.random_range(1..5),
             },
             _ => Action::Put {
                 bytes: match rng.random_range(0..30) {
@@ -141,7 +146,7 @@ impl World {
         };
         Errand {
             bucket,
-            key: rng.random_range(0..self.scenario.keys),
+            key,
             level,
             timeout_ms: rng.random_range(10..=self.scenario.timeout_ms_max),
             action,

@@ -3,3 +3,5 @@
 pub mod hedge;
 pub mod replicas;
 pub mod retry;
+pub mod throttle;
+pub mod waiting;

@@ -8,6 +8,8 @@
 //! Nobody waits to find out about a peer that is not asked: now and then a read asks it as well,
 //! and does not wait for the answer.
 
+use super::throttle::Throttle;
+use super::waiting::{Class, Waiting};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::Load;
 use std::collections::HashMap;
@@ -43,6 +45,10 @@ struct Peer {
     reported_ms: u64,
     /// Reads of this client under way.
     under_way: u64,
+    /// What waits to be sent to it.
+    waiting: Waiting,
+    /// How much of each class it takes.
+    throttles: [Throttle; Class::ALL.len()],
     /// It failed, and has not answered since.
     failed: bool,
     /// When it was last tried.
@@ -87,6 +93,37 @@ impl Peers {
         peer.load = load;
         peer.reported_ms = now_ms;
         peer.failed = false;
+    }
+
+    /// Notes how long the oldest message of this class has been waiting for a peer.
+    pub fn note_waiting(&mut self, node: NodeId, class: Class, waits_ms: u64, now_ms: u64) {
+        let peer = self.peers.entry(node).or_default();
+        peer.waiting.note(class, waits_ms, now_ms);
+    }
+
+    /// Notes how many messages of a class a peer took, and how many it refused since it has too
+    /// much to do.
+    pub fn note_taken(
+        &mut self,
+        (node, class): (NodeId, Class),
+        (taken, refused): (u64, u64),
+        now_ms: u64,
+    ) {
+        let peer = self.peers.entry(node).or_default();
+        peer.throttles[class as usize].note(taken, refused, now_ms);
+    }
+
+    /// Whether an operation that drew this number is held back from a peer.
+    pub fn holds_back(&mut self, node: NodeId, class: Class, draw: u64, now_ms: u64) -> bool {
+        let peer = self.peers.get_mut(&node);
+        peer.is_some_and(|peer| peer.throttles[class as usize].holds(draw, now_ms))
+    }
+
+    /// Whether so much waits for a peer that what is sent now may be too late.
+    pub fn is_crowded(&self, node: NodeId, class: Class, timeout_ms: u64, now_ms: u64) -> bool {
+        self.peers
+            .get(&node)
+            .is_some_and(|peer| peer.waiting.is_too_long(class, timeout_ms, now_ms))
     }
 
     /// Notes that a peer could not be reached or did not answer.

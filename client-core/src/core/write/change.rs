@@ -3,6 +3,7 @@
 use super::{WriteDone, WriteOperation};
 use crate::core::attempts::OwnerState;
 use crate::core::client::{Now, Start};
+use crate::core::policy::waiting::Class;
 use crate::core::{Effects, Response};
 use crate::error::{Error, ErrorKind};
 use annulet_protocol::ids::NodeId;
@@ -55,6 +56,14 @@ impl Change {
         match self {
             Self::Record(record) => record.head,
             Self::Touch(touch) => touch.head,
+        }
+    }
+
+    /// What its messages wait with.
+    pub(super) fn class(&self) -> Class {
+        match self {
+            Self::Record(record) => Class::of_value(record.value.len()),
+            Self::Touch(_) => Class::Write,
         }
     }
 

@@ -1,6 +1,7 @@
 //! One write to a key with the owners 1, 2 and 3; see [`testing`](super::super::testing).
 
 use super::*;
+use crate::core::policy::waiting::Class;
 use crate::core::testing::*;
 use annulet_protocol::level::Level;
 use annulet_protocol::message::{Refusal, RefusalKind};
@@ -318,5 +319,27 @@ fn what_was_not_sent_is_sent_again_although_no_retry_is_left() {
         rig.pass(10);
         assert_eq!(rig.sent.len() > before, again, "{failure:?}");
         assert_eq!(rig.done.is_none(), again, "{failure:?}");
+    }
+}
+
+#[test]
+fn what_would_be_too_late_is_not_begun() {
+    let crowded = |nodes: &[u64], waits_ms| {
+        let mut core = core();
+        for node in nodes {
+            core.peers
+                .note_waiting(NodeId(*node), Class::Write, waits_ms, NOW.mono_ms);
+        }
+        put_by(core, Level::Quorum)
+    };
+    let rig = crowded(&[1, 2], TIMEOUT_MS / 2 + 1);
+    assert_eq!(rig.sent, []);
+    assert_eq!(
+        failure(&rig),
+        Some((ErrorKind::Overloaded, Outcome::NotApplied))
+    );
+    assert!(rig.machine.is_finished());
+    for rig in [crowded(&[1], TIMEOUT_MS), crowded(&[1, 2], TIMEOUT_MS / 2)] {
+        assert_eq!(rig.sent.len(), 3, "enough owners are left");
     }
 }

@@ -60,7 +60,8 @@ pub(super) struct Way<'a> {
 
 /// Bytes on the way, or, if there are none, the end of what one side has to say.
 struct Piece {
-    due: Instant,
+    /// `None`: at once. The clock of timers is a millisecond coarse.
+    due: Option<Instant>,
     bytes: Box<[u8]>,
     _room: OwnedSemaphorePermit,
 }
@@ -101,7 +102,8 @@ impl Way<'_> {
                     Ok(_) | Err(_) => return std::future::pending().await,
                 }
             };
-            let (length, due) = (read?, Instant::now() + delay);
+            let length = read?;
+            let due = (!delay.is_zero()).then(|| Instant::now() + delay);
             // Both are far below four billion.
             let taken = (PIECE_COST + length) as u32;
             let Ok(room) = Arc::clone(&room).acquire_many_owned(taken).await else {
@@ -125,7 +127,9 @@ impl Way<'_> {
         mut to: WriteHalf<'_>,
     ) -> io::Result<()> {
         while let Some(Piece { due, bytes, .. }) = queue.recv().await {
-            sleep_until(due).await;
+            if let Some(due) = due {
+                sleep_until(due).await;
+            }
             let mut left = &bytes[..];
             loop {
                 let speed = self.conditions.borrow().bytes_per_second;

@@ -173,3 +173,20 @@ fn an_owner_without_the_value_of_a_record_that_lives_counts_for_nothing() {
     rig.answer(next.0, Answer::Found(record(5, Some(WALL_MS + 500))));
     assert_eq!(value(&rig), Some(text(5)));
 }
+
+#[test]
+fn what_would_be_too_late_is_not_begun() {
+    for (class, begun) in [(Class::Read, false), (Class::Write, true)] {
+        let mut core = core();
+        for node in [1, 3] {
+            core.peers
+                .note_waiting(NodeId(node), class, TIMEOUT_MS, NOW.mono_ms);
+        }
+        let rig = read_by(core, Level::Quorum, false);
+        assert_eq!(!rig.sent.is_empty(), begun, "{class:?}");
+        if !begun {
+            assert_eq!(error(&rig), Some(ErrorKind::Overloaded));
+            assert!(rig.machine.is_finished());
+        }
+    }
+}
