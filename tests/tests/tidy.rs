@@ -132,6 +132,30 @@ fn members_take_every_dependency_from_the_workspace() {
 }
 
 #[test]
+fn the_operators_guide_names_every_metric_and_every_limit() {
+    let guide = read(&root().join("docs/operations.md"));
+    let metrics = read(&root().join("server/src/metrics.rs"));
+    // A name is the first word in quotes after a registration.
+    let registered = metrics.split(".register(").skip(1);
+    let names = registered.filter_map(|call| call.split('"').nth(1));
+    let metrics = names.map(|name| format!("annulet_{name}"));
+    let config = read(&root().join("server/src/config.rs"));
+    let (_, limits) = config.split_once("pub struct Limits {").expect("limits");
+    let (limits, _) = limits.split_once("\n}").expect("its end");
+    let fields = limits.lines().filter_map(|line| {
+        let (name, _) = line.trim().strip_prefix("pub ")?.split_once(':')?;
+        Some(format!("`limits.{name}`"))
+    });
+    let all: Vec<_> = metrics.chain(fields).collect();
+    assert!(all.len() > 50, "{all:?}");
+    let missing = all.into_iter().filter(|name| !guide.contains(name));
+    assert_clean(
+        missing.collect(),
+        "docs/operations.md explains what servers show and take",
+    );
+}
+
+#[test]
 fn nothing_in_the_tree_names_a_place_outside_it() {
     let outside = tracked_files()
         .iter()
