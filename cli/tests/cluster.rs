@@ -388,11 +388,8 @@ fn benchmarks(dev: &Dev) {
         (&closed["workload"], &closed["level"]),
         (&json!("mixed"), &json!("one"))
     );
-    assert_eq!(
-        (&closed["errors"], &closed["not_found"]),
-        (&json!(0), &json!(0)),
-        "{closed}"
-    );
+    // A read at `one` may meet an owner that a key has not come to yet: `not_found` may be some.
+    assert_eq!(closed["errors"], json!(0), "{closed}");
     assert!(closed["operations"].as_u64().unwrap() > 10, "{closed}");
 
     let available = bench(&["--workload", "mixed", "--no-load", "--level", "available"]);
