@@ -170,11 +170,16 @@ impl Client {
 
     /// Ends the client: later calls fail with `Closed`, calls under way go on to their end. What
     /// was acknowledged at a quorum may still be on its way to the other owners, and so may
-    /// repairs: this waits until they have it, at most a second, then closes the connections.
+    /// repairs: this waits until they have it, or somebody keeps it for them, at most a second,
+    /// then closes the connections.
     pub async fn close(&self) {
         self.shared.close();
         let drained = async {
-            while self.shared.pool.lanes().iter().any(|lane| lane.is_busy()) {
+            loop {
+                self.shared.hurry();
+                if !self.shared.pool.lanes().iter().any(|lane| lane.is_busy()) {
+                    break;
+                }
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };

@@ -69,6 +69,7 @@ pub(crate) trait Target: std::marker::Send + Sync {
     );
     fn view(self: Arc<Self>, core: &mut Core, now: Now, view: &Arc<View>, out: &mut Vec<Out>);
     fn wake(self: Arc<Self>, core: &mut Core, now: Now, out: &mut Vec<Out>);
+    fn hurry(self: Arc<Self>, core: &mut Core, now: Now, out: &mut Vec<Out>);
     /// Whether a message of it that has not been sent yet should be.
     fn is_waiting(&self, now_ms: u64, node: NodeId, attempt: Attempt) -> bool;
 }
@@ -176,6 +177,12 @@ where
         state.armed_ms = u64::MAX;
         state.is_kept = state.done.is_some();
         let effects = state.machine.handle_timer(core, now);
+        self.settle(&mut state, effects, out);
+    }
+
+    fn hurry(self: Arc<Self>, core: &mut Core, now: Now, out: &mut Vec<Out>) {
+        let mut state = self.lock();
+        let effects = state.machine.hurry(core, now);
         self.settle(&mut state, effects, out);
     }
 

@@ -206,6 +206,24 @@ impl Shared {
         }
     }
 
+    /// Tells what goes on in the background that the client is about to close.
+    pub(crate) fn hurry(self: &Arc<Self>) {
+        let sleepers: Vec<_> = {
+            let later = self.later();
+            later
+                .entries
+                .iter()
+                .map(|(_, sleeper)| sleeper.clone())
+                .collect()
+        };
+        let mut out = Vec::new();
+        let now = self.clock.now();
+        for target in sleepers.into_iter().filter_map(Sleeper::target) {
+            target.hurry(&mut self.core(), now, &mut out);
+        }
+        self.carry_out(out);
+    }
+
     /// Wakes an operation at this time, or a little after it.
     fn wake_later(self: &Arc<Self>, at_ms: u64, sleeper: Sleeper) {
         let mut later = self.later();

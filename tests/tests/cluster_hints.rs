@@ -35,6 +35,20 @@ async fn warm_up(bucket: &Bucket) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_closes_at_once_leaves_its_hints_first() {
+    let mut cluster = Cluster::start(3).await;
+    let other = cluster.client().await;
+    cluster.kill(1);
+    for round in 1..=10 {
+        let client = cluster.client().await;
+        let put = client.bucket("default").put(format!("k{round}"), "v").await;
+        put.unwrap();
+        client.close().await;
+        assert_eq!(waiting(&other).await, round);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_was_away_is_given_what_it_missed() {
     let mut cluster = Cluster::start(3).await;
     let client = cluster.client().await;

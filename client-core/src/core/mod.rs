@@ -123,6 +123,12 @@ pub trait Coordinator {
     /// Whether the answer to this message is of any use.
     fn awaits(&self, node: NodeId, attempt: Attempt) -> bool;
 
+    /// The client is about to close: what is left to do in the background is done at once, or not
+    /// at all.
+    fn hurry(&mut self, _core: &mut Core, _now: Now) -> Effects<Self::Done> {
+        Effects::new()
+    }
+
     /// The caller has gone. What was sent was sent; nothing more will be.
     fn cancel(&mut self);
 }

@@ -63,6 +63,8 @@ pub struct WriteOperation {
     /// Whether a message may have been applied although nothing says so.
     uncertain: bool,
     completed: bool,
+    /// Nobody will be there to try again later.
+    hurried: bool,
 }
 
 impl WriteOperation {
@@ -125,6 +127,7 @@ impl WriteOperation {
             superseded: None,
             uncertain: false,
             completed: false,
+            hurried: false,
         })
     }
 
@@ -169,7 +172,10 @@ impl WriteOperation {
             return;
         }
         let record = record.clone();
-        let missing: Missing = self.owners.missing(!self.completed).collect();
+        let missing: Missing = self
+            .owners
+            .missing(!self.completed || self.hurried)
+            .collect();
         for owner in missing {
             if self.holders.covers(owner) {
                 continue;
@@ -462,6 +468,13 @@ impl Coordinator for WriteOperation {
 
     fn awaits(&self, node: NodeId, attempt: Attempt) -> bool {
         self.owners.expects(node, attempt) || self.holders.expects(node, attempt)
+    }
+
+    fn hurry(&mut self, core: &mut Core, now: Now) -> Effects<WriteDone> {
+        let mut effects = Effects::new();
+        self.hurried = true;
+        self.leave_hints(core, now, &mut effects);
+        effects
     }
 
     fn cancel(&mut self) {
