@@ -10,6 +10,7 @@
 //! - [`hash`]: where a key lies on the ring
 //! - [`clock`]: hybrid logical time
 //! - [`record`]: what is stored under a key, its version, expiry and checksums
+//! - [`siblings`]: the same where concurrent writes are kept
 //! - [`bucket`]: namespaces and their policy; [`level`]: how many replicas must agree
 //! - [`view`]: the members, the partition table and the buckets of one epoch
 //! - [`message`]: requests and replies; [`scan`]: those about whole arcs; [`hints`]: what is kept
@@ -30,4 +31,5 @@ pub mod message;
 mod names;
 pub mod record;
 pub mod scan;
+pub mod siblings;
 pub mod view;

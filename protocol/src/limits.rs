@@ -39,6 +39,10 @@ pub const GRACE_MS: u64 = 7 * 24 * 3_600_000;
 /// Longest time that a record is kept for an owner that is away: half of the grace, so that it
 /// comes while a later delete is still remembered.
 pub const HINT_AGE_MS_MAX: u64 = GRACE_MS / 2;
+/// Most concurrent values of a key; a put that would make one more is refused.
+pub const SIBLINGS_MAX: usize = 100;
+/// More concurrent values than this are warned of: nobody merges them.
+pub const SIBLINGS_WARNED: usize = 25;
 /// Most entries in one page of a scan.
 pub const PAGE_ENTRIES_MAX: u32 = 1_024;
 /// Most bytes of keys and values in one page of a scan, one long key apart.

@@ -1,0 +1,349 @@
+//! What is stored under a key of a bucket that keeps concurrent writes: all values that no later
+//! write has seen, and what is needed to tell.
+//!
+//! A record is a dotted version vector set after Preguiça, Baquero et al. ("Dotted Version Vectors",
+//! 2010), with two additions. `past` holds the operations whose values were overwritten: a write
+//! that was sent again through another owner got two dots, and an overwriter may have seen one of
+//! them alone. And `base` stands for every entry of the vector at or below it, so that old entries
+//! can be dropped by proof.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | dot | one minting of a value: by whom, and a stamp that rises for each minter |
+//! | known | a dot at or below `base`, or at or below its minter's entry in the vector |
+//! | sibling | one operation's value, with the dots that it was minted under, mostly one |
+//! | context | a record without values, which a reader hands back when it writes |
+//!
+//! Records are merged in any order, any number of times, and always whole: a dot without the vector
+//! that it came with would claim knowledge that its holder does not have. Only servers mint dots.
+
+use crate::clock::Stamp;
+use crate::ids::{Incarnation, NodeId, OpId};
+use crate::limits::{SIBLINGS_MAX, VALUE_BYTES_MAX};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Who mints: one start of one store, during one ownership of an arc. A store that lost what it
+/// minted, or that lost the arc and gained it again, is another actor, so that nobody ever mints
+/// over a record that has lost something of the same actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Actor {
+    /// The store.
+    pub node: NodeId,
+    /// Drawn at random at every start, and durable before the first answer.
+    pub incarnation: Incarnation,
+    /// The epoch at which the store gained the arc; of a server that keeps a record for others, the
+    /// stamp at which it began to.
+    pub tenure: u64,
+}
+
+/// One minting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Dot {
+    /// By whom.
+    pub actor: Actor,
+    /// When, by the actor's hybrid clock; above the record's base and all of the actor's earlier
+    /// ones.
+    pub stamp: Stamp,
+}
+
+/// A dot of a value, and how it came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Minting {
+    /// The dot.
+    pub dot: Dot,
+    /// The operation had been, or may have been, sent to another owner before: there may be other
+    /// dots of it.
+    pub again: bool,
+}
+
+/// What a writer makes of a value; the same through whichever owner it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The operation.
+    pub op: OpId,
+    /// The value.
+    pub value: Bytes,
+    /// The time from which it is no longer readable, in milliseconds since the Unix epoch.
+    pub expires_at_ms: Option<u64>,
+    /// The client's, over bucket, key, operation, expiry and value.
+    pub checksum: u64,
+}
+
+/// One operation's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sibling {
+    /// What was written.
+    pub write: Write,
+    /// What it was minted under, in order.
+    pub minted: Vec<Minting>,
+}
+
+/// An operation whose value was overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// A dot of it that was seen was minted again: there may be others that were not seen.
+    pub again: bool,
+}
+
+/// What is stored under a key. The default is what a key without anything has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Siblings {
+    base: Stamp,
+    /// The highest stamp known of each actor; those at or below `base` are left out.
+    vector: BTreeMap<Actor, Stamp>,
+    siblings: BTreeMap<OpId, Sibling>,
+    past: BTreeMap<OpId, Past>,
+}
+
+/// What became of a put at its minter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The value is a sibling under a new dot.
+    Minted(Dot),
+    /// The operation was there already, and may be overwritten by now: nothing was minted.
+    Known,
+}
+
+/// Why a put was refused. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PutError {
+    /// There would be too many siblings.
+    #[error(
+        "the key has {SIBLINGS_MAX} concurrent values: read it and write it with the context that \
+         came with them"
+    )]
+    TooMany,
+    /// The values would be too long together.
+    #[error(
+        "the key's concurrent values have over {VALUE_BYTES_MAX} bytes together: read it and write \
+         it with the context that came with them"
+    )]
+    TooLong,
+    /// The operation was first sent so long ago that it may have been overwritten and forgotten.
+    #[error("the operation was first sent too long ago to be done now")]
+    TooOld,
+}
+
+/// Nothing is minted later than this after its operation was first sent, in milliseconds.
+pub const MINT_AGE_MS_MAX: u64 = 600_000;
+/// How long an overwritten operation is remembered, in milliseconds: longer than it may be minted.
+pub const PAST_AGE_MS: u64 = 900_000;
+/// Most overwritten operations that are remembered.
+pub const PAST_MAX: usize = 32;
+
+impl Write {
+    /// A value with its checksum.
+    pub fn seal(
+        bucket: u32,
+        key: &[u8],
+        op: OpId,
+        value: Bytes,
+        expires_at_ms: Option<u64>,
+    ) -> Self {
+        let mut write = Self {
+            op,
+            value,
+            expires_at_ms,
+            checksum: 0,
+        };
+        write.checksum = write.sum(bucket, key);
+        write
+    }
+
+    /// Whether the checksum fits the content.
+    pub fn is_sound(&self, bucket: u32, key: &[u8]) -> bool {
+        self.checksum == self.sum(bucket, key)
+    }
+
+    /// xxh3 over a fixed-size head, the value's own xxh3, and the key.
+    fn sum(&self, bucket: u32, key: &[u8]) -> u64 {
+        let mut bytes = smallvec::SmallVec::<[u8; 256]>::new();
+        bytes.extend_from_slice(&bucket.to_be_bytes());
+        bytes.extend_from_slice(&self.op.client.0);
+        bytes.extend_from_slice(&self.op.sequence.to_be_bytes());
+        bytes.extend_from_slice(&self.op.first_sent_ms.to_be_bytes());
+        bytes.push(u8::from(self.expires_at_ms.is_some()));
+        bytes.extend_from_slice(&self.expires_at_ms.unwrap_or(0).to_be_bytes());
+        bytes.extend_from_slice(&(self.value.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(&xxh3_64(&self.value).to_be_bytes());
+        bytes.extend_from_slice(key);
+        xxh3_64(&bytes)
+    }
+}
+
+impl Siblings {
+    /// The concurrent values, in order of their operations.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Sibling> {
+        self.siblings.values()
+    }
+
+    /// Operations that were overwritten and are still remembered.
+    pub fn past(&self) -> impl ExactSizeIterator<Item = (&OpId, Past)> {
+        self.past.iter().map(|(op, past)| (op, *past))
+    }
+
+    /// Whether it says nothing: such a record need not be kept.
+    pub fn is_nothing(&self) -> bool {
+        self.siblings.is_empty() && self.vector.is_empty() && self.past.is_empty()
+    }
+
+    /// Every dot at or below this stamp is known.
+    pub fn base(&self) -> Stamp {
+        self.base
+    }
+
+    /// The highest stamp in it.
+    pub fn newest(&self) -> Stamp {
+        let highest = self.vector.values().max().copied();
+        highest.unwrap_or_default().max(self.base)
+    }
+
+    /// Whether it knows this dot, be it a sibling's or overwritten.
+    pub fn knows(&self, dot: &Dot) -> bool {
+        let entry = self.vector.get(&dot.actor).copied().unwrap_or_default();
+        dot.stamp <= self.base.max(entry)
+    }
+
+    /// Whether it was done here: its value stands, or was overwritten.
+    pub fn has_done(&self, op: &OpId) -> bool {
+        self.siblings.contains_key(op) || self.past.contains_key(op)
+    }
+
+    /// It without values, for a reader to hand back: to write under it is to have seen all of it.
+    #[must_use]
+    pub fn context(&self) -> Self {
+        let seen = |sibling: &Sibling| {
+            let again = sibling.minted.iter().any(|minting| minting.again);
+            (sibling.write.op, Past { again })
+        };
+        let mut past = self.past.clone();
+        past.extend(self.siblings.values().map(seen));
+        Self {
+            base: self.base,
+            vector: self.vector.clone(),
+            siblings: BTreeMap::new(),
+            past,
+        }
+    }
+
+    /// Both together. Commutative, associative and idempotent: whoever has merged the same records
+    /// has the same record.
+    #[must_use]
+    pub fn merge(&self, other: &Self) -> Self {
+        let base = self.base.max(other.base);
+        let mut vector = self.vector.clone();
+        for (actor, stamp) in &other.vector {
+            let entry = vector.entry(*actor).or_default();
+            *entry = (*entry).max(*stamp);
+        }
+        vector.retain(|_, stamp| *stamp > base);
+        let mut past = self.past.clone();
+        for (op, theirs) in &other.past {
+            past.entry(*op).or_insert(*theirs).again |= theirs.again;
+        }
+        let mut siblings = BTreeMap::new();
+        for sibling in self.siblings.values().chain(other.siblings.values()) {
+            let op = sibling.write.op;
+            if !past.contains_key(&op) && !siblings.contains_key(&op) {
+                siblings.extend(self.meet(other, sibling).map(|met| (op, met)));
+            }
+        }
+        Self {
+            base,
+            vector,
+            siblings,
+            past,
+        }
+    }
+
+    /// What is left of one side's sibling when both sides come together: a dot stays if each side
+    /// has it or does not know it.
+    fn meet(&self, other: &Self, sibling: &Sibling) -> Option<Sibling> {
+        let op = &sibling.write.op;
+        let sides = [self, other].map(|side| (side, side.siblings.get(op)));
+        let listed = sides.iter().filter_map(|(_, one)| *one);
+        let mut minted: Vec<_> = listed.flat_map(|one| &one.minted).copied().collect();
+        minted.sort_unstable();
+        minted.dedup();
+        let stays = |minting: &Minting, side: &Self, one: Option<&Sibling>| {
+            one.is_some_and(|one| one.minted.contains(minting)) || !side.knows(&minting.dot)
+        };
+        minted.retain(|minting| sides.iter().all(|(side, one)| stays(minting, side, *one)));
+        (!minted.is_empty()).then(|| Sibling {
+            write: sibling.write.clone(),
+            minted,
+        })
+    }
+
+    /// Writes a value that has seen `context`, as this actor. `stamp`: of the actor's clock;
+    /// `again`: it was, or may have been, sent to another owner before.
+    ///
+    /// # Errors
+    /// If it is refused; then nothing changes.
+    pub fn put(
+        &mut self,
+        context: &Self,
+        write: Write,
+        again: bool,
+        (actor, stamp): (Actor, Stamp),
+    ) -> Result<Put, PutError> {
+        if stamp.millis() > write.op.first_sent_ms.saturating_add(MINT_AGE_MS_MAX) {
+            return Err(PutError::TooOld);
+        }
+        let mut merged = self.merge(context);
+        if merged.has_done(&write.op) {
+            *self = merged;
+            return Ok(Put::Known);
+        }
+        let bytes: usize = merged.iter().map(|sibling| sibling.write.value.len()).sum();
+        if merged.siblings.len() >= SIBLINGS_MAX {
+            return Err(PutError::TooMany);
+        }
+        if !merged.siblings.is_empty() && bytes + write.value.len() > VALUE_BYTES_MAX {
+            return Err(PutError::TooLong);
+        }
+        let entry = merged.vector.get(&actor).copied().unwrap_or_default();
+        let stamp = stamp.max(entry.next()).max(merged.base.next());
+        let dot = Dot { actor, stamp };
+        merged.vector.insert(actor, stamp);
+        let sibling = Sibling {
+            write,
+            minted: vec![Minting { dot, again }],
+        };
+        merged.siblings.insert(sibling.write.op, sibling);
+        *self = merged;
+        Ok(Put::Minted(dot))
+    }
+
+    /// Lifts the base, once it is proved that every owner has all that is at or below it.
+    pub fn raise(&mut self, base: Stamp) {
+        self.base = self.base.max(base);
+        self.vector.retain(|_, stamp| *stamp > self.base);
+    }
+
+    /// Forgets overwritten operations that can hardly come again: those first sent long before
+    /// `now_ms`; of those that were sent to several owners, those whose dots the base covers; and
+    /// the oldest over the bound. Nothing is lost by it: a value that was minted twice, overwritten
+    /// and forgotten could at worst be a sibling once more.
+    pub fn forget_past(&mut self, now_ms: u64) {
+        let base_ms = self.base.millis();
+        self.past.retain(|op, past| {
+            let until_ms = op.first_sent_ms.saturating_add(PAST_AGE_MS);
+            let reached_ms = if past.again { base_ms } else { now_ms };
+            reached_ms < until_ms
+        });
+        let over = self.past.len().saturating_sub(PAST_MAX);
+        if over > 0 {
+            let mut order: Vec<_> = self.past.iter().map(|(op, past)| (*op, *past)).collect();
+            order.sort_unstable_by_key(|(op, past)| (past.again, op.first_sent_ms, *op));
+            for (op, _) in &order[..over] {
+                self.past.remove(op);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
