@@ -107,7 +107,7 @@ fn limit(what: &str, is: usize, most: usize) -> Result<(), DecodeError> {
 }
 
 /// Like [`limit`], for a list that is not kept beyond its limit: nobody knows how long it was.
-fn no_more(what: &str, kept: usize, most: usize) -> Result<(), DecodeError> {
+pub(crate) fn no_more(what: &str, kept: usize, most: usize) -> Result<(), DecodeError> {
     if kept > most {
         return Err(DecodeError::Limit(format!("more than {most} {what}")));
     }
@@ -115,7 +115,7 @@ fn no_more(what: &str, kept: usize, most: usize) -> Result<(), DecodeError> {
 }
 
 /// Reads one message and nothing after it.
-fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, DecodeError> {
+pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, DecodeError> {
     let mut rest = bytes;
     let mut decoder = rmp_serde::Deserializer::new(&mut rest);
     decoder.set_max_depth(DEPTH_MAX);

@@ -1,11 +1,11 @@
 //! What is stored under a key of a bucket that keeps concurrent writes: all values that no later
 //! write has seen, and what is needed to tell.
 //!
-//! A record is a dotted version vector set after Preguiça, Baquero et al. ("Dotted Version Vectors",
-//! 2010), with two additions. `past` holds the operations whose values were overwritten: a write
-//! that was sent again through another owner got two dots, and an overwriter may have seen one of
-//! them alone. And `base` stands for every entry of the vector at or below it, so that old entries
-//! can be dropped by proof.
+//! A record is a dotted version vector set after Preguiça, Baquero and others ("Dotted Version
+//! Vectors", 2010), with two additions. `past` holds the operations whose values were overwritten:
+//! a write that was sent again through another owner got two dots, and an overwriter may have seen
+//! one of them alone. And `base` stands for every entry of the vector at or below it, so that old
+//! entries can be dropped by proof.
 //!
 //! | word | meaning |
 //! |---|---|
@@ -16,12 +16,16 @@
 //!
 //! Records are merged in any order, any number of times, and always whole: a dot without the vector
 //! that it came with would claim knowledge that its holder does not have. Only servers mint dots.
+//! [`wire`] has the bytes.
+
+pub mod wire;
 
 use crate::clock::Stamp;
 use crate::ids::{Incarnation, NodeId, OpId};
 use crate::limits::{SIBLINGS_MAX, VALUE_BYTES_MAX};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use wire::ACTORS_MAX;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Who mints: one start of one store, during one ownership of an arc. A store that lost what it
@@ -121,6 +125,12 @@ pub enum PutError {
          it with the context that came with them"
     )]
     TooLong,
+    /// There would be too many actors.
+    #[error(
+        "the key was written by {ACTORS_MAX} starts of servers, and not all owners are proved to \
+         know of them"
+    )]
+    TooManyActors,
     /// The operation was first sent so long ago that it may have been overwritten and forgotten.
     #[error("the operation was first sent too long ago to be done now")]
     TooOld,
@@ -303,6 +313,9 @@ impl Siblings {
         }
         if !merged.siblings.is_empty() && bytes + write.value.len() > VALUE_BYTES_MAX {
             return Err(PutError::TooLong);
+        }
+        if merged.vector.len() >= ACTORS_MAX && !merged.vector.contains_key(&actor) {
+            return Err(PutError::TooManyActors);
         }
         let entry = merged.vector.get(&actor).copied().unwrap_or_default();
         let stamp = stamp.max(entry.next()).max(merged.base.next());

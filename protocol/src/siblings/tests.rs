@@ -247,8 +247,22 @@ proptest! {
     }
 
     #[test]
+    fn a_record_and_its_context_come_back_from_their_bytes(
+        steps in prop::collection::vec(step(), 1..30),
+    ) {
+        for record in played(steps).records {
+            prop_assert_eq!(Siblings::decode(&record.encode()), Ok(record.clone()));
+            let context = record.context();
+            prop_assert_eq!(Siblings::decode(&context.encode()), Ok(context));
+        }
+    }
+
+    #[test]
     fn a_writer_alone_has_one_value_whatever_it_sends_again(
-        turns in prop::collection::vec((0usize..OWNERS, 0usize..OWNERS, prop::option::of(0usize..OWNERS)), 1..20),
+        turns in prop::collection::vec(
+            (0usize..OWNERS, 0usize..OWNERS, prop::option::of(0usize..OWNERS)),
+            1..20,
+        ),
     ) {
         let mut world = World::default();
         for (at, to, again) in turns {
@@ -398,6 +412,28 @@ fn overwritten_operations_are_forgotten_by_age_and_number_those_sent_again_last(
     record.forget_past(0);
     let expected: Vec<_> = (1..=3).chain(9..=PAST_MAX as u64 + 5).collect();
     assert_eq!(left(&record), expected);
+}
+
+#[test]
+fn bytes_that_no_record_has_are_refused() {
+    let nothing = Siblings::default();
+    let mut record = nothing.clone();
+    record.put(&nothing, write(1), false, minter(1, 5)).unwrap();
+    let refused = |record: &Siblings| Siblings::decode(&record.encode()).unwrap_err().to_string();
+    let mut unknown = record.clone();
+    unknown.vector.clear();
+    assert!(refused(&unknown).contains("does not know"));
+    let mut twice = record.clone();
+    twice.past = record.context().past;
+    assert!(refused(&twice).contains("twice"));
+    let mut undotted = record.clone();
+    undotted.siblings.get_mut(&op(1)).unwrap().minted.clear();
+    assert!(refused(&undotted).contains("no dot"));
+    let mut long = nothing;
+    let past = (0..=wire::PAST_WIRE_MAX as u64).map(|number| (op(number), Past { again: false }));
+    long.past.extend(past);
+    assert!(refused(&long).contains("1024"), "{}", refused(&long));
+    assert!(Siblings::decode(b"\xc1").is_err());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use annulet_protocol::codec::{
 use annulet_protocol::limits::{OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES};
 use annulet_protocol::message::{Answer, Operation};
 use annulet_protocol::record::{Head, Record};
+use annulet_protocol::siblings::Siblings;
 use serde::Serialize;
 use std::cmp::Ordering;
 use std::fmt::Debug;
@@ -113,6 +114,28 @@ pub(super) fn hints_report(bytes: &[u8]) -> bool {
     };
     let keys: usize = report.aside_listed.iter().map(|hint| hint.key.len()).sum();
     assert!(keys + report.waiting.len() <= bytes.len());
+    true
+}
+
+pub(super) fn siblings(bytes: &[u8]) -> bool {
+    let Ok(record) = Siblings::decode(bytes) else {
+        return false;
+    };
+    let again = Siblings::decode(&record.encode());
+    assert_eq!(again.as_ref(), Ok(&record), "written and read again");
+    assert_eq!(record.merge(&record), record);
+    let context = record.context();
+    assert_eq!(context.iter().len(), 0);
+    assert_eq!(record.merge(&context).iter().len(), 0, "all of it was seen");
+    for sibling in record.iter() {
+        assert!(record.has_done(&sibling.write.op));
+        assert!(
+            sibling
+                .minted
+                .iter()
+                .all(|minting| record.knows(&minting.dot))
+        );
+    }
     true
 }
 

@@ -5,6 +5,7 @@ use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::{KeyHash, storage_key};
 use annulet_protocol::ids::{Incarnation, NodeId, OpId};
 use annulet_protocol::record::{Origin, Record};
+use annulet_protocol::siblings::{self, Actor, Siblings};
 use annulet_replica::hints::{Kept, OWNERS_MAX, Tally};
 use annulet_replica::layout;
 use bytes::Bytes;
@@ -38,6 +39,7 @@ pub(super) fn add(seeds: &mut Seeds) {
         seeds.add("stored_record", name, entry);
     }
     add_values(seeds);
+    add_siblings(seeds);
     add_kept(seeds, value, other_client);
     for (name, waiting, aside) in [
         ("nothing", BTreeMap::new(), 0),
@@ -119,4 +121,50 @@ fn record(value: Option<Bytes>, expires_at_ms: Option<u64>) -> Record {
         op,
     };
     Record::seal(1, KEY, origin, value, expires_at_ms)
+}
+
+fn add_siblings(seeds: &mut Seeds) {
+    let actor = |node| Actor {
+        node: NodeId(node),
+        incarnation: Incarnation([node as u8; 16]),
+        tenure: 7,
+    };
+    let write = |sequence| {
+        let op = OpId {
+            client: Incarnation([5; 16]),
+            sequence,
+            first_sent_ms: 9,
+        };
+        siblings::Write::seal(1, KEY, op, "value".into(), Some(sequence))
+    };
+    let (mut one, nothing) = (Siblings::default(), Siblings::default());
+    let mut put = |context: &Siblings, sequence, node| {
+        let minter = (actor(node), Stamp::at(10 + sequence));
+        let put = one.put(context, write(sequence), sequence > 2, minter);
+        put.expect("few siblings");
+        one.clone()
+    };
+    let first = put(&nothing, 1, 1);
+    let overwritten = put(&first.context(), 2, 1);
+    let two = put(&nothing, 3, 2);
+    let mut raised = two.clone();
+    raised.raise(raised.newest());
+    let mut twice = first.encode();
+    // The base, which comes first: with it at zero and the vector gone, the dot is not known.
+    let vector = twice.windows(7).position(|word| word == b"\xa6vector");
+    let vector = vector.expect("a field of this name") + 7;
+    twice.splice(vector..twice.len(), *b"\x90");
+    twice[0] = 0x82;
+    for (name, bytes) in [
+        ("nothing", nothing.encode()),
+        ("one", first.encode()),
+        ("overwritten", overwritten.encode()),
+        ("two", two.encode()),
+        ("context", two.context().encode()),
+        ("under_the_base", raised.encode()),
+        ("without_vector", twice),
+        ("cut_short", two.encode()[..60].to_vec()),
+    ] {
+        seeds.add("siblings", name, bytes);
+    }
 }
