@@ -16,8 +16,9 @@
 //!
 //! Records are merged in any order, any number of times, and always whole: a dot without the vector
 //! that it came with would claim knowledge that its holder does not have. Only servers mint dots.
-//! [`wire`] has the bytes.
+//! [`wire`] has the bytes, [`merges`] what a bucket makes of concurrent values by itself.
 
+pub mod merges;
 pub mod wire;
 
 use crate::clock::Stamp;

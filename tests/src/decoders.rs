@@ -49,6 +49,8 @@ pub const DECODERS: &[Decoder] = &[
     Decoder::new("view", Shape::Message, messages::view),
     Decoder::new("hints_report", Shape::Message, messages::hints_report),
     Decoder::new("siblings", Shape::Message, messages::siblings),
+    Decoder::new("set", Shape::Message, messages::set),
+    Decoder::new("counter", Shape::Message, messages::counter),
     Decoder::new("stored_record", Shape::Fixed, stored::record),
     Decoder::new("stored_value", Shape::Fixed, stored::value),
     Decoder::new("kept_record", Shape::Fixed, stored::kept),

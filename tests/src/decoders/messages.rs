@@ -8,6 +8,7 @@ use annulet_protocol::limits::{OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES};
 use annulet_protocol::message::{Answer, Operation};
 use annulet_protocol::record::{Head, Record};
 use annulet_protocol::siblings::Siblings;
+use annulet_protocol::siblings::merges::{Counter, Set};
 use serde::Serialize;
 use std::cmp::Ordering;
 use std::fmt::Debug;
@@ -136,6 +137,25 @@ pub(super) fn siblings(bytes: &[u8]) -> bool {
                 .all(|minting| record.knows(&minting.dot))
         );
     }
+    true
+}
+
+pub(super) fn set(bytes: &[u8]) -> bool {
+    let Ok(set) = Set::decode(bytes) else {
+        return false;
+    };
+    let again = set.encode().map(|bytes| Set::decode(&bytes));
+    assert_eq!(again, Ok(Ok(set)), "written and read again");
+    true
+}
+
+pub(super) fn counter(bytes: &[u8]) -> bool {
+    let Ok(counter) = Counter::decode(bytes) else {
+        return false;
+    };
+    counter.total();
+    let again = counter.encode().map(|bytes| Counter::decode(&bytes));
+    assert_eq!(again, Ok(Ok(counter)), "written and read again");
     true
 }
 

@@ -5,6 +5,7 @@ use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::{KeyHash, storage_key};
 use annulet_protocol::ids::{Incarnation, NodeId, OpId};
 use annulet_protocol::record::{Origin, Record};
+use annulet_protocol::siblings::merges::{Counter, Set};
 use annulet_protocol::siblings::{self, Actor, Siblings};
 use annulet_replica::hints::{Kept, OWNERS_MAX, Tally};
 use annulet_replica::layout;
@@ -40,6 +41,7 @@ pub(super) fn add(seeds: &mut Seeds) {
     }
     add_values(seeds);
     add_siblings(seeds);
+    add_mergeable(seeds);
     add_kept(seeds, value, other_client);
     for (name, waiting, aside) in [
         ("nothing", BTreeMap::new(), 0),
@@ -121,6 +123,30 @@ fn record(value: Option<Bytes>, expires_at_ms: Option<u64>) -> Record {
         op,
     };
     Record::seal(1, KEY, origin, value, expires_at_ms)
+}
+
+fn add_mergeable(seeds: &mut Seeds) {
+    let sets: [&[&str]; 3] = [&[], &["a"], &["", "a", "longer than most"]];
+    for (name, elements) in ["nothing", "one", "three"].into_iter().zip(sets) {
+        let elements = elements.iter().map(|element| Bytes::from(*element));
+        let bytes = Set(elements.collect()).encode().expect("few elements");
+        seeds.add("set", name, bytes);
+    }
+    seeds.add(
+        "set",
+        "twice_and_out_of_order",
+        *b"\x93\xc4\x01b\xc4\x01a\xc4\x01b",
+    );
+    seeds.add("set", "of_a_map", *b"\x91\x80");
+    let mut counter = Counter::default();
+    seeds.add("counter", "nothing", counter.encode().expect("no writers"));
+    for (writer, amount) in [(1, 5), (1, -7), (2, i64::MAX), (3, i64::MIN)] {
+        let added = counter.add(Incarnation([writer; 16]), amount);
+        added.expect("few writers");
+    }
+    let bytes = counter.encode().expect("few writers");
+    seeds.add("counter", "cut_short", bytes.slice(..30));
+    seeds.add("counter", "three_writers", bytes);
 }
 
 fn add_siblings(seeds: &mut Seeds) {
