@@ -74,7 +74,7 @@ wait_for_line() { # file-descriptor beginning
 }
 
 headline "1. Start three servers, each a process with its own data on disk, all talk TLS"
-mkfifo "$work/dev.out" "$work/server.out"
+mkfifo "$work/dev.out"
 : >"$work/server.err"
 "$annulet" dev --nodes 3 --port 0 --ephemeral >"$work/dev.out" 2>"$work/dev.err" &
 dev=$!
@@ -157,13 +157,19 @@ say "What node 2 misses is kept for it by the others:"
 say "annulet cluster hints"
 "$annulet" cluster hints | show
 
+start_node_2() {
+    rm -f "$work/server.out"
+    mkfifo "$work/server.out"
+    "$annulet" serve --config "$folder/node-2/server.toml" >"$work/server.out" \
+        2>>"$work/server.err" </dev/null &
+    second=$!
+    exec 4<"$work/server.out"
+    wait_for_line 4 "listening"
+    took "node 2 serves again, process $second, on the data it had"
+}
+
 headline "6. Bring it back"
-"$annulet" serve --config "$folder/node-2/server.toml" >"$work/server.out" \
-    2>"$work/server.err" </dev/null &
-second=$!
-exec 4<"$work/server.out"
-wait_for_line 4 "listening"
-took "node 2 serves again, process $second, on the data it had"
+start_node_2
 
 # Counts what node 2 has of the keys: with the others paused, only it can answer.
 known_to_node_2() {
@@ -186,6 +192,45 @@ took "the others have handed over what they kept, and nobody has read any of it"
 known_to_node_2
 say "asked alone (the other two are paused), node 2 knows $known of the 20 new keys"
 [[ $known -eq 20 ]] || fail "node 2 was not given everything"
+
+headline "8. Node 2 hangs, the writer dies, node 2 dies: reads repair what nobody could keep for it"
+paused=("$second")
+kill -STOP "$second"
+pairs=()
+keys=()
+for number in {1..20}; do
+    pairs+=("orphan:$number=written by a client that died, $number")
+    keys+=("orphan:$number")
+done
+"$annulet" mput --level quorum "${pairs[@]}" >"$work/acknowledged" &
+writer=$!
+# It is killed once all is acknowledged, before it finds out that node 2 will not answer.
+until [[ $(wc -l <"$work/acknowledged") -ge 20 ]] || ! kill -0 "$writer" 2>/dev/null; do
+    sleep 0.01
+done
+# Not the shell's to tell of any more, or it would say that they were killed.
+disown "$writer" "$second" 2>/dev/null || true
+kill -KILL "$writer" "$second" 2>/dev/null || true
+while kill -0 "$second" 2>/dev/null; do sleep 0.01; done
+paused=()
+read_back=$("$annulet" mget --level quorum "${keys[@]}" | wc -l)
+[[ $read_back -eq 20 ]] || fail "only $read_back of 20 acknowledged keys were read at quorum"
+took "20 writes acknowledged by two of three servers, their writer and the third one killed"
+start_node_2
+known_to_node_2
+say "asked alone, node 2 knows $known of these 20 keys"
+# A read answers once its level is met; what a replica lacks is written to it meanwhile, and goes
+# on while this one program reads the keys a second time.
+for round in {1..10}; do
+    step=$(now_ms)
+    read_back=$("$annulet" mget --level all "${keys[@]}" "${keys[@]}" | wc -l)
+    [[ $read_back -eq 40 ]] || fail "only $read_back of 40 reads at level all were answered"
+    took "read all 20 twice at level all: every replica is asked, and what one lacks goes to it"
+    known_to_node_2
+    say "asked alone again, node 2 knows $known of them"
+    [[ $known -ne 20 ]] || break
+    [[ $round -lt 10 ]] || fail "node 2 was not repaired"
+done
 "$annulet" put k v --level all
 "$annulet" cluster status | show
 
