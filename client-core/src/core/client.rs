@@ -398,16 +398,18 @@ impl Core {
     ///
     /// # Errors
     /// `Overloaded`.
-    pub fn admit(&mut self, now: Now, start: &Start, class: Class, quorum: &Quorum) -> Result<()> {
+    pub fn admit(
+        &mut self,
+        now: Now,
+        start: &Start,
+        class: Class,
+        (quorum, owners): (&Quorum, impl Iterator<Item = NodeId>),
+    ) -> Result<()> {
         let draw = mix(&start.op, 3) % WHOLE;
         let (timeout_ms, now_ms) = (start.timeout_ms, now.mono_ms);
-        let mut busy = Nodes::new();
-        for node in start.owners().all() {
-            let crowded = self.peers.is_crowded(node, class, timeout_ms, now_ms);
-            if crowded || self.peers.holds_back(node, class, draw, now_ms) {
-                busy.push(node);
-            }
-        }
+        let peers = &mut self.peers;
+        let busy = owners.filter(|node| peers.is_busy(*node, class, (timeout_ms, draw), now_ms));
+        let busy: Nodes = busy.collect();
         match quorum.is_possible(|node| busy.contains(&node)) {
             true => Ok(()),
             false => Err(Error::new(

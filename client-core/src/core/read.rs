@@ -488,7 +488,8 @@ impl Coordinator for ReadOperation {
 
     fn start(&mut self, core: &mut Core, now: Now) -> Effects<ReadDone> {
         let mut effects = Effects::new();
-        if let Err(error) = core.admit(now, &self.start, Class::Read, &self.quorum) {
+        let needs = (&self.quorum, self.owned.iter().copied());
+        if let Err(error) = core.admit(now, &self.start, Class::Read, needs) {
             self.fail(error, &mut effects);
             return effects;
         }

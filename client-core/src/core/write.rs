@@ -360,7 +360,8 @@ impl Coordinator for WriteOperation {
     fn start(&mut self, core: &mut Core, now: Now) -> Effects<WriteDone> {
         let mut effects = Effects::new();
         let class = self.change.class();
-        if let Err(error) = core.admit(now, &self.start, class, &self.quorum) {
+        let needs = (&self.quorum, self.owners.iter().map(|owner| owner.node));
+        if let Err(error) = core.admit(now, &self.start, class, needs) {
             self.cancel();
             let error = error.with_outcome(Outcome::NotApplied);
             effects.push(Effect::Complete(Err(error)));

@@ -268,13 +268,14 @@ impl Lane {
                 let each =
                     |(pending, answer): (Pending, Answer)| (pending, Some(epoch), Ok(answer));
                 let answers = pending.into_iter().zip(reply.results).map(each).collect();
+                // Before the core is locked: others wait for that.
+                let waits_ms = self.waits_ms(shared.clock.now().mono_ms);
                 shared.deliver(answers, |core, now| {
                     core.peers.note_over(self.node, reads);
                     core.note_reply(self.node, now, heard);
                     let (lane, now_ms) = ((self.node, self.class), now.mono_ms);
                     let taken = count as u64 - refused;
                     core.peers.note_taken(lane, (taken, refused), now_ms);
-                    let waits_ms = self.waits_ms(now_ms);
                     core.peers
                         .note_waiting(self.node, self.class, waits_ms, now_ms);
                 });

@@ -113,17 +113,19 @@ impl Peers {
         peer.throttles[class as usize].note(taken, refused, now_ms);
     }
 
-    /// Whether an operation that drew this number is held back from a peer.
-    pub fn holds_back(&mut self, node: NodeId, class: Class, draw: u64, now_ms: u64) -> bool {
-        let peer = self.peers.get_mut(&node);
-        peer.is_some_and(|peer| peer.throttles[class as usize].holds(draw, now_ms))
-    }
-
-    /// Whether so much waits for a peer that what is sent now may be too late.
-    pub fn is_crowded(&self, node: NodeId, class: Class, timeout_ms: u64, now_ms: u64) -> bool {
-        self.peers
-            .get(&node)
-            .is_some_and(|peer| peer.waiting.is_too_long(class, timeout_ms, now_ms))
+    /// Whether what is sent to a peer now may be too late: so much waits for it, or it refuses so
+    /// much that an operation that drew this number is held back.
+    pub fn is_busy(
+        &mut self,
+        node: NodeId,
+        class: Class,
+        (timeout_ms, draw): (u64, u64),
+        now_ms: u64,
+    ) -> bool {
+        self.peers.get_mut(&node).is_some_and(|peer| {
+            peer.waiting.is_too_long(class, timeout_ms, now_ms)
+                || peer.throttles[class as usize].holds(draw, now_ms)
+        })
     }
 
     /// Notes that a peer could not be reached or did not answer.
