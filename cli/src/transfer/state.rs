@@ -6,7 +6,7 @@ use crate::files;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ pub(crate) struct StateFile {
     of: Map<String, Value>,
     /// When it is to be written next.
     due: Instant,
+    /// Held so that no other process works from the same state.
+    lock: Option<File>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -28,6 +30,18 @@ struct Content<P> {
 }
 
 impl StateFile {
+    /// The same as [`StateFile::open`], for nobody else until it is dropped: two at once would
+    /// each overwrite what the other one remembers, and what it has exported.
+    pub(crate) fn open_alone<P: DeserializeOwned>(
+        path: &Path,
+        of: Map<String, Value>,
+    ) -> Result<(Self, Option<P>), Failure> {
+        let lock = lock(path)?;
+        let (state, done) = Self::open(path, of)?;
+        let lock = Some(lock);
+        Ok((Self { lock, ..state }, done))
+    }
+
     /// The state at a path, and what it remembers if it is there. `of` is what it belongs to: names
     /// that mean something to the user, and their values.
     pub(crate) fn open<P: DeserializeOwned>(
@@ -43,6 +57,7 @@ impl StateFile {
             path: path.to_owned(),
             of,
             due: clock::now(),
+            lock: None,
         };
         Ok((state, done))
     }
@@ -92,7 +107,12 @@ impl StateFile {
 
     /// Everything was done: there is nothing left to remember.
     pub(crate) fn remove(self) -> Result<(), Failure> {
-        std::fs::remove_file(&self.path).map_err(|error| Failure::unwritable(&self.path, &error))
+        let removed = std::fs::remove_file(&self.path);
+        if self.lock.is_some() {
+            // An empty file that stays does no harm.
+            std::fs::remove_file(lock_path(&self.path)).ok();
+        }
+        removed.map_err(|error| Failure::unwritable(&self.path, &error))
     }
 
     /// What a user who wants to go on is to do.
@@ -113,7 +133,8 @@ pub(crate) fn refuse_overlap(state: &Path, path: &Path) -> Result<(), Failure> {
     let Some(of_state) = place(state) else {
         return Ok(());
     };
-    if place(path).is_some_and(|path| path == of_state || path == new_path(&of_state)) {
+    let taken = [new_path(&of_state), lock_path(&of_state), of_state.clone()];
+    if place(path).is_some_and(|path| taken.contains(&path)) {
         return refused(format!("{} is no place for the state", state.display()));
     }
     // A folder that is not there yet has nothing in it.
@@ -136,6 +157,33 @@ fn place(path: &Path) -> Option<PathBuf> {
         false => folder,
     };
     Some(folder.canonicalize().ok()?.join(path.file_name()?))
+}
+
+/// Takes a state for this process, until the file that this gives is closed.
+fn lock(path: &Path) -> Result<File, Failure> {
+    let at = lock_path(path);
+    loop {
+        let file = File::options().create(true).append(true).open(&at);
+        let file = file.map_err(|error| Failure::unwritable(&at, &error))?;
+        match file.try_lock() {
+            // Who held it before may have removed it meanwhile: the next one would make another.
+            Ok(()) if !at.exists() => {}
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {
+                let why = format!("{} is in use by another process", path.display());
+                let advice = "wait until that one ends, or name another file for --resume";
+                return Err(Failure::usage(why).advise(advice));
+            }
+            Err(TryLockError::Error(error)) => return Err(Failure::unwritable(&at, &error)),
+        }
+    }
+}
+
+/// The file that shows that a state is in use.
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
 }
 
 /// Where the next state is written, until it takes the place of the last.
@@ -215,6 +263,24 @@ mod tests {
 
     fn save(state: &mut StateFile, done: &[u64]) -> Result<(), Failure> {
         state.save(&done, clock::now())
+    }
+
+    #[test]
+    fn a_state_is_of_one_process_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let open = || StateFile::open_alone::<Vec<u64>>(&path, of("b"));
+        let (state, _) = open().unwrap();
+        state.begin(&[0]).unwrap();
+        let Err(refused) = open() else {
+            panic!("two at once");
+        };
+        assert!(refused.to_string().contains("in use"), "{refused}");
+        drop(state);
+        let (state, done) = open().unwrap();
+        assert_eq!(done, Some(vec![0]), "as after a stop");
+        state.remove().unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

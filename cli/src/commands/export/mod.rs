@@ -141,7 +141,7 @@ fn open_state(
     add("bucket", session.bucket_name.as_str().into());
     add("path", state::path_in_state(&destination.path));
     add("format", destination.format.name().into());
-    let (state, done) = StateFile::open(path, of)?;
+    let (state, done) = StateFile::open_alone(path, of)?;
     Ok((Some(state), done))
 }
 

@@ -207,7 +207,7 @@ fn open_state(
     add("key", args.key.as_deref().into());
     add("value", args.value.as_deref().into());
     add("prefix", args.prefix.as_str().into());
-    let (state, done) = StateFile::open(path, of)?;
+    let (state, done) = StateFile::open_alone(path, of)?;
     Ok((Some(state), done))
 }
 
