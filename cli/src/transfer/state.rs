@@ -1,6 +1,7 @@
 //! How far an import or export is, in a small file, so that one that was stopped can go on.
 
 use crate::clock;
+use crate::connect::Session;
 use crate::failure::Failure;
 use crate::files;
 use serde::de::DeserializeOwned;
@@ -124,6 +125,25 @@ impl StateFile {
     }
 }
 
+/// What every state belongs to: the command, what it was given, and where it works.
+pub(crate) fn of(
+    command: &str,
+    session: &Session,
+    (path, format): (&Path, &str),
+) -> Map<String, Value> {
+    let entries = [
+        ("command", Value::from(command)),
+        ("cluster", session.client.view().cluster.to_string().into()),
+        ("bucket", session.bucket_name.as_str().into()),
+        ("path", path_in_state(path)),
+        ("format", format.into()),
+    ];
+    let named = entries.into_iter();
+    named
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
 /// Fails if writing the state would change what is imported or exported.
 pub(crate) fn refuse_overlap(state: &Path, path: &Path) -> Result<(), Failure> {
     let refused = |why: String| {
@@ -194,7 +214,7 @@ fn new_path(path: &Path) -> PathBuf {
 }
 
 /// A path as it stands in a state: the same wherever the command is given.
-pub(crate) fn path_in_state(path: &Path) -> Value {
+fn path_in_state(path: &Path) -> Value {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     // A slash at the end says nothing.
     let parts: PathBuf = absolute.components().collect();

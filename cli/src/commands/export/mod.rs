@@ -18,7 +18,6 @@ use crate::transfer::state::{self, StateFile};
 use annulet::{ScanOptions, ScanPage};
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
@@ -134,13 +133,8 @@ fn open_state(
     let Some(path) = &args.resume else {
         return Ok((None, None));
     };
-    let mut of = Map::new();
-    let mut add = |name: &str, value: Value| of.insert(name.to_owned(), value);
-    add("command", "export".into());
-    add("cluster", session.client.view().cluster.to_string().into());
-    add("bucket", session.bucket_name.as_str().into());
-    add("path", state::path_in_state(&destination.path));
-    add("format", destination.format.name().into());
+    let to = (destination.path.as_path(), destination.format.name());
+    let of = state::of("export", session, to);
     let (state, done) = StateFile::open_alone(path, of)?;
     Ok((Some(state), done))
 }

@@ -19,7 +19,7 @@ use crate::transfer::state::{self, StateFile};
 use crate::{clock, output, units};
 use annulet::Ttl;
 use clap::Args;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::fs::{File, Metadata};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -195,13 +195,9 @@ fn open_state(
     let Some(path) = &args.resume else {
         return Ok((None, None));
     };
-    let mut of = Map::new();
+    let from = (args.path.as_path(), source.format.name());
+    let mut of = state::of("import", session, from);
     let mut add = |name: &str, value: Value| of.insert(name.to_owned(), value);
-    add("command", "import".into());
-    add("cluster", session.client.view().cluster.to_string().into());
-    add("bucket", session.bucket_name.as_str().into());
-    add("path", state::path_in_state(&args.path));
-    add("format", source.format.name().into());
     add("length", source.bytes.into());
     add("modified_ms", source.modified_ms.into());
     add("key", args.key.as_deref().into());
