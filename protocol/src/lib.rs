@@ -10,7 +10,7 @@
 //! - [`hash`]: where a key lies on the ring
 //! - [`clock`]: hybrid logical time
 //! - [`record`]: what is stored under a key, its version, expiry and checksums
-//! - [`siblings`]: the same where concurrent writes are kept
+//! - [`siblings`]: the same where concurrent writes are kept; [`ballot`]: attempts to agree
 //! - [`bucket`]: namespaces and their policy; [`level`]: how many replicas must agree
 //! - [`view`]: the members, the partition table and the buckets of one epoch
 //! - [`message`]: requests and replies; [`scan`]: those about whole arcs; [`hints`]: what is kept
@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod ballot;
 mod bounded;
 pub mod bucket;
 pub mod clock;
