@@ -8,6 +8,7 @@ use crate::ids::{ClusterId, NodeId};
 use crate::limits::OPERATIONS_MAX;
 use crate::names::{named, tagged};
 use crate::record::{Expiry, Head, Record, Version};
+use crate::register::message::{Accept, Accepted, Learn, Outbid, Prepare, Promise, ReadRegister};
 use crate::scan::{Page, Scan};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,14 @@ tagged! {
         Touch(Touch) = "touch",
         /// What is stored in an arc.
         Scan(Scan) = "scan",
+        /// What was promised and accepted.
+        ReadRegister(ReadRegister) = "read_register",
+        /// Promise this ballot.
+        Prepare(Prepare) = "prepare",
+        /// Accept this register.
+        Accept(Accept) = "accept",
+        /// Take what another owner accepted.
+        Learn(Learn) = "learn",
     }
 }
 
@@ -169,10 +178,17 @@ tagged! {
         Absent(Absent) = "absent",
         /// The record is stored, or something newer is.
         Written(Written) = "written",
-        /// The version that was to be touched is not stored, and nothing newer is.
+        /// The version that was to be touched is not stored, and nothing newer is; or the value that
+        /// an accept refers to is not held.
         Lacking(Lacking) = "lacking",
         /// A part of an arc.
         Page(Page) = "page",
+        /// What was promised and accepted: the answer to a read, and a promise given.
+        Promise(Promise) = "promise",
+        /// The register is accepted.
+        Accepted(Accepted) = "accepted",
+        /// A higher ballot was promised before.
+        Outbid(Outbid) = "outbid",
         /// Nothing was done.
         Refused(Refusal) = "refused",
     }
@@ -234,7 +250,7 @@ named! {
         UnknownBucket = "unknown_bucket",
         /// The bucket's mode does not take such an operation.
         WrongMode = "wrong_mode",
-        /// The stamp is too far ahead of the server's clock, or that clock is off.
+        /// The stamp or ballot is too far ahead of the server's clock, or that clock is off.
         SkewedClock = "skewed_clock",
         /// The key is empty or too long, or the value too long.
         TooLarge = "too_large",
@@ -242,6 +258,8 @@ named! {
         BadChecksum = "bad_checksum",
         /// What is stored under the key is damaged; ask another owner.
         Damaged = "damaged",
+        /// Another register was accepted under this very ballot: a fault of its proposer.
+        Contradiction = "contradiction",
         /// Too much to do: come back after the time given.
         Overloaded = "overloaded",
         /// No room on disk: deletes are taken, and nothing else until an operator makes room.
