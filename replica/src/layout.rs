@@ -9,7 +9,11 @@
 //! low half of xxh3), since a damaged head would decide which record stays. A value that lies apart
 //! has the client's checksum only, which its readers check. All numbers are big-endian.
 //!
+//! What owners of strong buckets keep of a key is in [`register`](mod@register).
+//!
 //! [`Values`]: crate::store::Family::Values
+
+pub mod register;
 
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::{Incarnation, OpId};
@@ -245,7 +249,7 @@ fn take_version(bytes: &mut Bytes) -> Result<Version, bytes::TryGetError> {
     })
 }
 
-fn take_incarnation(bytes: &mut Bytes) -> Result<Incarnation, bytes::TryGetError> {
+pub(crate) fn take_incarnation(bytes: &mut Bytes) -> Result<Incarnation, bytes::TryGetError> {
     let mut incarnation = [0; 16];
     bytes.try_copy_to_slice(&mut incarnation)?;
     Ok(Incarnation(incarnation))

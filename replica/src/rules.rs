@@ -8,12 +8,14 @@
 //! | what is damaged is refused, never taken for absent | `decode_stored` |
 //! | records for owners that could not be reached are kept within bounds | `keep` |
 //! | an arc is read in pages | `page` |
+//! | promises and what is accepted of a strong bucket's keys | `strong` |
 
 mod draft;
 mod faults;
 mod keep;
 mod merge;
 mod page;
+mod strong;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +32,7 @@ use annulet_protocol::message::{
     Absent, Answer, Hint, Read, Refusal, RefusalKind, Source, Touch, Write,
 };
 use annulet_protocol::record::{Damage, Head, Kind, Record};
+use annulet_protocol::register::message::{Accept, Learn, Prepare};
 use annulet_protocol::scan::Scan;
 use annulet_protocol::view::View;
 use annulet_ring::owners::Owners;
@@ -93,6 +96,12 @@ pub enum Mutation {
     Touch(Touch),
     /// Keep a record for others.
     Hint(Hint),
+    /// Promise a ballot.
+    Prepare(Prepare),
+    /// Accept a register.
+    Accept(Accept),
+    /// Take what another owner accepted.
+    Learn(Learn),
     /// What the server itself found out.
     Task(Task),
 }
@@ -226,8 +235,8 @@ impl Replica {
         let mut keys = Vec::new();
         for (epoch, read) in reads {
             let placed = match read.hinted {
-                true => self.locate(moment, epoch, read.bucket, &read.key),
-                false => self.place(moment, epoch, read.bucket, &read.key),
+                true => self.locate(moment, epoch, (read.bucket, Mode::Lww), &read.key),
+                false => self.place(moment, epoch, (read.bucket, Mode::Lww), &read.key),
             };
             match placed {
                 Err(refusal) => answers.push(Answer::Refused(refusal)),
@@ -308,7 +317,12 @@ impl Replica {
                 }
                 Ok(admitted) => {
                     let found = records.next().unwrap_or(Ok(None));
-                    let answer = self.decide_record(moment, &admitted, found, &mut draft)?;
+                    let answer = match admitted.mutation {
+                        Mutation::Prepare(_) | Mutation::Accept(_) | Mutation::Learn(_) => {
+                            self.decide_register(moment, &admitted, found, &mut draft)?
+                        }
+                        _ => self.decide_record(moment, &admitted, found, &mut draft)?,
+                    };
                     if is_damage(&answer) {
                         draft.damaged.push(admitted.storage_key);
                     }
@@ -320,12 +334,13 @@ impl Replica {
         Ok(draft.finish())
     }
 
-    /// Where a key lies, if this server answers for it at all.
+    /// Where a key lies, if this server answers for it at all. The mode is the one that the
+    /// operation is for.
     fn place<'a>(
         &self,
         moment: Moment<'a>,
         epoch: u64,
-        bucket: u32,
+        bucket: (u32, Mode),
         key: &[u8],
     ) -> Result<Place<'a>, Refusal> {
         let place = self.locate(moment, epoch, bucket, key)?;
@@ -341,7 +356,7 @@ impl Replica {
         &self,
         moment: Moment<'a>,
         epoch: u64,
-        bucket: u32,
+        bucket: (u32, Mode),
         key: &[u8],
     ) -> Result<Place<'a>, Refusal> {
         let bucket = self.bucket(moment, epoch, bucket)?;
@@ -356,12 +371,13 @@ impl Replica {
         Ok(Place { bucket, hash })
     }
 
-    /// The bucket, for a request of an epoch that this server can answer.
+    /// The bucket, for a request of an epoch that this server can answer and an operation of its
+    /// mode.
     fn bucket<'a>(
         &self,
         moment: Moment<'a>,
         epoch: u64,
-        bucket: u32,
+        (bucket, mode): (u32, Mode),
     ) -> Result<&'a Bucket, Refusal> {
         let view = moment.view;
         if epoch > view.epoch {
@@ -382,8 +398,11 @@ impl Replica {
             let why = format!("epoch {} has no bucket number {bucket}", view.epoch);
             return Err(Refusal::new(RefusalKind::UnknownBucket, why));
         };
-        if bucket.mode != Mode::Lww {
-            let why = format!("bucket `{}` has mode {}", bucket.name, bucket.mode);
+        if bucket.mode != mode {
+            let why = format!(
+                "bucket `{}` has mode {}, and this is an operation for {mode} buckets",
+                bucket.name, bucket.mode
+            );
             return Err(Refusal::new(RefusalKind::WrongMode, why));
         }
         Ok(bucket)
@@ -399,17 +418,17 @@ impl Replica {
     ) -> Result<Admitted<'a>, Refusal> {
         let (place, key) = match mutation {
             Mutation::Write(write) if write.gone => {
-                let place = self.place(moment, epoch, write.bucket, &write.key)?;
+                let place = self.place(moment, epoch, (write.bucket, Mode::Lww), &write.key)?;
                 self.admit_gone(moment, write)?;
                 (place, storage_key(place.hash, write.bucket, &write.key))
             }
             Mutation::Write(write) => {
-                let place = self.place(moment, epoch, write.bucket, &write.key)?;
+                let place = self.place(moment, epoch, (write.bucket, Mode::Lww), &write.key)?;
                 self.admit_record(moment, write.bucket, &write.key, &write.record)?;
                 (place, storage_key(place.hash, write.bucket, &write.key))
             }
             Mutation::Touch(touch) => {
-                let place = self.place(moment, epoch, touch.bucket, &touch.key)?;
+                let place = self.place(moment, epoch, (touch.bucket, Mode::Lww), &touch.key)?;
                 let sound = touch
                     .expiry
                     .verify(touch.bucket, &touch.key, &touch.version);
@@ -417,9 +436,25 @@ impl Replica {
                 (place, storage_key(place.hash, touch.bucket, &touch.key))
             }
             Mutation::Hint(hint) => {
-                let place = self.locate(moment, epoch, hint.bucket, &hint.key)?;
+                let place = self.locate(moment, epoch, (hint.bucket, Mode::Lww), &hint.key)?;
                 self.admit_hint(moment, place, hint)?;
                 (place, storage_key(place.hash, hint.bucket, &hint.key))
+            }
+            Mutation::Prepare(Prepare { bucket, key, .. }) => {
+                let place = self.place(moment, epoch, (*bucket, Mode::Strong), key)?;
+                (place, storage_key(place.hash, *bucket, key))
+            }
+            Mutation::Accept(accept) => {
+                let bucket = accept.bucket;
+                let place = self.place(moment, epoch, (bucket, Mode::Strong), &accept.key)?;
+                self.admit_accept(moment, accept)?;
+                (place, storage_key(place.hash, bucket, &accept.key))
+            }
+            Mutation::Learn(learn) => {
+                let bucket = learn.bucket;
+                let place = self.place(moment, epoch, (bucket, Mode::Strong), &learn.key)?;
+                self.admit_learn(moment, learn)?;
+                (place, storage_key(place.hash, bucket, &learn.key))
             }
             Mutation::Task(
                 Task::Delivered { key, .. }
@@ -494,6 +529,9 @@ fn family_of(mutation: &Mutation) -> Family {
     match mutation {
         Mutation::Write(_)
         | Mutation::Touch(_)
+        | Mutation::Prepare(_)
+        | Mutation::Accept(_)
+        | Mutation::Learn(_)
         | Mutation::Task(Task::Remove { .. } | Task::Expire { .. } | Task::Restore { .. }) => {
             Family::Records
         }

@@ -10,6 +10,7 @@ use crate::hints;
 use crate::layout::{self, StoredValue};
 use crate::rules::Task;
 use crate::store::{Family, Slice, Span, Store, StoreError};
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::HINT_AGE_MS_MAX;
@@ -115,18 +116,28 @@ impl Sweep {
     }
 
     fn look(&self, view: &View, now_ms: u64, key: Bytes, entry: Bytes, found: &mut Found) {
-        let parsed = parse_storage_key(&key);
-        let (Some((_, bucket, _)), Ok(stored)) = (parsed, layout::decode(entry)) else {
+        let Some((_, number, _)) = parse_storage_key(&key) else {
             found.damaged.push(key);
             return;
         };
-        if view.bucket(bucket).is_none() {
+        let Some(bucket) = view.bucket(number) else {
             // A number that no bucket has had yet is of a view that is still to come.
-            if view.buckets.last().is_some_and(|last| last.number > bucket) {
+            if view.buckets.last().is_some_and(|last| last.number > number) {
                 found.tasks.push(Task::Remove { key });
             }
             return;
+        };
+        if bucket.mode == Mode::Strong {
+            // Promises stay for ever, with whatever the register is.
+            if layout::register::decode(entry).is_err() {
+                found.damaged.push(key);
+            }
+            return;
         }
+        let Ok(stored) = layout::decode(entry) else {
+            found.damaged.push(key);
+            return;
+        };
         let head = stored.head;
         let long_ago_ms = now_ms.saturating_sub(self.expired_kept_ms);
         let gone = stored.value == StoredValue::Gone || head.kind == Kind::Tombstone;

@@ -27,6 +27,10 @@ pub enum Fault {
     TouchRewinds,
     /// First-hand writes are taken although the disk is full.
     FullDiskIgnored,
+    /// What is proposed under a ballot below the promised one is accepted.
+    AcceptUnpromised,
+    /// Promises are given before they are durable.
+    PromisesForgotten,
 }
 
 impl Replica {
@@ -64,6 +68,12 @@ impl Replica {
     }
     pub(super) fn fills_the_disk(&self) -> bool {
         breaks!(self, FullDiskIgnored)
+    }
+    pub(super) fn accepts_unpromised(&self) -> bool {
+        breaks!(self, AcceptUnpromised)
+    }
+    pub(super) fn forgets_promises(&self) -> bool {
+        breaks!(self, PromisesForgotten)
     }
     pub(super) fn forgive(&self, damage: Damage) -> Result<(), Damage> {
         if breaks!(self, ChecksumIgnored) {

@@ -60,7 +60,7 @@ impl Replica {
             }
             (Mutation::Task(task), _) => note(store, key, task, current, draft),
             // They are about records of this server's own.
-            (Mutation::Write(_) | Mutation::Touch(_) | Mutation::Hint(_), _) => Ok(written()),
+            (_, _) => Ok(written()),
         });
         match decided {
             Err(failed @ StoreError::Failed(_)) => Err(failed),
