@@ -45,9 +45,9 @@ tagged! {
         /// Promise this ballot.
         Prepare(Prepare) = "prepare",
         /// Accept this register.
-        Accept(Accept) = "accept",
+        Accept(Box<Accept>) = "accept",
         /// Take what another owner accepted.
-        Learn(Learn) = "learn",
+        Learn(Box<Learn>) = "learn",
     }
 }
 
@@ -184,7 +184,7 @@ tagged! {
         /// A part of an arc.
         Page(Page) = "page",
         /// What was promised and accepted: the answer to a read, and a promise given.
-        Promise(Promise) = "promise",
+        Promise(Box<Promise>) = "promise",
         /// The register is accepted.
         Accepted(Accepted) = "accepted",
         /// A higher ballot was promised before.

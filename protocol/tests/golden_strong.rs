@@ -135,7 +135,7 @@ fn prepares_never_change() {
 fn accepts_never_change() {
     let (Register { head, log }, value) = register();
     let accept = |value, held, next| {
-        Operation::Accept(Accept {
+        Operation::Accept(Box::new(Accept {
             bucket: 1,
             key: KEY,
             ballot: ballot(6, 0xbb),
@@ -144,7 +144,7 @@ fn accepts_never_change() {
             log: log.clone(),
             value,
             held,
-        })
+        }))
     };
     let next = Some(ballot(7, 0xbb));
     check_request(
@@ -183,14 +183,14 @@ fn accepts_never_change() {
 fn what_is_learned_never_changes() {
     let (Register { head, log }, value) = register();
     check_request(
-        Operation::Learn(Learn {
+        Operation::Learn(Box::new(Learn {
             bucket: 1,
             key: KEY,
             ballot: ballot(6, 0xbb),
             head,
             log,
             value,
-        }),
+        })),
         "9181a56c6561726e86a66275636b657401a36b6579c4036b6579a662616c6c6f7482a66e756d\
          62657206a870726f706f736572c410bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba46865616488a4\
          6b696e64a576616c7565a776657273696f6e82a66e756d62657205a870726f706f736572c410\
@@ -216,10 +216,10 @@ fn promises_never_change() {
         value: Some(value),
     };
     check_reply(
-        Answer::Promise(Promise {
+        Answer::Promise(Box::new(Promise {
             promised: ballot(7, 0xbb),
             accepted: Some(shown),
-        }),
+        })),
         "9181a770726f6d69736582a870726f6d6973656482a66e756d62657207a870726f706f736572\
          c410bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba8616363657074656485a662616c6c6f7482a66e\
          756d62657206a870726f706f736572c410bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba46e657874\
@@ -235,7 +235,7 @@ fn promises_never_change() {
          68000000000000000006bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba576616c7565c40176",
     );
     check_reply(
-        Answer::Promise(Promise::default()),
+        Answer::Promise(Box::default()),
         "9181a770726f6d69736581a870726f6d6973656482a66e756d62657200a870726f706f736572\
          c41000000000000000000000000000000000",
     );

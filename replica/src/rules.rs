@@ -99,9 +99,9 @@ pub enum Mutation {
     /// Promise a ballot.
     Prepare(Prepare),
     /// Accept a register.
-    Accept(Accept),
+    Accept(Box<Accept>),
     /// Take what another owner accepted.
-    Learn(Learn),
+    Learn(Box<Learn>),
     /// What the server itself found out.
     Task(Task),
 }

@@ -426,6 +426,7 @@ fn judge_refusal(refusal: &Refusal) -> Verdict {
         | RefusalKind::TooLarge
         | RefusalKind::BadChecksum
         | RefusalKind::Damaged
+        | RefusalKind::Contradiction
         | RefusalKind::Full
         | RefusalKind::Unsupported
         | RefusalKind::Other => Verdict::Lost,
@@ -449,6 +450,7 @@ fn is_passing(kind: RefusalKind) -> bool {
         | RefusalKind::SkewedClock
         | RefusalKind::TooLarge
         | RefusalKind::BadChecksum
+        | RefusalKind::Contradiction
         | RefusalKind::Unsupported
         | RefusalKind::Other => false,
     }
@@ -485,9 +487,10 @@ pub(super) fn refusal_error(node: NodeId, refusal: &Refusal) -> Error {
         | RefusalKind::SkewedClock
         | RefusalKind::Damaged
         | RefusalKind::Stopping => ErrorKind::Unavailable,
-        RefusalKind::BadChecksum | RefusalKind::Unsupported | RefusalKind::Other => {
-            ErrorKind::Internal
-        }
+        RefusalKind::BadChecksum
+        | RefusalKind::Contradiction
+        | RefusalKind::Unsupported
+        | RefusalKind::Other => ErrorKind::Internal,
     };
     Error::new(kind, format!("server {node}: {}", refusal.message))
 }

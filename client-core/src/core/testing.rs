@@ -274,6 +274,10 @@ impl<C: Coordinator> Rig<C> {
             Operation::Hint(_) => "hint",
             Operation::Touch(_) => "touch",
             Operation::Scan(_) => "scan",
+            Operation::ReadRegister(_) => "look",
+            Operation::Prepare(_) => "prepare",
+            Operation::Accept(_) => "accept",
+            Operation::Learn(_) => "learn",
             Operation::Unknown => "unknown",
         };
         let since = self.sent[index..].iter();

@@ -457,6 +457,10 @@ fn size(operation: &Operation) -> usize {
         Operation::Hint(hint) => hint.key.len() + hint.record.value.len(),
         Operation::Touch(touch) => touch.key.len(),
         Operation::Scan(scan) => scan.after.len(),
+        Operation::ReadRegister(read) => read.key.len(),
+        Operation::Prepare(prepare) => prepare.key.len(),
+        Operation::Accept(accept) => accept.key.len() + accept.value.len(),
+        Operation::Learn(learn) => learn.key.len() + learn.value.len(),
         Operation::Unknown => 0,
     }
 }

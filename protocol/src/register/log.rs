@@ -42,6 +42,8 @@ pub struct Log {
 
 const REFUSED: u8 = 1;
 const OTHER_PROPOSER: u8 = 1 << 1;
+/// Shortest entry, whose proposer is its client.
+const ENTRY_BYTES_MIN: usize = 41;
 const KNOWN_FLAGS: u8 = REFUSED | OTHER_PROPOSER;
 
 impl Log {
@@ -58,10 +60,10 @@ impl Log {
 
     /// Adds the fate of an operation. The round must be above all before it.
     pub fn push(&mut self, entry: Entry) {
-        self.entries.push(entry);
-        if self.entries.len() > LOG_MAX {
+        if self.entries.len() == LOG_MAX {
             self.complete_since = self.entries.remove(0).at;
         }
+        self.entries.push(entry);
     }
 
     /// All entries, the oldest first.
@@ -109,6 +111,8 @@ impl Log {
             entries: Vec::new(),
         };
         let mut last = log.complete_since;
+        let most = bytes.remaining() / ENTRY_BYTES_MIN;
+        log.entries.reserve_exact(most.min(LOG_MAX));
         while bytes.has_remaining() {
             let entry = take_entry(&mut bytes)?;
             if entry.at <= last || log.entries.len() == LOG_MAX {

@@ -1,8 +1,11 @@
 //! A request's operations by lane.
 
 use annulet_protocol::message::{Answer, Operation, Read, Refusal, RefusalKind};
+use annulet_protocol::register::Log;
+use annulet_protocol::register::message::ReadRegister;
 use annulet_protocol::scan::Scan;
 use annulet_replica::rules::Mutation;
+use bytes::Bytes;
 
 /// A request's operations by lane, and where their answers go.
 #[derive(Default)]
@@ -10,6 +13,8 @@ pub(super) struct Split {
     answers: Vec<Answer>,
     pub(super) reads: Vec<Read>,
     read_at: Vec<usize>,
+    pub(super) registers: Vec<ReadRegister>,
+    register_at: Vec<usize>,
     pub(super) scans: Vec<Scan>,
     scan_at: Vec<usize>,
     pub(super) mutations: Vec<Mutation>,
@@ -31,6 +36,11 @@ impl Split {
                     split.read_at.push(at);
                     continue;
                 }
+                Operation::ReadRegister(read) => {
+                    split.registers.push(read);
+                    split.register_at.push(at);
+                    continue;
+                }
                 Operation::Scan(scan) => {
                     split.scans.push(scan);
                     split.scan_at.push(at);
@@ -45,6 +55,9 @@ impl Split {
                 Operation::Write(write) => Mutation::Write(write),
                 Operation::Hint(hint) => Mutation::Hint(hint),
                 Operation::Touch(touch) => Mutation::Touch(touch),
+                Operation::Prepare(prepare) => Mutation::Prepare(prepare),
+                Operation::Accept(accept) => Mutation::Accept(accept),
+                Operation::Learn(learn) => Mutation::Learn(learn),
             };
             split.mutations.push(mutation);
             split.mutation_at.push(at);
@@ -55,10 +68,12 @@ impl Split {
     pub(super) fn join(
         mut self,
         read: Vec<Answer>,
+        registers: Vec<Answer>,
         pages: Vec<Answer>,
         written: Vec<Answer>,
     ) -> Vec<Answer> {
         let places = self.read_at.iter().zip(read);
+        let places = places.chain(self.register_at.iter().zip(registers));
         let places = places.chain(self.scan_at.iter().zip(pages));
         for (at, answer) in places.chain(self.mutation_at.iter().zip(written)) {
             self.answers[*at] = answer;
@@ -73,9 +88,18 @@ pub(super) fn size(mutation: &Mutation) -> usize {
         Mutation::Write(write) => write.key.len() + write.record.value.len(),
         Mutation::Hint(hint) => hint.key.len() + hint.record.value.len(),
         Mutation::Touch(touch) => touch.key.len(),
+        Mutation::Prepare(prepare) => prepare.key.len(),
+        Mutation::Accept(accept) => register_size(&accept.key, &accept.log, &accept.value),
+        Mutation::Learn(learn) => register_size(&learn.key, &learn.log, &learn.value),
         Mutation::Task(_) => TASK_BYTES,
     }
 }
 
 /// What a task counts for: about a key.
 const TASK_BYTES: usize = 64;
+fn register_size(key: &Bytes, log: &Log, value: &Bytes) -> usize {
+    key.len() + value.len() + LOG_ENTRY_BYTES * log.iter().len()
+}
+
+/// What an entry of a log takes.
+const LOG_ENTRY_BYTES: usize = 64;

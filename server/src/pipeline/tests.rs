@@ -214,6 +214,9 @@ fn kinds(answers: &[Answer]) -> Vec<&'static str> {
         Answer::Written(_) => "written",
         Answer::Lacking(_) => "lacking",
         Answer::Page(_) => "page",
+        Answer::Promise(_) => "promise",
+        Answer::Accepted(_) => "accepted",
+        Answer::Outbid(_) => "outbid",
         Answer::Refused(refusal) => refusal.kind.as_str(),
         Answer::Unknown => "unknown",
     };

@@ -7,7 +7,9 @@ use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::{parse_storage_key, storage_key};
 use annulet_protocol::ids::{Incarnation, OpId};
 use annulet_protocol::record::{Head, Kind, Record, Version};
+use annulet_protocol::register::{LOG_MAX, Log};
 use annulet_replica::hints::{Kept, OWNERS_MAX, Tally};
+use annulet_replica::layout::register;
 use annulet_replica::layout::{self, INLINE_VALUE_BYTES_MAX, Stored, StoredValue};
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -115,6 +117,42 @@ fn version_of(bytes: &[u8; VERSION_BYTES]) -> Version {
         writer: Incarnation(bytes[8..24].try_into().expect("sixteen bytes")),
         checksum: number(24),
     }
+}
+
+pub(super) fn register(bytes: &[u8]) -> bool {
+    let as_it_is = register::decode(Bytes::copy_from_slice(bytes));
+    assert!(as_it_is.is_err() || is_sealed(bytes), "damage went unseen");
+    let Ok(stored) = register::decode(sealed(bytes)) else {
+        return false;
+    };
+    if let Some(accepted) = stored.accepted() {
+        let _ = accepted.value.register.verify(1, b"key");
+        let inline = match &accepted.value.value {
+            StoredValue::Inline(value) => value.len(),
+            StoredValue::Apart(_) | StoredValue::Gone => 0,
+        };
+        assert!(inline <= bytes.len());
+    }
+    let again = register::encode(&stored);
+    assert_eq!(again, sealed(bytes), "written otherwise");
+    assert_eq!(
+        register::decode(again),
+        Ok(stored),
+        "written and read again"
+    );
+    true
+}
+
+pub(super) fn log(bytes: &[u8]) -> bool {
+    let Ok(log) = Log::decode(Bytes::copy_from_slice(bytes)) else {
+        return false;
+    };
+    assert!(log.iter().len() <= LOG_MAX);
+    assert_eq!(log.encode(), bytes, "written otherwise");
+    for entry in log.iter() {
+        assert!(log.is_complete_since(entry.at) && log.find(&entry.op).is_some());
+    }
+    true
 }
 
 pub(super) fn kept(bytes: &[u8]) -> bool {

@@ -73,10 +73,11 @@ impl World {
             budget_ms,
             operations: sends.into_iter().map(|(_, s)| s.operation).collect(),
         };
-        let is_read = request.operations.iter().all(|operation| match operation {
-            Operation::Read(_) | Operation::Scan(_) => true,
-            Operation::Write(_) | Operation::Hint(_) | Operation::Touch(_) => false,
-            Operation::Unknown => false,
+        let is_read = request.operations.iter().all(|operation| {
+            matches!(
+                operation,
+                Operation::Read(_) | Operation::ReadRegister(_) | Operation::Scan(_)
+            )
         });
         let call = self.next_number();
         let life = self.clients[client].life;
@@ -231,6 +232,9 @@ impl World {
             Answer::Written(_) => "written",
             Answer::Lacking(_) => "lacking",
             Answer::Page(_) => "page",
+            Answer::Promise(_) => "promise",
+            Answer::Accepted(_) => "accepted",
+            Answer::Outbid(_) => "outbid",
             Answer::Refused(refusal) => {
                 return self.coverage.hit("refusal", refusal.kind.as_str());
             }

@@ -192,7 +192,7 @@ impl Running {
                 !matches!(self.machine, Machine::Touch(_))
             }
             Ok(Answer::Page(_)) => true,
-            Ok(Answer::Lacking(_) | Answer::Refused(_) | Answer::Unknown) | Err(_) => false,
+            Ok(_) | Err(_) => false,
         }
     }
 }
@@ -489,6 +489,6 @@ fn path_of(running: &mut Running, send: &Send, cause: Cause) -> Option<&'static 
         },
         Operation::Hint(_) if completed => Some("hint_after_ack"),
         Operation::Hint(_) => Some("hint_for_ack"),
-        Operation::Touch(_) | Operation::Scan(_) | Operation::Unknown => None,
+        _ => None,
     }
 }

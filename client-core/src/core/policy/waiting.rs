@@ -34,8 +34,13 @@ impl Class {
         match operation {
             Operation::Write(write) => Self::of_value(write.record.value.len()),
             Operation::Hint(hint) => Self::of_value(hint.record.value.len()),
-            Operation::Touch(_) => Self::Write,
-            Operation::Read(_) | Operation::Scan(_) | Operation::Unknown => Self::Read,
+            Operation::Accept(accept) => Self::of_value(accept.value.len()),
+            Operation::Learn(learn) => Self::of_value(learn.value.len()),
+            Operation::Touch(_) | Operation::Prepare(_) => Self::Write,
+            Operation::Read(_)
+            | Operation::ReadRegister(_)
+            | Operation::Scan(_)
+            | Operation::Unknown => Self::Read,
         }
     }
 
