@@ -125,6 +125,9 @@ pub(super) fn register(bytes: &[u8]) -> bool {
     let Ok(stored) = register::decode(sealed(bytes)) else {
         return false;
     };
+    if let Ok(as_it_is) = as_it_is {
+        assert_eq!(as_it_is, stored);
+    }
     if let Some(accepted) = stored.accepted() {
         let _ = accepted.value.register.verify(1, b"key");
         let inline = match &accepted.value.value {
