@@ -120,7 +120,7 @@ fn check_register(head: &register::Head, log: &Log, value: &[u8]) {
         head: *head,
         log: log.clone(),
     };
-    let _ = register.verify(1, b"key");
+    let sound = register.verify(1, b"key").is_ok();
     let turn = Turn {
         ballot: Ballot::default(),
         op: head.op,
@@ -128,7 +128,7 @@ fn check_register(head: &register::Head, log: &Log, value: &[u8]) {
         now_ms: u64::MAX,
     };
     let changed = register.change((1, b"key"), &turn, &Change::Resolve);
-    assert_eq!(changed.register.verify(1, b"key"), Ok(()));
+    assert!(!sound || changed.register.verify(1, b"key").is_ok());
 }
 
 fn check_head(bucket: u32, key: &[u8], head: &Head) {
