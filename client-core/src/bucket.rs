@@ -1,5 +1,7 @@
 //! Operations on the keys of one bucket.
 
+mod strong;
+
 use crate::client::Client;
 use crate::core::client::{Call, Core, Now, Start};
 use crate::core::read::{ReadDone, ReadOperation};
@@ -11,15 +13,18 @@ use crate::options::{Entry, ReadOptions, Ttl, WriteOptions, Written, expires_at_
 use crate::run::run;
 use crate::scan::{Scan, ScanOptions};
 use crate::statistics::add;
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::hash::storage_key;
 use annulet_protocol::level::Level;
 use annulet_protocol::record::Origin;
+use annulet_protocol::register::Condition;
 use annulet_protocol::view::View;
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
 use std::time::Duration;
+pub use strong::{Committed, Update};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
@@ -88,7 +93,7 @@ impl Bucket {
     /// As [`Bucket::get`].
     pub async fn exists_with(&self, key: impl AsRef<[u8]>, options: &ReadOptions) -> Result<bool> {
         let key = Bytes::copy_from_slice(key.as_ref());
-        Ok(self.read(key, options, true).await?.live)
+        Ok(self.read(key, options, true).await?.live.is_some())
     }
 
     /// Stores a value under a key, in place of what was there.
@@ -179,11 +184,7 @@ impl Bucket {
         let counters = &self.client.shared().counters;
         add(&counters.writes, 1);
         let done = self.try_touch(Bytes::copy_from_slice(key.as_ref()), options);
-        let done = done.await.inspect_err(|_| add(&counters.errors, 1))?;
-        Ok(done.touched.map(|version| Written {
-            version: version.to_string(),
-            superseded: done.superseded.is_some(),
-        }))
+        done.await.inspect_err(|_| add(&counters.errors, 1))
     }
 
     /// Goes through everything in the bucket, a page at a time.
@@ -264,11 +265,11 @@ impl Bucket {
     }
 
     async fn get_bytes(&self, key: Bytes, options: &ReadOptions) -> Result<Option<Entry>> {
-        let ReadDone { head, value, .. } = self.read(key, options, false).await?;
-        Ok(head.zip(value).map(|(head, value)| Entry {
+        let Read { value, live } = self.read(key, options, false).await?;
+        Ok(value.zip(live).map(|(value, live)| Entry {
             value,
-            version: head.version.to_string(),
-            expires_at_ms: expires_at_ms(&head),
+            version: live.version,
+            expires_at_ms: live.expires_at_ms,
         }))
     }
 
@@ -309,42 +310,66 @@ impl Bucket {
         key: Bytes,
         options: &ReadOptions,
         head_only: bool,
-    ) -> Result<ReadDone> {
+    ) -> Result<Read> {
         let counters = &self.client.shared().counters;
         add(&counters.reads, 1);
         let done = self.try_read(key, options, head_only).await;
         done.inspect_err(|_| add(&counters.errors, 1))
     }
 
-    async fn try_read(
-        &self,
-        key: Bytes,
-        options: &ReadOptions,
-        head_only: bool,
-    ) -> Result<ReadDone> {
+    async fn try_read(&self, key: Bytes, options: &ReadOptions, head_only: bool) -> Result<Read> {
         let shared = self.client.shared();
         shared.check_open()?;
         let call = self.call(key, options.level, options.timeout);
         let start = self.begin_call(Side::Read, call).await?;
+        if start.bucket().mode == Mode::Strong {
+            let done = self.read_strong(start, options, head_only).await?;
+            let live = done.head.filter(|_| done.live).map(|head| Live {
+                version: head.version.to_string(),
+                expires_at_ms: head.expires_at_ms,
+            });
+            let value = done.value;
+            return Ok(Read { value, live });
+        }
+        if options.stale {
+            let why = "`stale` is for strong buckets: ask for level `one`";
+            return Err(Error::new(ErrorKind::InvalidInput, why));
+        }
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.read", bucket = %self.name, level = %start.level);
         let operation = ReadOperation::new(start, head_only)?;
-        run(shared, operation, deadline_ms).instrument(span).await
+        let done = run(shared, operation, deadline_ms).instrument(span).await?;
+        let ReadDone { head, value, live } = done;
+        let live = head.filter(|_| live).map(|head| Live {
+            version: head.version.to_string(),
+            expires_at_ms: expires_at_ms(&head),
+        });
+        Ok(Read { value, live })
     }
 
-    async fn try_touch(&self, key: Bytes, options: &WriteOptions) -> Result<TouchDone> {
+    async fn try_touch(&self, key: Bytes, options: &WriteOptions) -> Result<Option<Written>> {
         let shared = self.client.shared();
         let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
         shared.check_open().map_err(refused)?;
         let call = self.call(key, options.level, options.timeout);
         let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
+        if start.bucket().mode == Mode::Strong {
+            return self.touch_strong(start, options).await;
+        }
         let of_bucket = start.bucket().ttl_ms;
         let expires_at_ms =
             expires_at_ms_of(options.ttl, of_bucket, self.now_ms()).map_err(refused)?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.touch", bucket = %self.name, level = %start.level);
         let operation = TouchOperation::new(start.reading(), start, expires_at_ms)?;
-        run(shared, operation, deadline_ms).instrument(span).await
+        let TouchDone {
+            touched,
+            superseded,
+        } = run(shared, operation, deadline_ms).instrument(span).await?;
+        Ok(touched.map(|version| Written {
+            version: version.to_string(),
+            superseded: superseded.is_some(),
+        }))
     }
 
     async fn write(
@@ -355,7 +380,8 @@ impl Bucket {
     ) -> Result<Written> {
         let counters = &self.client.shared().counters;
         add(&counters.writes, 1);
-        let done = self.try_write(key, value, options).await;
+        let always = Condition::Always;
+        let done = self.try_write(key, value, always, options).await;
         done.inspect_err(|_| add(&counters.errors, 1))
     }
 
@@ -363,6 +389,7 @@ impl Bucket {
         &self,
         key: Bytes,
         value: Option<Bytes>,
+        condition: Condition,
         options: &WriteOptions,
     ) -> Result<Written> {
         let shared = self.client.shared();
@@ -370,6 +397,9 @@ impl Bucket {
         shared.check_open().map_err(refused)?;
         let call = self.call(key, options.level, options.timeout);
         let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
+        if start.bucket().mode == Mode::Strong || condition != Condition::Always {
+            return self.write_strong(start, value, condition, options).await;
+        }
         let now = shared.clock.now();
         let (stamp, now_ms) = {
             let mut core = shared.core();
@@ -398,6 +428,20 @@ impl Bucket {
             superseded: superseded.is_some(),
         })
     }
+}
+
+/// What a read found, whatever the bucket's mode.
+pub(crate) struct Read {
+    /// The value, if there is one and it was asked for.
+    pub(crate) value: Option<Bytes>,
+    /// What is known of it besides; `None`: there is none.
+    pub(crate) live: Option<Live>,
+}
+
+/// A value that has not expired, without the value.
+pub(crate) struct Live {
+    pub(crate) version: String,
+    pub(crate) expires_at_ms: Option<u64>,
 }
 
 /// What a scan asks of its bucket.

@@ -12,6 +12,9 @@ pub struct ReadOptions {
     pub level: Option<Level>,
     /// How long the call may take, 1 ms to 10 minutes; `None`: the client's timeout.
     pub timeout: Option<Duration>,
+    /// In a strong bucket: what any one owner has. It is quick, and may be old, or a write in
+    /// progress that never takes effect.
+    pub stale: bool,
 }
 
 /// Options of a write. The default leaves everything to the bucket and the client.

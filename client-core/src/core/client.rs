@@ -6,6 +6,7 @@ use super::policy::replicas::Peers;
 use super::policy::retry::{RetryBudget, mix};
 use super::policy::throttle::WHOLE;
 use super::policy::waiting::Class;
+use super::strong::proposer::Proposer;
 use crate::error::{Error, ErrorKind, Result};
 use annulet_protocol::bucket::{Bucket, Mode};
 use annulet_protocol::clock::Stamp;
@@ -112,6 +113,22 @@ impl Start {
             .map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))
     }
 
+    /// Checks that the bucket has the mode that an operation is for.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it has not.
+    pub fn expect_mode(&self, mode: Mode) -> Result<()> {
+        let bucket = self.bucket();
+        if bucket.mode == mode {
+            return Ok(());
+        }
+        let why = format!(
+            "bucket `{}` has mode {}, and this is an operation for {mode} buckets",
+            bucket.name, bucket.mode
+        );
+        Err(Error::new(ErrorKind::InvalidInput, why))
+    }
+
     /// Milliseconds left until the deadline.
     pub fn budget_ms(&self, now_ms: u64) -> u32 {
         let left = self.deadline_ms.saturating_sub(now_ms);
@@ -206,6 +223,8 @@ pub struct Core {
     pub retries: RetryBudget,
     /// When reads ask another replica.
     pub hedging: Hedging,
+    /// Ballots of rounds in strong buckets.
+    pub proposer: Proposer,
     /// How often some things were done.
     pub counts: Counts,
     /// One read at level `one` in this many looks at the other owners afterwards; 0: none does.
@@ -234,6 +253,7 @@ impl Core {
             peers: Peers::default(),
             retries: RetryBudget::default(),
             hedging: Hedging::default(),
+            proposer: Proposer::new(incarnation),
             counts: Counts::default(),
             check_one_in: CHECK_ONE_IN,
             tries_others: true,
@@ -359,12 +379,6 @@ impl Core {
             return invalid(format!("the cluster has no bucket `{name}`"));
         };
         let bucket = &self.view.buckets[place];
-        if bucket.mode != Mode::Lww {
-            return invalid(format!(
-                "bucket `{name}` has mode {}, which this version does not serve",
-                bucket.mode
-            ));
-        }
         let own = match side {
             Side::Read => bucket.read_level,
             Side::Write => bucket.write_level,
@@ -475,6 +489,20 @@ mod faults {
         DigestTrusted,
         /// A page of a scan is taken to be whole beyond where an answer was cut off.
         CutIgnored,
+        /// A read of a strong bucket is answered whatever its owners promised since.
+        PromisesIgnored,
+        /// A promise below a ballot that was reserved is taken for the reservation.
+        ReservationStretched,
+        /// A reserved ballot is used before its quorum has reserved it.
+        ReservedEarly,
+        /// A condition is judged although the operation may have been applied.
+        ConditionFirst,
+        /// An expired value is answered as absent and left as it is.
+        ExpiryUnsettled,
+        /// A read of a strong bucket shows what it found without settling it.
+        ReadUnsettled,
+        /// One acceptance makes a round.
+        OneAccepts,
     }
 
     impl Core {
@@ -509,6 +537,27 @@ mod faults {
         }
         pub(in crate::core) fn ignores_cuts(&self) -> bool {
             breaks!(self, CutIgnored)
+        }
+        pub(in crate::core) fn ignores_promises(&self) -> bool {
+            breaks!(self, PromisesIgnored)
+        }
+        pub(in crate::core) fn takes_promises_below_next(&self) -> bool {
+            breaks!(self, ReservationStretched)
+        }
+        pub(in crate::core) fn reserves_early(&self) -> bool {
+            breaks!(self, ReservedEarly)
+        }
+        pub(in crate::core) fn judges_conditions_first(&self) -> bool {
+            breaks!(self, ConditionFirst)
+        }
+        pub(in crate::core) fn settles_expiry(&self) -> bool {
+            !breaks!(self, ExpiryUnsettled)
+        }
+        pub(in crate::core) fn settles_reads(&self) -> bool {
+            !breaks!(self, ReadUnsettled)
+        }
+        pub(in crate::core) fn counts_one_acceptance(&self) -> bool {
+            breaks!(self, OneAccepts)
         }
         pub(in crate::core) fn checks_records(&self) -> bool {
             !breaks!(self, ChecksumIgnored)

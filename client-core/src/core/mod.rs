@@ -8,6 +8,7 @@
 //! - [`client`]: what all operations of a client share: view, clock, peers, budget
 //! - [`write`](mod@write): put and delete; [`read`]: get and exists, with repair; [`touch`]: a new
 //!   expiry; [`scan`]: a page of all
+//! - [`strong`]: all of it in a strong bucket
 //! - [`attempts`]: which owner was asked, and how that went
 //! - [`policy`]: the choice of replicas, and when to try again
 
@@ -17,6 +18,7 @@ pub mod clock;
 pub mod policy;
 pub mod read;
 pub mod scan;
+pub mod strong;
 #[cfg(test)]
 mod testing;
 pub mod touch;

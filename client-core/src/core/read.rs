@@ -22,6 +22,7 @@ use super::client::{Core, Now, Start};
 use super::policy::waiting::Class;
 use super::{Attempt, Coordinator, Effect, Effects, Response, Send};
 use crate::error::{Error, ErrorKind, Result};
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::level::Level;
 use annulet_protocol::message::{Answer, Operation, Read, Source, Write};
@@ -93,8 +94,10 @@ impl ReadOperation {
     /// A get, or an exists if `head_only`.
     ///
     /// # Errors
-    /// `InvalidInput` if the level asks for more owners than there are; nothing was sent.
+    /// `InvalidInput` if the level asks for more owners than there are, or the bucket is of another
+    /// mode; nothing was sent.
     pub fn new(start: Start, head_only: bool) -> Result<Self> {
+        start.expect_mode(Mode::Lww)?;
         let owners = start.owners();
         let quorum = start.quorum(Side::Read, &owners)?;
         let owned: Nodes = owners.all().collect();
