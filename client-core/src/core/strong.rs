@@ -6,7 +6,8 @@
 //! runs its round to the end as well, or an earlier attempt of anybody could still take effect.
 //!
 //! A read asks a quorum what it accepted. If that is **clean** (see [`Votes::are_clean`]), it is
-//! the answer; else a round settles what is there.
+//! the answer; else it looks once more after a moment, since a round of its own would take the place
+//! of one that is under way; then a round settles what is there.
 //!
 //! | phase | what is outstanding |
 //! |---|---|
@@ -35,10 +36,10 @@ use super::policy::waiting::Class;
 use super::read::SLOW_MS;
 use super::{Attempt, Coordinator, Effect, Effects, Response, Send, SendFailure};
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::op_id::OpId;
+use crate::op_id;
 use annulet_protocol::ballot::Ballot;
 use annulet_protocol::bucket::Mode;
-use annulet_protocol::ids::NodeId;
+use annulet_protocol::ids::{NodeId, OpId};
 use annulet_protocol::level::Level;
 use annulet_protocol::message::{Answer, Operation};
 use annulet_protocol::register::message::{Prepare, Promise, ReadRegister};
@@ -67,7 +68,7 @@ pub enum Task {
     /// Change it.
     Write(Change),
     /// Find out what became of a write, and see to it that it is not applied any more.
-    Resolve(OpId),
+    Resolve(op_id::OpId),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +109,8 @@ pub struct StrongOperation {
     outbid: bool,
     /// Rounds that were outbid.
     lost_rounds: u32,
+    /// Whether a read has looked again after others were at work.
+    looked_again: bool,
     completed: bool,
 }
 
@@ -159,6 +162,7 @@ impl StrongOperation {
             exposed: false,
             outbid: false,
             lost_rounds: 0,
+            looked_again: false,
             completed: false,
         })
     }
@@ -409,10 +413,7 @@ impl StrongOperation {
         if self.outbid || self.phase == Phase::Fetch {
             self.leave();
             self.lost_rounds = self.lost_rounds.saturating_add(1);
-            let wait_ms = backoff_ms(&self.start.op, self.lost_rounds, None);
-            let until_ms = now.mono_ms + wait_ms;
-            self.phase = Phase::Pause { until_ms };
-            return;
+            return self.pause(now);
         }
         // An owner that still may answer may yet turn `unknown` into `not_applied`.
         if !self.owners.any_in_flight() {
@@ -421,11 +422,32 @@ impl StrongOperation {
         }
     }
 
+    /// Lets somebody else's round end. A write that may have been accepted must know before too many
+    /// others come after it, so it goes before those that may simply wait.
+    fn pause(&mut self, now: Now) {
+        let tries = match self.exposed {
+            true => 1,
+            false => self.lost_rounds + 1,
+        };
+        // Another number than that of the owners' waits, and another in each round.
+        let op = OpId {
+            sequence: self.start.op.sequence ^ u64::from(self.lost_rounds) << 32,
+            ..self.start.op
+        };
+        let until_ms = now.mono_ms + backoff_ms(&op, tries, None);
+        self.phase = Phase::Pause { until_ms };
+        self.owners.restart([]);
+    }
+
     /// What is outstanding of this phase may still have effects that nobody will hear of.
     fn leave(&mut self) {
         let carries = self.proposal.as_ref().is_some_and(|p| p.carries);
         let open = self.phase == Phase::Accept && self.owners.any_in_flight();
         self.exposed |= carries && open && !self.completed;
+        if !self.exposed && matches!(self.task, Task::Write(_)) {
+            // Every message that carried the change was refused.
+            self.since = None;
+        }
     }
 
     fn cancel_looks(&self, effects: &mut Effects<StrongDone>) {

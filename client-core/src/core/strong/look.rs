@@ -79,7 +79,12 @@ impl StrongOperation {
                 };
             }
             if !self.may_become_clean(core) {
-                return self.begin_round(core, now, effects);
+                self.cancel_looks(effects);
+                let again = !std::mem::replace(&mut self.looked_again, true);
+                return match again {
+                    true => self.pause(now),
+                    false => self.begin_round(core, now, effects),
+                };
             }
         }
         self.look_further(now, effects);
