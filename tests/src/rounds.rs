@@ -47,6 +47,8 @@ pub struct Setup {
     pub timeout_ms: u64,
     /// Whether owners learn from each other what they accepted, at any time.
     pub repairs: bool,
+    /// Whether clocks go in steps, so that clients often draw one number.
+    pub coarse: bool,
     /// Messages lost, of 100; and as many come twice.
     pub lossy: u32,
     /// Clients that die with an operation under way, of 100 operations.
@@ -72,7 +74,8 @@ impl Setup {
             operations: 12,
             timeout_ms: 2_000,
             repairs: true,
-            lossy: 5,
+            coarse: seed.is_multiple_of(2),
+            lossy: if seed.is_multiple_of(4) { 15 } else { 5 },
             deadly: 5,
             padding: if seed.is_multiple_of(5) { 5_000 } else { 0 },
             expiring: seed.is_multiple_of(3),
@@ -236,9 +239,12 @@ impl World {
     }
 
     fn now(&self, client: usize) -> Now {
+        // Ballots of coarse clocks lie between each other's.
+        let step_ms = if self.setup.coarse { 64 } else { 1 };
+        let wall_ms = self.now_ms + self.clients[client].clock_ahead_ms;
         Now {
             mono_ms: self.now_ms,
-            wall_ms: self.now_ms + self.clients[client].clock_ahead_ms,
+            wall_ms: wall_ms / step_ms * step_ms,
         }
     }
 
@@ -517,7 +523,7 @@ impl World {
         if !self.setup.repairs || self.clients.iter().all(|client| client.left == 0) {
             return;
         }
-        let wait_ms = self.rng.random_range(1..30);
+        let wait_ms = self.rng.random_range(1..5);
         self.after(wait_ms, Event::Repair);
         let from = NodeId(self.rng.random_range(1..=OWNERS));
         let to = NodeId(self.rng.random_range(1..=OWNERS));

@@ -60,7 +60,7 @@ mod faults {
 
     /// Whether a history of these seeds shows that a rule is broken.
     fn is_noticed(change: impl Fn(&mut Setup)) -> bool {
-        (0..SEEDS).any(|seed| {
+        (0..SEEDS * 10).any(|seed| {
             let mut setup = Setup::new(seed);
             change(&mut setup);
             World::new(setup).run().check().is_err()
