@@ -6,6 +6,7 @@
 //! here.
 
 pub mod history;
+pub mod model;
 
 use annulet::core::client::{Call, Core, Home, Now};
 use annulet::core::strong::{Resolved, StrongDone, StrongOperation, Task};
