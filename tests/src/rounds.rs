@@ -48,6 +48,8 @@ pub struct Setup {
     pub timeout_ms: u64,
     /// Whether owners learn from each other what they accepted, at any time.
     pub repairs: bool,
+    /// Whether every client reads and then writes on the condition of what it read, in turns.
+    pub updates: bool,
     /// Whether clocks go in steps, so that clients often draw one number.
     pub coarse: bool,
     /// Messages lost, of 100; and as many come twice.
@@ -75,6 +77,7 @@ impl Setup {
             operations: 12,
             timeout_ms: 2_000,
             repairs: true,
+            updates: false,
             coarse: seed.is_multiple_of(2),
             lossy: if seed.is_multiple_of(4) { 15 } else { 5 },
             deadly: 5,
@@ -321,6 +324,7 @@ impl World {
         let expires_at_ms = (self.setup.expiring && self.rng.random_bool(0.5))
             .then(|| self.now_ms + self.rng.random_range(1..60));
         let (read, stale) = (Kind::Read, false);
+        let absent = seen == Ballot::default();
         let set = |condition| {
             Task::Write(Change::Set {
                 value: text.into(),
@@ -333,7 +337,11 @@ impl World {
             follows,
             deletes: false,
         };
-        match self.rng.random_range(0..10) {
+        let draw = match self.setup.updates {
+            true => 3 * (self.clients[client].left % 2),
+            false => self.rng.random_range(0..10),
+        };
+        match draw {
             0..3 => (
                 Task::Read {
                     head_only: false,
@@ -341,8 +349,8 @@ impl World {
                 },
                 read,
             ),
-            3..7 => (set(Condition::Version(seen)), write(Some(seen))),
-            7 => (set(Condition::Absent), write(None)),
+            3..7 if !absent => (set(Condition::Version(seen)), write(Some(seen))),
+            3..=7 => (set(Condition::Absent), write(None)),
             8 => (set(Condition::Always), write(None)),
             _ => {
                 let condition = Condition::Version(seen);

@@ -35,8 +35,10 @@ fn many_clients_all_get_their_turn() {
     for seed in 0..20 {
         let setup = Setup {
             clients: 32,
-            operations: 6,
+            operations: 20,
             timeout_ms: 20_000,
+            updates: true,
+            repairs: false,
             lossy: 0,
             deadly: 0,
             padding: 0,

@@ -6,8 +6,8 @@
 //! runs its round to the end as well, or an earlier attempt of anybody could still take effect.
 //!
 //! A read asks a quorum what it accepted. If that is **clean** (see [`Votes::are_clean`]), it is
-//! the answer; else it looks once more after a moment, since a round of its own would take the place
-//! of one that is under way; then a round settles what is there.
+//! the answer; else it looks again after a moment, since a round of its own would take the place of
+//! one that is under way; after some looks a round settles what is there.
 //!
 //! | phase | what is outstanding |
 //! |---|---|
@@ -29,7 +29,7 @@ pub mod votes;
 
 pub use outcome::{Resolved, StrongDone};
 
-use super::attempts::{OwnerState, Owners};
+use super::attempts::{Owner, OwnerState, Owners};
 use super::client::{Core, Now, Start};
 use super::policy::retry::backoff_ms;
 use super::policy::waiting::Class;
@@ -109,8 +109,8 @@ pub struct StrongOperation {
     outbid: bool,
     /// Rounds that were outbid.
     lost_rounds: u32,
-    /// Whether a read has looked again after others were at work.
-    looked_again: bool,
+    /// Looks of a read that showed others at work.
+    open_looks: u32,
     completed: bool,
 }
 
@@ -162,7 +162,7 @@ impl StrongOperation {
             exposed: false,
             outbid: false,
             lost_rounds: 0,
-            looked_again: false,
+            open_looks: 0,
             completed: false,
         })
     }
@@ -236,7 +236,7 @@ impl StrongOperation {
             let basis = Basis::of(&self.votes, at);
             return self.propose(core, now, &basis, effects);
         }
-        self.give_up_if_stuck(now, effects);
+        self.give_up_if_stuck(core, now, effects);
     }
 
     fn propose(
@@ -280,7 +280,7 @@ impl StrongOperation {
         }
         if core.reserves_early() {
             let reservation = proposal.reservation(self.start.view.epoch);
-            core.proposer.reserve(self.slot(), reservation);
+            core.proposer.reserve(&self.slot(), reservation);
         }
         for node in self.order.clone() {
             self.send(node, now, effects);
@@ -301,8 +301,7 @@ impl StrongOperation {
     ) {
         self.owners.set(node, OwnerState::Done);
         self.accepted.push(node);
-        let carries = self.proposal.as_ref().is_some_and(|p| p.carries);
-        self.exposed |= carries;
+        self.exposed |= self.carries();
         let met = self.quorum.is_met(|node| self.accepted.contains(&node));
         if met || core.counts_one_acceptance() {
             self.settle(core, now, effects);
@@ -314,11 +313,18 @@ impl StrongOperation {
             return;
         };
         let reservation = proposal.reservation(self.start.view.epoch);
-        core.proposer.reserve(self.slot(), reservation);
+        core.proposer.reserve(&self.slot(), reservation);
         let now_ms = core.clock.reached_ms(now.wall_ms);
         let result = self.outcome(proposal, now_ms);
         self.exposed = false;
+        core.proposer.note_round(&self.slot(), false);
         self.complete(result, effects);
+    }
+
+    /// Whether the round that is under way may make the change.
+    fn carries(&self) -> bool {
+        let carries = self.proposal.as_ref().is_some_and(|p| p.carries);
+        self.phase == Phase::Accept && carries
     }
 
     fn send(&mut self, node: NodeId, now: Now, effects: &mut Effects<StrongDone>) {
@@ -392,7 +398,7 @@ impl StrongOperation {
 
     /// Nothing is outstanding and nobody is left: somebody else's round gets time to end, or the
     /// operation fails.
-    fn give_up_if_stuck(&mut self, now: Now, effects: &mut Effects<StrongDone>) {
+    fn give_up_if_stuck(&mut self, core: &mut Core, now: Now, effects: &mut Effects<StrongDone>) {
         let lost = |node| self.owners.is(node, |state| state == OwnerState::Lost);
         if self.completed || self.phase == Phase::Over {
             return;
@@ -409,11 +415,26 @@ impl StrongOperation {
         if possible {
             return;
         }
+        // If all refuse what was proposed, nothing of it can have been accepted.
+        let prompt =
+            |owner: &Owner| matches!(owner.state, OwnerState::InFlight { slow: false, .. });
+        if self.carries() && self.accepted.is_empty() && self.owners.iter().any(prompt) {
+            return;
+        }
         // Who does not send the value may not be needed by the next round.
         if self.outbid || self.phase == Phase::Fetch {
             self.leave();
             self.lost_rounds = self.lost_rounds.saturating_add(1);
-            return self.pause(now);
+            let slot = self.slot();
+            core.proposer.note_round(&slot, true);
+            let crowd = core.proposer.crowd(&slot);
+            // A write that may have been accepted must know before too many others come after it,
+            // so it goes before those that may simply wait.
+            let tries = match self.exposed {
+                true => 1,
+                false => self.lost_rounds.max(crowd) + 1,
+            };
+            return self.pause(now, tries);
         }
         // An owner that still may answer may yet turn `unknown` into `not_applied`.
         if !self.owners.any_in_flight() {
@@ -422,13 +443,8 @@ impl StrongOperation {
         }
     }
 
-    /// Lets somebody else's round end. A write that may have been accepted must know before too many
-    /// others come after it, so it goes before those that may simply wait.
-    fn pause(&mut self, now: Now) {
-        let tries = match self.exposed {
-            true => 1,
-            false => self.lost_rounds + 1,
-        };
+    /// Lets somebody else's round end: for longer, the more `tries` there were.
+    fn pause(&mut self, now: Now, tries: u32) {
         // Another number than that of the owners' waits, and another in each round.
         let op = OpId {
             sequence: self.start.op.sequence ^ u64::from(self.lost_rounds) << 32,
@@ -441,9 +457,8 @@ impl StrongOperation {
 
     /// What is outstanding of this phase may still have effects that nobody will hear of.
     fn leave(&mut self) {
-        let carries = self.proposal.as_ref().is_some_and(|p| p.carries);
-        let open = self.phase == Phase::Accept && self.owners.any_in_flight();
-        self.exposed |= carries && open && !self.completed;
+        let open = self.carries() && self.owners.any_in_flight();
+        self.exposed |= open && !self.completed;
         if !self.exposed && matches!(self.task, Task::Write(_)) {
             // Every message that carried the change was refused.
             self.since = None;
@@ -477,7 +492,7 @@ impl StrongOperation {
             Phase::Look => self.judge_look(core, now, effects),
             Phase::Prepare => self.judge_promises(core, now, effects),
             Phase::Fetch => self.fetch_further(core, now, effects),
-            Phase::Accept => self.give_up_if_stuck(now, effects),
+            Phase::Accept => self.give_up_if_stuck(core, now, effects),
             Phase::Pause { .. } | Phase::Over => {}
         }
     }
@@ -513,8 +528,7 @@ impl StrongOperation {
                 self.send(node, now, effects);
             }
             (other, _) => {
-                let carries = self.proposal.as_ref().is_some_and(|p| p.carries);
-                self.exposed |= self.phase == Phase::Accept && carries;
+                self.exposed |= self.carries();
                 let why = format!("server {node} answered a round with {other:?}");
                 self.owners.lose(node, Error::new(ErrorKind::Internal, why));
             }
@@ -570,10 +584,8 @@ impl Coordinator for StrongOperation {
             }
             Ok(answer) => self.take(core, now, node, answer, &mut effects),
             Err(failure) => {
-                let carries = self.proposal.as_ref().is_some_and(|p| p.carries);
                 let arrived = !matches!(failure, SendFailure::NotSent(_));
-                let exposes = self.phase == Phase::Accept && carries && arrived;
-                self.exposed |= exposes && !self.completed;
+                self.exposed |= self.carries() && arrived && !self.completed;
                 let at = (now, &self.start);
                 self.owners.unanswered(core, at, node, &failure);
             }
@@ -676,6 +688,8 @@ impl StrongOperation {
     fn patience_ms(&self) -> u64 {
         match self.phase {
             Phase::Look | Phase::Fetch => SLOW_MS,
+            // It is waited for to see whether it refuses as well.
+            Phase::Accept if self.outbid => SLOW_MS,
             _ => STOPPED_MS,
         }
     }

@@ -78,7 +78,7 @@ impl StrongOperation {
             (Some(_), None) => self.show(core, now, effects),
             (None, _) => {
                 self.fetch_next(now, effects);
-                self.give_up_if_stuck(now, effects);
+                self.give_up_if_stuck(core, now, effects);
             }
         }
     }

@@ -7,6 +7,9 @@ use crate::core::attempts::{Owner, OwnerState};
 use crate::core::client::{Core, Now};
 use annulet_protocol::ids::NodeId;
 
+/// Looks that find others at work before a round settles what is there.
+const LOOKS: u32 = 3;
+
 impl StrongOperation {
     pub(super) fn begin_look(&mut self, now: Now, effects: &mut Effects<StrongDone>) {
         self.phase = Phase::Look;
@@ -80,15 +83,15 @@ impl StrongOperation {
             }
             if !self.may_become_clean(core) {
                 self.cancel_looks(effects);
-                let again = !std::mem::replace(&mut self.looked_again, true);
-                return match again {
-                    true => self.pause(now),
-                    false => self.begin_round(core, now, effects),
+                self.open_looks += 1;
+                return match self.open_looks % LOOKS {
+                    0 => self.begin_round(core, now, effects),
+                    looks => self.pause(now, looks),
                 };
             }
         }
         self.look_further(now, effects);
-        self.give_up_if_stuck(now, effects);
+        self.give_up_if_stuck(core, now, effects);
     }
 
     /// Answers a read by what the owners showed.

@@ -27,6 +27,17 @@ pub struct Reservation {
     pub register: Register,
 }
 
+/// What is remembered of a key.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    reservation: Option<Reservation>,
+    /// How many clients seem to be at work there, as a power of two.
+    crowd: u32,
+}
+
+/// Most that is believed of a crowd.
+const CROWD_MAX: u32 = 6;
+
 /// A key of a bucket.
 pub type Slot = (u32, Bytes);
 
@@ -36,8 +47,8 @@ pub struct Proposer {
     incarnation: Incarnation,
     /// The last number that came from the clock.
     last: u64,
-    reserved: HashMap<Slot, Option<Reservation>>,
-    /// The keys of `reserved`, the oldest first.
+    known: HashMap<Slot, Known>,
+    /// The keys of `known`, the oldest first.
     order: VecDeque<Slot>,
 }
 
@@ -47,7 +58,7 @@ impl Proposer {
         Self {
             incarnation,
             last: 0,
-            reserved: HashMap::new(),
+            known: HashMap::new(),
             order: VecDeque::new(),
         }
     }
@@ -63,34 +74,52 @@ impl Proposer {
     }
 
     /// Remembers a ballot that a quorum has reserved.
-    pub fn reserve(&mut self, slot: Slot, reservation: Reservation) {
-        let before = self.reserved.insert(slot.clone(), Some(reservation));
-        if before.is_some() {
-            return;
-        }
-        self.order.push_back(slot);
-        if self.order.len() > KEYS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.reserved.remove(&oldest);
-        }
+    pub fn reserve(&mut self, slot: &Slot, reservation: Reservation) {
+        self.known(slot).reservation = Some(reservation);
     }
 
     /// Takes the ballot that is reserved for a key in this epoch; it can be used once.
     pub fn take(&mut self, slot: &Slot, epoch: u64) -> Option<Reservation> {
-        let reservation = self.reserved.get_mut(slot)?.take()?;
+        let reservation = self.known.get_mut(slot)?.reservation.take()?;
         (reservation.epoch == epoch).then_some(reservation)
     }
 
     /// Notes what the owners of a key showed: a reserved ballot that they have gone beyond is of no
     /// use any more.
     pub fn observe(&mut self, slot: &Slot, accepted: Ballot, promised: Ballot) {
-        if let Some(reserved) = self.reserved.get_mut(slot)
-            && let Some(reservation) = reserved
-            && (accepted > reservation.ballot || promised > reservation.next)
+        if let Some(Known { reservation, .. }) = self.known.get_mut(slot)
+            && let Some(reserved) = reservation
+            && (accepted > reserved.ballot || promised > reserved.next)
         {
-            *reserved = None;
+            *reservation = None;
         }
+    }
+
+    /// Notes that a round was outbid, or that one came to its end: who is often outbid waits longer
+    /// from the start, so that as many try as can be served.
+    pub fn note_round(&mut self, slot: &Slot, outbid: bool) {
+        let crowd = &mut self.known(slot).crowd;
+        *crowd = match outbid {
+            true => (*crowd + 1).min(CROWD_MAX),
+            false => crowd.saturating_sub(1),
+        };
+    }
+
+    /// How many clients seem to be at work on a key, as a power of two.
+    pub fn crowd(&self, slot: &Slot) -> u32 {
+        self.known.get(slot).map_or(0, |known| known.crowd)
+    }
+
+    fn known(&mut self, slot: &Slot) -> &mut Known {
+        if !self.known.contains_key(slot) {
+            self.order.push_back(slot.clone());
+            if self.order.len() > KEYS_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.known.remove(&oldest);
+            }
+        }
+        self.known.entry(slot.clone()).or_default()
     }
 }
 
@@ -133,27 +162,40 @@ mod tests {
     fn a_reserved_ballot_is_used_once_in_its_epoch_and_while_nobody_went_beyond() {
         let mut proposer = Proposer::new(Incarnation([7; 16]));
         let key = slot("k");
-        proposer.reserve(key.clone(), reservation(3, 5));
+        proposer.reserve(&key, reservation(3, 5));
         assert_eq!(proposer.take(&slot("other"), 3), None);
         assert_eq!(proposer.take(&key, 3), Some(reservation(3, 5)));
         assert_eq!(proposer.take(&key, 3), None, "used");
-        proposer.reserve(key.clone(), reservation(3, 7));
+        proposer.reserve(&key, reservation(3, 7));
         assert_eq!(proposer.take(&key, 4), None, "another epoch");
         for (accepted, promised, stays) in [(7, 8, true), (8, 8, false), (7, 9, false)] {
-            proposer.reserve(key.clone(), reservation(3, 7));
+            proposer.reserve(&key, reservation(3, 7));
             proposer.observe(&key, ballot(accepted), ballot(promised));
             assert_eq!(proposer.take(&key, 3).is_some(), stays);
         }
     }
 
     #[test]
+    fn a_crowd_grows_with_rounds_that_are_outbid_and_shrinks_with_others() {
+        let mut proposer = Proposer::new(Incarnation([7; 16]));
+        let key = slot("k");
+        for _ in 0..20 {
+            proposer.note_round(&key, true);
+        }
+        assert_eq!(proposer.crowd(&key), CROWD_MAX);
+        proposer.note_round(&key, false);
+        assert_eq!(proposer.crowd(&key), CROWD_MAX - 1);
+        assert_eq!(proposer.crowd(&slot("other")), 0);
+    }
+
+    #[test]
     fn few_keys_are_remembered() {
         let mut proposer = Proposer::new(Incarnation([7; 16]));
         for number in 0..3 * KEYS_MAX {
-            proposer.reserve(slot(&number.to_string()), reservation(1, 1));
-            proposer.reserve(slot("often"), reservation(1, 1));
+            proposer.reserve(&slot(&number.to_string()), reservation(1, 1));
+            proposer.reserve(&slot("often"), reservation(1, 1));
         }
-        assert!(proposer.reserved.len() <= KEYS_MAX && proposer.order.len() <= KEYS_MAX);
+        assert!(proposer.known.len() <= KEYS_MAX && proposer.order.len() <= KEYS_MAX);
         assert!(
             proposer
                 .take(&slot(&(3 * KEYS_MAX - 1).to_string()), 1)

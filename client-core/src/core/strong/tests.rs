@@ -290,7 +290,7 @@ fn an_owner_that_is_behind_is_made_up_for_by_another_one() {
 fn what_is_not_clean_is_looked_at_again_and_then_settled_by_a_round() {
     let mut rig = start(read());
     let open = shows(5, &SHORT, Some(ballot(8)));
-    for _ in 0..2 {
+    for _ in 0..3 {
         for node in asked(&rig) {
             rig.answer(node, answer(open.clone()));
         }
