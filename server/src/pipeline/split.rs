@@ -45,6 +45,9 @@ impl Split {
                 Operation::Write(write) => Mutation::Write(write),
                 Operation::Hint(hint) => Mutation::Hint(hint),
                 Operation::Touch(touch) => Mutation::Touch(touch),
+                Operation::Mint(mint) => Mutation::Mint(mint),
+                Operation::Merge(merge) => Mutation::Merge(merge),
+                Operation::Compare(compare) => Mutation::Compare(compare),
             };
             split.mutations.push(mutation);
             split.mutation_at.push(at);
@@ -73,6 +76,9 @@ pub(super) fn size(mutation: &Mutation) -> usize {
         Mutation::Write(write) => write.key.len() + write.record.value.len(),
         Mutation::Hint(hint) => hint.key.len() + hint.record.value.len(),
         Mutation::Touch(touch) => touch.key.len(),
+        Mutation::Mint(mint) => mint.key.len() + mint.context.len() + mint.write.value.len(),
+        Mutation::Merge(merge) => merge.key.len() + merge.record.len(),
+        Mutation::Compare(compare) => compare.key.len(),
         Mutation::Task(_) => TASK_BYTES,
     }
 }

@@ -134,7 +134,7 @@ impl Bench {
         }];
         let probe = Arc::new(Probe::default());
         let parts = Parts {
-            replica: Replica::new(node),
+            replica: Replica::new(node, Incarnation::default()),
             engine: probe.clone(),
             disk: Disk::new(std::path::Path::new("/"), NO_BOUNDS),
             view: Arc::new(file.view().unwrap()),
@@ -209,9 +209,10 @@ fn get(bucket: u32, key: &'static str) -> Operation {
 
 fn kinds(answers: &[Answer]) -> Vec<&'static str> {
     let kind = |answer: &Answer| match answer {
-        Answer::Found(_) | Answer::FoundHead(_) => "found",
+        Answer::Found(_) | Answer::FoundHead(_) | Answer::Siblings(_) => "found",
         Answer::Absent(_) => "absent",
         Answer::Written(_) => "written",
+        Answer::Minted(_) => "minted",
         Answer::Lacking(_) => "lacking",
         Answer::Page(_) => "page",
         Answer::Refused(refusal) => refusal.kind.as_str(),

@@ -6,8 +6,9 @@
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::{parse_storage_key, storage_key};
 use annulet_protocol::ids::{Incarnation, OpId};
+use annulet_protocol::limits::OWNERS_MAX;
 use annulet_protocol::record::{Head, Kind, Record, Version};
-use annulet_replica::hints::{Kept, OWNERS_MAX, Tally};
+use annulet_replica::hints::{Kept, Tally};
 use annulet_replica::layout::{self, INLINE_VALUE_BYTES_MAX, Stored, StoredValue};
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
