@@ -60,6 +60,7 @@ impl Session {
             level: self.target.level,
             timeout: self.target.timeout,
             ttl: ttl.unwrap_or_default(),
+            context: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Operations on the keys of one bucket.
 
+mod siblings;
+
 use crate::client::Client;
 use crate::core::client::{Call, Core, Now, Start};
 use crate::core::read::{ReadDone, ReadOperation};
@@ -7,10 +9,11 @@ use crate::core::scan::{PageLimits, ScanDone, ScanOperation};
 use crate::core::touch::{TouchDone, TouchOperation};
 use crate::core::write::{WriteDone, WriteOperation};
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::options::{Entry, ReadOptions, Ttl, WriteOptions, Written, expires_at_ms};
+use crate::options::{Context, Entry, ReadOptions, Ttl, WriteOptions, Written, expires_at_ms};
 use crate::run::run;
 use crate::scan::{Scan, ScanOptions};
 use crate::statistics::add;
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::hash::storage_key;
 use annulet_protocol::level::Level;
 use annulet_protocol::record::Origin;
@@ -88,7 +91,14 @@ impl Bucket {
     /// As [`Bucket::get`].
     pub async fn exists_with(&self, key: impl AsRef<[u8]>, options: &ReadOptions) -> Result<bool> {
         let key = Bytes::copy_from_slice(key.as_ref());
-        Ok(self.read(key, options, true).await?.live)
+        let read = async {
+            let start = self.begin_read(key, options).await?;
+            match start.bucket().mode {
+                Mode::Siblings => Ok(self.read_siblings(start, true).await?.live),
+                Mode::Lww | Mode::Strong => Ok(self.run_read(start, true).await?.live),
+            }
+        };
+        self.count_read(read).await
     }
 
     /// Stores a value under a key, in place of what was there.
@@ -183,6 +193,7 @@ impl Bucket {
         Ok(done.touched.map(|version| Written {
             version: version.to_string(),
             superseded: done.superseded.is_some(),
+            ..Written::default()
         }))
     }
 
@@ -264,12 +275,14 @@ impl Bucket {
     }
 
     async fn get_bytes(&self, key: Bytes, options: &ReadOptions) -> Result<Option<Entry>> {
-        let ReadDone { head, value, .. } = self.read(key, options, false).await?;
-        Ok(head.zip(value).map(|(head, value)| Entry {
-            value,
-            version: head.version.to_string(),
-            expires_at_ms: expires_at_ms(&head),
-        }))
+        let read = async {
+            let start = self.begin_read(key, options).await?;
+            match start.bucket().mode {
+                Mode::Siblings => Ok(siblings::entry(self.read_siblings(start, false).await?)),
+                Mode::Lww | Mode::Strong => Ok(entry(self.run_read(start, false).await?)),
+            }
+        };
+        self.count_read(read).await
     }
 
     fn call(&self, key: Bytes, level: Option<Level>, timeout: Option<Duration>) -> Call<'_> {
@@ -304,32 +317,40 @@ impl Bucket {
             .await
     }
 
+    async fn begin_read(&self, key: Bytes, options: &ReadOptions) -> Result<Start> {
+        self.client.shared().check_open()?;
+        let call = self.call(key, options.level, options.timeout);
+        self.begin_call(Side::Read, call).await
+    }
+
+    /// Counts a read, and its error.
+    async fn count_read<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
+        let counters = &self.client.shared().counters;
+        add(&counters.reads, 1);
+        read.await.inspect_err(|_| add(&counters.errors, 1))
+    }
+
+    /// A read of a last-write-wins record.
     pub(crate) async fn read(
         &self,
         key: Bytes,
         options: &ReadOptions,
         head_only: bool,
     ) -> Result<ReadDone> {
-        let counters = &self.client.shared().counters;
-        add(&counters.reads, 1);
-        let done = self.try_read(key, options, head_only).await;
-        done.inspect_err(|_| add(&counters.errors, 1))
+        let read = async {
+            let start = self.begin_read(key, options).await?;
+            self.run_read(start, head_only).await
+        };
+        self.count_read(read).await
     }
 
-    async fn try_read(
-        &self,
-        key: Bytes,
-        options: &ReadOptions,
-        head_only: bool,
-    ) -> Result<ReadDone> {
-        let shared = self.client.shared();
-        shared.check_open()?;
-        let call = self.call(key, options.level, options.timeout);
-        let start = self.begin_call(Side::Read, call).await?;
+    async fn run_read(&self, start: Start, head_only: bool) -> Result<ReadDone> {
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.read", bucket = %self.name, level = %start.level);
         let operation = ReadOperation::new(start, head_only)?;
-        run(shared, operation, deadline_ms).instrument(span).await
+        run(self.client.shared(), operation, deadline_ms)
+            .instrument(span)
+            .await
     }
 
     async fn try_touch(&self, key: Bytes, options: &WriteOptions) -> Result<TouchDone> {
@@ -338,12 +359,13 @@ impl Bucket {
         shared.check_open().map_err(refused)?;
         let call = self.call(key, options.level, options.timeout);
         let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
+        start.expect(Mode::Lww, "touch").map_err(refused)?;
         let of_bucket = start.bucket().ttl_ms;
         let expires_at_ms =
             expires_at_ms_of(options.ttl, of_bucket, self.now_ms()).map_err(refused)?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.touch", bucket = %self.name, level = %start.level);
-        let operation = TouchOperation::new(start.reading(), start, expires_at_ms)?;
+        let operation = TouchOperation::touch(start.reading(), start, expires_at_ms)?;
         run(shared, operation, deadline_ms).instrument(span).await
     }
 
@@ -370,6 +392,16 @@ impl Bucket {
         shared.check_open().map_err(refused)?;
         let call = self.call(key, options.level, options.timeout);
         let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
+        if start.bucket().mode == Mode::Siblings {
+            return self.write_siblings(start, value, options).await;
+        }
+        if options
+            .context
+            .as_ref()
+            .is_some_and(|context| *context != Context::default())
+        {
+            start.expect(Mode::Siblings, "context").map_err(refused)?;
+        }
         let now = shared.clock.now();
         let (stamp, now_ms) = {
             let mut core = shared.core();
@@ -396,6 +428,7 @@ impl Bucket {
         Ok(Written {
             version: version.to_string(),
             superseded: superseded.is_some(),
+            ..Written::default()
         })
     }
 }
@@ -428,6 +461,7 @@ impl Bucket {
         let start = self
             .begin(|core, now| core.begin_scan(now, &self.name, level, timeout_ms))
             .await?;
+        start.expect(Mode::Lww, "scan")?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.scan", bucket = %self.name, level = %start.level);
         let operation = ScanOperation::new(start, after, limits)?;
@@ -459,6 +493,19 @@ impl Bucket {
     ) -> JoinHandle<T> {
         self.client.shared().runtime.spawn(future)
     }
+}
+
+/// What a reader of a last-write-wins record is told; `None`: there is no value.
+fn entry(ReadDone { head, value, .. }: ReadDone) -> Option<Entry> {
+    let (head, value) = head.zip(value)?;
+    Some(Entry {
+        siblings: vec![value.clone()],
+        value,
+        is_merged: true,
+        context: Context::default(),
+        version: head.version.to_string(),
+        expires_at_ms: expires_at_ms(&head),
+    })
 }
 
 /// When a value expires that is written at `now_ms`; `None`: never.

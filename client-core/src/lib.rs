@@ -35,12 +35,13 @@ mod system;
 
 pub use annulet_protocol::hints::HintsReport;
 pub use annulet_protocol::level::Level;
+pub use annulet_protocol::siblings::merges::{Counter, Merge, Set};
 pub use annulet_protocol::view::View;
 pub use bucket::Bucket;
 pub use client::{Client, MemberHints, MemberStatus};
 pub use config::Config;
 pub use error::{Error, ErrorKind, Outcome, Result};
-pub use options::{Entry, ReadOptions, Ttl, WriteOptions, Written};
+pub use options::{Context, Entry, ReadOptions, Ttl, WriteOptions, Written};
 pub use profile::{PROFILE_VARIABLE, Profile};
 pub use scan::{Scan, ScanEntry, ScanOptions, ScanPage};
 pub use statistics::Statistics;

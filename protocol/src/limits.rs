@@ -43,8 +43,8 @@ pub const GRACE_MS: u64 = 7 * 24 * 3_600_000;
 pub const HINT_AGE_MS_MAX: u64 = GRACE_MS / 2;
 /// Most concurrent values of a key; a put that would make one more is refused.
 pub const SIBLINGS_MAX: usize = 100;
-/// Most concurrent values in one record: each owner of a key may have taken as many as it takes, and
-/// a merge drops none of them.
+/// Most concurrent values in one record: each owner of a key may have taken as many as it takes,
+/// and a merge drops none of them.
 pub const SIBLINGS_MERGED_MAX: usize = SIBLINGS_MAX * OWNERS_MAX;
 /// More concurrent values than this are warned of: nobody merges them.
 pub const SIBLINGS_WARNED: usize = 25;

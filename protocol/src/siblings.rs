@@ -16,8 +16,11 @@
 //!
 //! Records are merged in any order, any number of times, and always whole: a dot without the vector
 //! that it came with would claim knowledge that its holder does not have. Only servers mint dots.
-//! [`wire`] has the bytes, [`message`] the requests, [`merges`] what a bucket makes of concurrent values by itself.
+//! [`wire`] has the bytes, [`message`] the requests, [`merges`] what a bucket makes of concurrent
+//! values by itself.
 
+#[cfg(feature = "faults")]
+mod faults;
 pub mod merges;
 pub mod message;
 pub mod wire;

@@ -5,7 +5,7 @@
 //! cannot be reached is tried again, less and less often.
 
 use crate::hints::{self, Kept, KeptRecord, Tally, Waiting};
-use crate::rules::{Mutation, Sent, Task};
+use crate::rules::{Demand, Mutation, Sent, Task};
 use crate::store::{Store, StoreError};
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::ids::NodeId;
@@ -212,8 +212,8 @@ impl Parcel {
             return bytes;
         }
         // It is an owner no more: those that are get the record in its place.
-        if owners.contains(own) {
-            self.own.extend(mutation(operation));
+        if let (true, Demand::Change(mutation)) = (owners.contains(own), operation.into()) {
+            self.own.push(mutation);
         }
         let (from, to) = (
             self.owner,
@@ -258,13 +258,5 @@ fn value_bytes(operation: &Operation) -> usize {
         Operation::Write(write) => write.record.value.len(),
         Operation::Merge(merge) => merge.record.len(),
         _ => 0,
-    }
-}
-
-fn mutation(operation: Operation) -> Option<Mutation> {
-    match operation {
-        Operation::Write(write) => Some(Mutation::Write(write)),
-        Operation::Merge(merge) => Some(Mutation::Merge(merge)),
-        _ => None,
     }
 }

@@ -8,12 +8,15 @@
 //! | what is damaged is refused, never taken for absent | `decode_stored` |
 //! | records for owners that could not be reached are kept within bounds | `keep` |
 //! | concurrent values are minted, merged and compared | `siblings` |
+//!
+//! What they change is named in `mutation`.
 //! | an arc is read in pages | `page` |
 
 mod draft;
 mod faults;
 mod keep;
 mod merge;
+mod mutation;
 mod page;
 mod siblings;
 #[cfg(test)]
@@ -22,26 +25,25 @@ mod tests;
 use crate::gate::{Gate, SyncPoint};
 use crate::hints::{self, KeptRecord};
 use crate::layout::{self, Stored, StoredValue};
-use crate::restore::Copy;
 use crate::store::{Batch, Family, Store, StoreError};
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::{KeyHash, storage_key};
 use annulet_protocol::ids::{Incarnation, NodeId};
 use annulet_protocol::limits::KEY_BYTES_MAX;
-use annulet_protocol::message::{
-    Absent, Answer, Hint, Read, Refusal, RefusalKind, Source, Touch, Write,
-};
+use annulet_protocol::message::{Absent, Answer, Read, Refusal, RefusalKind, Source, Write};
 use annulet_protocol::record::{Damage, Head, Kind, Record};
 use annulet_protocol::scan::Scan;
 use annulet_protocol::siblings::Siblings;
-use annulet_protocol::siblings::message::{Compare, Merge, Mint};
+use annulet_protocol::siblings::message::Compare;
 use annulet_protocol::view::View;
 use annulet_ring::owners::Owners;
 use bytes::Bytes;
 use draft::Draft;
 #[cfg(feature = "faults")]
 pub use faults::Fault;
+pub use mutation::{Demand, Mutation, Sent, Task};
+use mutation::{family_of, is_of_siblings};
 use std::cmp::Ordering;
 
 /// Whether a rule is broken on purpose.
@@ -92,107 +94,6 @@ pub struct Moment<'a> {
     pub disk_full: bool,
     /// The server's view.
     pub view: &'a View,
-}
-
-/// Something that changes what is stored.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Mutation {
-    /// Merge a record.
-    Write(Write),
-    /// Set when a record expires.
-    Touch(Touch),
-    /// Keep a record for others.
-    Hint(Hint),
-    /// Store one of possibly many concurrent values.
-    Mint(Mint),
-    /// Merge concurrent values.
-    Merge(Merge),
-    /// Whether concurrent values are the same; changes nothing.
-    Compare(Compare),
-    /// What the server itself found out.
-    Task(Task),
-}
-
-/// What a server finds out by itself and has to note.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Task {
-    /// An owner, which was sent the record kept under this key, holds it durably, or a fresher one.
-    Delivered {
-        /// Storage key.
-        key: Bytes,
-        /// The owner that it was kept for.
-        owner: NodeId,
-        /// What was sent.
-        sent: Sent,
-    },
-    /// The record kept under this key is too old to be handed over, or damaged.
-    SetAside {
-        /// Storage key.
-        key: Bytes,
-    },
-    /// The record kept under this key is for an owner whose place others have taken.
-    Reroute {
-        /// Storage key.
-        key: Bytes,
-        /// The owner that it was kept for.
-        from: NodeId,
-        /// The owners that are to get it instead.
-        to: Vec<NodeId>,
-    },
-    /// The record kept under this key is of a bucket that is no more.
-    Discard {
-        /// Storage key.
-        key: Bytes,
-    },
-    /// The record under this key is of a bucket that is no more.
-    Remove {
-        /// Storage key.
-        key: Bytes,
-    },
-    /// The record under this key has expired by so much that its value is needed no more.
-    Expire {
-        /// Storage key.
-        key: Bytes,
-        /// Head of the record that had expired.
-        head: Head,
-    },
-    /// What other owners hold in place of a record that is damaged here; `None`: they hold none.
-    Restore {
-        /// Storage key.
-        key: Bytes,
-        /// The freshest copy that a majority of the owners has.
-        copy: Option<Copy>,
-    },
-    /// The same of concurrent values.
-    RestoreSiblings {
-        /// Storage key.
-        key: Bytes,
-        /// What a majority of the owners has together.
-        record: Siblings,
-    },
-    /// Concurrent values under this key have expired by so much that nobody needs them any more.
-    ExpireSiblings {
-        /// Storage key.
-        key: Bytes,
-        /// Those that had expired by then, in milliseconds since the Unix epoch.
-        until_ms: u64,
-    },
-    /// All owners have the record of concurrent values under this key.
-    Spread {
-        /// Storage key.
-        key: Bytes,
-        /// What they agreed on.
-        fingerprint: u64,
-    },
-}
-
-/// What was sent of a kept record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// A record of this head.
-    Head(Head),
-    /// Concurrent values of this fingerprint.
-    Siblings(u64),
 }
 
 /// Answers to reads, and what they rest on.
@@ -589,54 +490,6 @@ fn bad(damage: Damage) -> Refusal {
 
 fn is_damage(answer: &Answer) -> bool {
     matches!(answer, Answer::Refused(refusal) if refusal.kind == RefusalKind::Damaged)
-}
-
-impl Task {
-    /// The storage key that it is about.
-    pub fn key(&self) -> &Bytes {
-        match self {
-            Self::Delivered { key, .. }
-            | Self::SetAside { key }
-            | Self::Reroute { key, .. }
-            | Self::Discard { key }
-            | Self::Remove { key }
-            | Self::Expire { key, .. }
-            | Self::Restore { key, .. }
-            | Self::RestoreSiblings { key, .. }
-            | Self::ExpireSiblings { key, .. }
-            | Self::Spread { key, .. } => key,
-        }
-    }
-}
-
-/// Where what a mutation changes lies.
-fn family_of(mutation: &Mutation) -> Family {
-    let kept_if = |kept: bool| if kept { Family::Hints } else { Family::Records };
-    match mutation {
-        Mutation::Write(_) | Mutation::Touch(_) | Mutation::Compare(_) => Family::Records,
-        Mutation::Hint(_) => Family::Hints,
-        Mutation::Mint(mint) => kept_if(!mint.owners.is_empty()),
-        Mutation::Merge(merge) => kept_if(!merge.owners.is_empty()),
-        Mutation::Task(task) => kept_if(matches!(
-            task,
-            Task::Delivered { .. }
-                | Task::SetAside { .. }
-                | Task::Reroute { .. }
-                | Task::Discard { .. }
-        )),
-    }
-}
-
-/// Whether a mutation of this server's own records is about concurrent values.
-fn is_of_siblings(mutation: &Mutation) -> bool {
-    match mutation {
-        Mutation::Mint(_) | Mutation::Merge(_) | Mutation::Compare(_) => true,
-        Mutation::Write(_) | Mutation::Touch(_) | Mutation::Hint(_) => false,
-        Mutation::Task(task) => matches!(
-            task,
-            Task::RestoreSiblings { .. } | Task::ExpireSiblings { .. } | Task::Spread { .. }
-        ),
-    }
 }
 
 /// Reads an entry of the store. What cannot be read is damaged, not absent.

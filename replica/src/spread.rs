@@ -102,7 +102,8 @@ impl Spreader {
     ) -> Result<(Round, Vec<Task>), StoreError> {
         let mut round = Round::default();
         let mut tasks = Vec::new();
-        if now_ms < self.due_ms {
+        let pause_ms = PAUSE_MS.min(self.client_has_ms);
+        if now_ms < self.due_ms && self.due_ms <= now_ms + pause_ms {
             return Ok((round, tasks));
         }
         let span = Span::prefix(&[UNSPREAD], ROUND_MAX, usize::MAX);
@@ -121,24 +122,37 @@ impl Spreader {
             let storage_key = note.slice(1..);
             self.after = storage_key.clone();
             let since_ms = since.as_ref().try_into().map_or(0, u64::from_be_bytes);
-            if since_ms.saturating_add(self.client_has_ms) > now_ms {
+            // A time to come is of a clock that was ahead, and has been set right.
+            let early = since_ms.saturating_add(self.client_has_ms) > now_ms;
+            if early && since_ms <= now_ms {
                 continue;
             }
-            match entry(store, view, own, storage_key) {
+            match entry(store, view, own, storage_key.clone()) {
                 Some(entry) if entry.lacking.is_empty() => tasks.push(entry.spread()),
                 Some(entry) => {
                     bytes += entry.record.value_bytes();
                     round.add(entry);
                 }
+                None if is_gone(store, &storage_key) => tasks.push(Task::Spread {
+                    key: storage_key,
+                    fingerprint: 0,
+                }),
+                // It is of no bucket, or damaged: others see to it.
                 None => {}
             }
         }
         if !cut {
             self.after = Bytes::new();
-            self.due_ms = now_ms + PAUSE_MS.min(self.client_has_ms);
+            self.due_ms = now_ms + pause_ms;
         }
         Ok((round, tasks))
     }
+}
+
+/// Whether nothing is stored under a key.
+fn is_gone(store: &impl Store, storage_key: &Bytes) -> bool {
+    let found = store.read(Family::Records, std::slice::from_ref(storage_key));
+    matches!(found.as_slice(), [Ok(None)])
 }
 
 /// A record and its other owners. `None`: it cannot be read, and is somebody else's business.

@@ -410,6 +410,7 @@ mod tests {
         let mut file = ClusterFile::new(ClusterId([7; 16]), "test", (1..4).map(member).collect());
         file.seed = i64::MAX as u64;
         file.buckets = vec![BucketEntry {
+            merge: None,
             number: 9,
             name: "sessions".into(),
             mode: Mode::Lww,

@@ -1,6 +1,6 @@
 //! What a server does by itself, while no client waits: it hands over what it keeps for others,
-//! sends on what was minted here, looks at all that it stores, and brings back what is damaged. The decisions are the replica's;
-//! this gives them time, threads and connections.
+//! sends on what was minted here, looks at all that it stores, and brings back what is damaged. The
+//! decisions are the replica's; this gives them time, threads and connections.
 
 mod ask;
 mod deliver;

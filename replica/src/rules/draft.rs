@@ -113,10 +113,15 @@ impl Draft {
         self.batch
             .push(Change::Delete(Family::Records, key.clone()));
         self.remove_value(key);
-        let note = spread::note(key);
-        self.batch.push(Change::Delete(Family::Notes, note));
+        self.remove_note(key);
         self.records.remove(key);
         self.siblings.insert(key.clone(), Held::default());
+    }
+
+    /// Removes the note that other owners may not have a record.
+    pub(super) fn remove_note(&mut self, key: &Bytes) {
+        let note = spread::note(key);
+        self.batch.push(Change::Delete(Family::Notes, note));
     }
 
     /// Concurrent values as the batch left them, if it changed them.
@@ -150,10 +155,7 @@ impl Draft {
                 self.batch
                     .push(Change::Put(Family::Notes, spread::note(key), since));
             }
-            (Some(_), None) => {
-                let note = spread::note(key);
-                self.batch.push(Change::Delete(Family::Notes, note));
-            }
+            (Some(_), None) => self.remove_note(key),
             (None, None) | (Some(_), Some(_)) => {}
         }
         self.siblings.insert(key.clone(), after);

@@ -2,7 +2,7 @@
 //!
 //! | rule | where |
 //! |---|---|
-//! | what a client brings is of this key, sound, and not from far ahead | `admit_*`, `refuse_brought` |
+//! | what a client brings is of this key, sound, not from far ahead | `admit_*`, `refuse_brought` |
 //! | dots are minted by an owner, or by who keeps the record for owners | `mint` |
 //! | nobody mints over a record that has lost something of the same actor | `Marks::tenure` |
 //! | a merge drops nothing that its writer has not seen | `Siblings::merge` |
@@ -124,12 +124,13 @@ impl Replica {
                 let tenure = held.marks.tenure.map(|stamp| stamp.0);
                 let tenure = tenure.unwrap_or(moment.view.table.epoch);
                 let put = self.mint(moment, mint, &brought, tenure, &mut after.record);
-                if let Err(refusal) = put {
-                    return Answer::Refused(refusal);
-                }
-                if after.record.newest() != held.record.newest() {
-                    let since_ms = &mut after.marks.unspread_since_ms;
-                    since_ms.get_or_insert(moment.now_ms);
+                match put {
+                    Err(refusal) => return Answer::Refused(refusal),
+                    Ok(Put::Minted(_)) => {
+                        let since_ms = &mut after.marks.unspread_since_ms;
+                        since_ms.get_or_insert(moment.now_ms);
+                    }
+                    Ok(Put::Known) => {}
                 }
                 minted(mint, &after.record)
             }
@@ -160,6 +161,12 @@ impl Replica {
                 return Answer::Written(Written::default());
             }
         };
+        if let (Mutation::Task(Task::Spread { .. }), true) =
+            (admitted.mutation, held == Held::default())
+        {
+            // The record has gone, and its note with it.
+            draft.remove_note(key);
+        }
         after.record.forget_past(moment.now_ms);
         let changed = after.record != held.record;
         if changed || after.marks != held.marks {
@@ -212,6 +219,7 @@ impl Replica {
         };
         let write = (mint.write.clone(), mint.again);
         let most = moment.view.value_bytes_max as usize;
+        self.forget_done(record, &mint.write.op);
         let put = record.put(context, write, (actor, moment.stamp), most);
         put.map_err(put_refusal)
     }
@@ -290,10 +298,8 @@ impl Replica {
 /// What the server itself found out about a record.
 fn take_note(task: &Task, held: &mut Held) {
     match task {
-        Task::Spread { fingerprint, .. } => {
-            if held.record.fingerprint() == *fingerprint {
-                held.marks.unspread_since_ms = None;
-            }
+        Task::Spread { fingerprint, .. } if held.record.fingerprint() == *fingerprint => {
+            held.marks.unspread_since_ms = None;
         }
         Task::ExpireSiblings { until_ms, .. } => {
             held.record = held.record.without_expired(*until_ms);

@@ -15,7 +15,7 @@ use crate::memory::MemoryStore;
 use crate::store::Change;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::{ClusterId, Incarnation, OpId};
-use annulet_protocol::message::{Source, Written};
+use annulet_protocol::message::{Hint, Source, Touch, Written};
 use annulet_protocol::record::{Kind, Origin, Version};
 use annulet_protocol::view::{Member, MemberState, RegionTable, Table};
 

@@ -123,6 +123,7 @@ impl Bench {
         };
         let mut file = ClusterFile::new(ClusterId([1; 16]), "test", vec![member]);
         file.buckets = vec![BucketEntry {
+            merge: None,
             number: ASYNC,
             name: "async".into(),
             mode: Mode::Lww,

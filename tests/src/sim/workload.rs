@@ -144,6 +144,13 @@ impl World {
                 ttl_ms: rng.random_bool(0.3).then(|| rng.random_range(1..1_500)),
             },
         };
+        let action = match action {
+            // Where concurrent values are kept there is none of these.
+            Action::Touch { .. } | Action::Scan { .. } if bucket.mode == Mode::Siblings => {
+                Action::Get
+            }
+            action => action,
+        };
         Errand {
             bucket,
             key,
@@ -196,6 +203,7 @@ impl World {
             Ok(made) => made,
             Err(error) => return self.refused(&errand, &error),
         };
+        let siblings = errand.bucket.mode == Mode::Siblings;
         let needs = level.and_then(|l| Needs::of(l, needs_side, owners, home));
         self.note_call(&errand, level);
         let mut running = Running::new(machine, errand, deadline_us);
@@ -205,6 +213,10 @@ impl World {
             running.scanned = self.begin_scan(client, bucket, partition, needs);
         }
         match needs {
+            Some(needs) if siblings => {
+                self.oracle.begin(op, key, needs);
+                self.oracle.causal.begin(op, key, needs);
+            }
             Some(needs) => self.oracle.begin(op, key, needs),
             // Its bucket was deleted, and the client does not know.
             None if owners == [0, 0] => {}
@@ -244,6 +256,9 @@ impl World {
         start: annulet::core::client::Start,
         op: u64,
     ) -> Result<Machine, Error> {
+        if errand.bucket.mode == Mode::Siblings {
+            return self.make_of_siblings(client, errand, start, op);
+        }
         let now = self.client_now(client);
         let core = &mut self.clients[client].core;
         let mut write = |value: Option<Bytes>, ttl_ms: Option<u64>| {
@@ -261,7 +276,7 @@ impl World {
             Action::Touch { ttl_ms } => {
                 let now_ms = core.clock.corrected_ms(now.wall_ms);
                 let at_ms = ttl_ms.map(|ttl_ms| now_ms + ttl_ms);
-                TouchOperation::new(start.reading(), start, at_ms).map(Machine::Touch)
+                TouchOperation::touch(start.reading(), start, at_ms).map(Machine::Touch)
             }
             Action::Scan { partition, entries } => {
                 let (from, _) = KeyHash::arc(partition, start.view.table.partitions);
@@ -299,7 +314,7 @@ impl World {
         };
         let long =
             matches!(errand.action, Action::Put { bytes, .. } if bytes > VALUE_BYTES_MAX as usize);
-        let due = errand.bucket.mode != Mode::Lww || long || most > owners;
+        let due = long || most > owners;
         if error.kind() != ErrorKind::InvalidInput || !due {
             self.oracle
                 .fail("level", format!("{errand:?} was refused: {error}"));

@@ -4,7 +4,8 @@
 //! show the head. At level `available` a fallback is asked for each owner that does not answer: it
 //! may keep what was written for that owner.
 
-use super::{Phase, ReadOperation, SLOW_MS};
+use super::shown::Shown;
+use super::{Phase, Reading, SLOW_MS};
 use crate::core::attempts::OwnerState;
 use crate::core::client::{Core, Now};
 use annulet_protocol::ids::NodeId;
@@ -16,7 +17,7 @@ const DIGEST_BYTES: u32 = 4_096;
 /// Fallbacks that are read off the view at first; four times as many when they are used up.
 const FALLBACKS: usize = 8;
 
-impl ReadOperation {
+impl<S: Shown> Reading<S> {
     pub(super) fn is_available(&self) -> bool {
         self.start.level == Level::Available
     }
@@ -52,8 +53,8 @@ impl ReadOperation {
             }
             Phase::Ask => self.fallbacks().filter(|node| counts(*node)).count() < self.missing(),
             Phase::Fetch => {
-                let holders = &self.holders;
-                holders.contains(&node) && !holders.iter().any(|holder| counts(*holder))
+                let sources = &self.sources;
+                sources.contains(&node) && !sources.iter().any(|source| counts(*source))
             }
             Phase::Repair => {
                 let held = |node| self.holders.contains(&node) || counts(node);

@@ -9,6 +9,7 @@ use crate::sweep::{EXPIRED_KEPT_MS, Sweep};
 use annulet_protocol::limits::{GRACE_MS, SIBLINGS_MAX, SIBLINGS_WARNED};
 use annulet_protocol::message::Operation;
 use annulet_protocol::siblings::Write as Value;
+use annulet_protocol::siblings::message::{Merge, Mint};
 
 const WRITTEN: Answer = Answer::Written(Written { superseded: None });
 
