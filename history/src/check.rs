@@ -12,30 +12,32 @@
 //!   if it is moved to the front: the others find the states that they found before.
 //! - The value of a write does not come back. So a state is only left when all operations that were
 //!   done in it and nowhere else are placed, and who leaves it may be the last of these itself.
-//! - Of writes of unknown outcome with the same guard and the same effect the one that was called
-//!   first goes first: in an order in which another one does, the two can change places.
-//! - A write of unknown outcome is only placed if it lets one come next that cannot in the state
-//!   before it. Say there is an order in which another operation comes next, or none. If that is a
-//!   write, or there is none, leave out the first: the state after both is the same without it. If
-//!   it changes nothing, the two can change places: nothing has to come after what never returned.
-//!   This ends, since the write only moves back or goes. So those that explain no answer are never
-//!   placed; and before several in a row there is one waiting that is not of unknown outcome.
+//! - Of writes that can come next and have the same guard and the same effect, the one that returns
+//!   first goes first. In an order in which another one does, the two can change places: what comes
+//!   between them did not have to wait for the return of the first, so not for that of the other.
+//! - A write of unknown outcome is only placed if one comes next that could not have come without
+//!   it. In the shortest order it is always so: if the next one is a write, or there is none, the
+//!   first could be left out, since the state after both is the same without it; and what changes
+//!   nothing and could have come is already placed. Likewise for several such writes in a row, so
+//!   before them an operation is blocked that was done. One that can explain no answer is never
+//!   placed.
+//! - A configuration is as good as seen if one with the same state and fewer writes of unknown
+//!   outcome was: what leads on from here, leads on from there.
 //!
 //! Which write is tried first changes only how soon an order is found: it is the one whose value
 //! must be there first, by the returns of those who found it.
 
-use crate::failure::{Failure, Violation};
+mod list;
+mod placed;
+
+use crate::failure::{Evidence, Failure};
 use crate::operation::Operation;
 use crate::register::{self, Flaw, Guard, Move, State};
 use bytes::Bytes;
 use list::{Calls, Event};
+use placed::{Placed, Seen};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
-
-mod list;
-mod placed;
-
-use placed::Placed;
 
 /// Steps that are enough for a good history of many thousand operations on a key, by tens of
 /// processes. Each takes some 100 bytes.
@@ -53,7 +55,7 @@ pub fn check(history: &[Operation], steps_max: usize) -> Result<(), Failure> {
         match check_key(key, &operations, steps_max) {
             Ok(()) => {}
             Err(failure @ Failure::Violation(_)) => return Err(failure),
-            Err(failure @ Failure::Undecided { .. }) => undecided = undecided.or(Some(failure)),
+            Err(failure @ Failure::Undecided(_)) => undecided = undecided.or(Some(failure)),
         }
     }
     undecided.map_or(Ok(()), Err)
@@ -72,44 +74,40 @@ fn check_key(key: &Bytes, operations: &[&Operation], steps_max: usize) -> Result
     let moves = register::moves(operations).map_err(|flaw| failure(key, operations, flaw))?;
     let mut search = Search::new(&moves, steps_max);
     let clone = |a_move: usize| operations[moves[a_move].operation].clone();
-    match search.run() {
-        End::Found => Ok(()),
-        End::Nowhere => Err(Failure::Violation(Violation {
-            key: key.clone(),
-            why: String::from("no order of the operations explains their answers"),
-            prefix: search.longest.order.into_iter().map(clone).collect(),
-            unplaced: search.longest.stuck.into_iter().map(clone).collect(),
-        })),
-        End::GivenUp => Err(Failure::Undecided {
-            key: key.clone(),
-            why: format!(
-                "no order of its {} operations was found in {steps_max} steps",
-                operations.len()
-            ),
-        }),
-    }
+    let (is_violation, why) = match search.run() {
+        End::Found => return Ok(()),
+        End::Nowhere => {
+            let why = "no order of the operations explains their answers";
+            (true, why.to_owned())
+        }
+        End::GivenUp => (false, format!("no order was found in {steps_max} steps")),
+    };
+    let evidence = Evidence {
+        key: key.clone(),
+        why,
+        prefix: search.longest.order.into_iter().map(clone).collect(),
+        unplaced: search.longest.stuck.into_iter().map(clone).collect(),
+    };
+    Err(match is_violation {
+        true => Failure::Violation(evidence),
+        false => Failure::Undecided(evidence),
+    })
 }
 
 /// Says what is wrong with a key's history.
 pub(crate) fn failure(key: &Bytes, operations: &[&Operation], flaw: Flaw) -> Failure {
-    let key = key.clone();
+    let evidence = |why, unplaced: &[usize]| Evidence {
+        key: key.clone(),
+        why,
+        prefix: Vec::new(),
+        unplaced: unplaced.iter().map(|i| operations[*i].clone()).collect(),
+    };
     match flaw {
-        Flaw::Contradiction {
-            why,
-            operations: unplaced,
-        } => Failure::Violation(Violation {
-            key,
-            why,
-            prefix: Vec::new(),
-            unplaced: unplaced.iter().map(|i| operations[*i].clone()).collect(),
-        }),
-        Flaw::RepeatedValue(one, other) => Failure::Undecided {
-            key,
-            why: format!(
-                "two operations write the same value: {}; {}",
-                operations[one], operations[other]
-            ),
-        },
+        Flaw::Contradiction { why, operations } => Failure::Violation(evidence(why, &operations)),
+        Flaw::RepeatedValue(one, other) => {
+            let why = "two operations write the same value, so that reads do not tell which";
+            Failure::Undecided(evidence(why.to_owned(), &[one, other]))
+        }
     }
 }
 
@@ -135,15 +133,13 @@ struct Search<'a> {
     placed: Placed,
     /// How many of the required moves not yet placed can come in this state only.
     waiting: HashMap<State, usize>,
-    seen: HashSet<(State, placed::Key)>,
+    seen: Seen,
     longest: Longest,
 }
 
 /// A move that is not required.
 struct Optional {
     index: usize,
-    /// The one before it with the same guard and effect.
-    twin: Option<usize>,
     /// Whether it may let another one of its kind come next.
     leads_on: bool,
 }
@@ -189,7 +185,7 @@ impl<'a> Search<'a> {
             order: Vec::new(),
             placed: Placed::none_of(moves),
             waiting,
-            seen: HashSet::new(),
+            seen: Seen::default(),
             longest: Longest::default(),
         }
     }
@@ -208,13 +204,14 @@ impl<'a> Search<'a> {
             };
             let (state, length) = (branch.state, branch.length);
             if self.steps_left == 0 {
+                self.note_longest();
                 return End::GivenUp;
             }
             self.steps_left -= 1;
             self.go_back(state, length);
             self.place(next);
             self.observe();
-            if self.seen.insert((self.state, self.placed.key())) {
+            if self.seen.insert(self.state, &self.placed) {
                 branches.push(self.branch());
             }
         }
@@ -252,6 +249,7 @@ impl<'a> Search<'a> {
         {
             self.add_optional(self.moves[first].end_ns, &blocked, &mut candidates);
         }
+        self.keep_first_of_twins(&mut candidates);
         candidates.sort_by_key(|next| Reverse(self.deadlines[*next]));
         Branch {
             state: self.state,
@@ -272,13 +270,19 @@ impl<'a> Search<'a> {
                 continue;
             };
             if !self.placed.has(optional.index)
-                && optional.twin.is_none_or(|twin| self.placed.has(twin))
                 && (optional.leads_on || blocked.iter().any(|guard| guard.holds(made)))
                 && self.can_change(a_move)
             {
                 candidates.push(optional.index);
             }
         }
+    }
+
+    /// Keeps, of candidates with the same guard and effect, the one that returns first.
+    fn keep_first_of_twins(&self, candidates: &mut Vec<usize>) {
+        let kind = |index: &usize| (self.moves[*index].guard, self.moves[*index].makes);
+        candidates.sort_by_key(|index| (kind(index), self.moves[*index].end_ns, *index));
+        candidates.dedup_by_key(|index| kind(index));
     }
 
     /// Whether a move can leave this state: its guard holds, and no other one waits for the state.
@@ -323,7 +327,9 @@ impl<'a> Search<'a> {
     }
 
     fn note_longest(&mut self) {
-        if self.order.len() <= self.longest.order.len() && !self.longest.stuck.is_empty() {
+        // Where the search is stuck, something is left to come next.
+        let is_noted = !self.longest.stuck.is_empty();
+        if is_noted && self.order.len() <= self.longest.order.len() {
             return;
         }
         let mut stuck = Vec::new();
@@ -345,13 +351,13 @@ impl Optional {
             let mut guards = guards.iter().filter(|guard| **guard != Guard::Any);
             guards.any(|guard| guard.holds(made))
         };
-        let mut latest = HashMap::new();
         let optional = optional().map(|(index, a_move)| Self {
             index,
-            twin: latest.insert((a_move.guard, a_move.makes), index),
             leads_on: a_move.makes.is_some_and(leads_on),
         });
         optional.collect()
     }
 }
 
+#[cfg(test)]
+mod tests;

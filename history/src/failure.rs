@@ -9,43 +9,35 @@ use std::fmt;
 pub enum Failure {
     /// No store that keeps its promise gives these answers.
     #[error("{0}")]
-    Violation(Violation),
+    Violation(Evidence),
     /// Nobody knows: the search was given up, or the history does not say enough.
-    #[error("key {}: not decided: {why}", Short(key))]
-    Undecided {
-        /// The key.
-        key: Bytes,
-        /// What is in the way.
-        why: String,
-    },
+    #[error("not decided, {0}")]
+    Undecided(Evidence),
 }
 
-/// A proof that the store broke its promise.
+/// What was found on a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
+pub struct Evidence {
     /// The key.
     pub key: Bytes,
     /// What is wrong.
     pub why: String,
-    /// The longest order of operations that explains its answers and could be found, if the whole
+    /// The longest order of operations that explains their answers and was found, if the whole
     /// history was searched for one.
     pub prefix: Vec<Operation>,
-    /// The operations that cannot come next, or that contradict each other.
+    /// The operations that could have been next but cannot, or that contradict each other.
     pub unplaced: Vec<Operation>,
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "key {}: {}", Short(&self.key), self.why)?;
         if !self.prefix.is_empty() {
-            write!(
-                f,
-                "\n  {} operations can be put in order, at last:",
-                self.prefix.len()
-            )?;
-            let skipped = self.prefix.len().saturating_sub(PRINTED_MAX);
+            let count = self.prefix.len();
+            write!(f, "\n  {count} operations can be put in order, at last:")?;
+            let skipped = count.saturating_sub(PRINTED_MAX);
             list(f, self.prefix.iter().skip(skipped))?;
-            f.write_str("\n  then none of these can follow:")?;
+            f.write_str("\n  and then not all of these:")?;
         }
         list(f, self.unplaced.iter().take(PRINTED_MAX))?;
         match self.unplaced.len().saturating_sub(PRINTED_MAX) {

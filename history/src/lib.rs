@@ -17,9 +17,11 @@ pub mod failure;
 pub mod lines;
 pub mod operation;
 mod register;
+#[cfg(test)]
+mod sample;
 pub mod versions;
 
 pub use check::{STEPS_MAX, check};
-pub use failure::{Failure, Violation};
+pub use failure::{Evidence, Failure};
 pub use operation::{Answer, Condition, Op, Operation, Outcome};
 pub use versions::check_versions;

@@ -1,25 +1,8 @@
 //! Histories as JSON Lines: one operation a line, in any order, for checkers in any language.
+//! `docs/histories.md` describes the fields.
 //!
-//! ```json
-//! {"process":1,"op":"put","key":"a","arg":{"value":"x"},"result":{"version":"v1"},"start_ns":10,"end_ns":20,"outcome":"ok"}
-//! {"process":2,"op":"get","key":"a","arg":null,"result":{"value":"x","version":"v1"},"start_ns":15,"end_ns":30,"outcome":"ok"}
-//! {"process":2,"op":"cas","key":"a","arg":{"value":"y","if_version":"v1"},"result":null,"start_ns":40,"end_ns":null,"outcome":"unknown"}
-//! ```
-//!
-//! | field | what it is |
-//! |---|---|
-//! | `process` | a whole number: who called it |
-//! | `op` | `get`, `put`, `delete` or `cas` |
-//! | `key` | bytes |
-//! | `arg` | `get`, `delete`: null. `put`: `value`. `cas`: `value`, null for a delete; and either `if_version`, a version, or `if_absent`, true |
-//! | `result` | null unless `outcome` is `ok`. `get`: `value`, null if there is none, and `version`. `put`, `delete`: `version`. `cas`: `held`, whether the condition did, and `version` if so |
-//! | `start_ns`, `end_ns` | when it was called and when its outcome was there, by one clock; `end_ns` may be null unless `outcome` is `ok` |
-//! | `outcome` | `ok`: done. `not_applied`: failed, without effect for ever. `unknown`: took effect, or will at any later time, or never |
-//!
-//! **Bytes** (keys and values) are a string where they are UTF-8, else an object with the single
-//! field `base64` (with the standard alphabet and padding). **Versions** are strings, null where
-//! they were not told. All fields are written; null may be left out, except
-//! the `value` of a get's result. Other fields are refused.
+//! Keys and values are bytes: a string where they are UTF-8, else an object with the single field
+//! `base64`, so that one cannot be taken for the other.
 
 use crate::operation::{Answer, Condition, Op, Operation, Outcome};
 use base64::Engine as _;
@@ -185,6 +168,7 @@ impl<'a> Line<'a> {
         if self.end_ns.is_some_and(|end_ns| end_ns < self.start_ns) {
             return Err(String::from("end_ns is before start_ns"));
         }
+        let op = self.arg.unwrap_or_default().op(self.op)?;
         let outcome = match (self.outcome, self.result) {
             (OutcomeName::Ok, Some(_)) if self.end_ns.is_none() => {
                 return Err(String::from("outcome `ok` needs end_ns"));
@@ -200,7 +184,7 @@ impl<'a> Line<'a> {
         Ok(Operation {
             process: self.process,
             key: self.key.bytes("key")?,
-            op: self.arg.unwrap_or_default().op(self.op)?,
+            op,
             start_ns: self.start_ns,
             end_ns: self.end_ns,
             outcome,
@@ -323,3 +307,6 @@ fn null_or_value<'de, 'a, D: Deserializer<'de>>(
 fn is_false(flag: &bool) -> bool {
     !flag
 }
+
+#[cfg(test)]
+mod tests;

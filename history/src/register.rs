@@ -11,7 +11,7 @@ use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 
 /// What a key has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum State {
     /// No value.
     Absent,
@@ -30,7 +30,7 @@ pub(crate) enum State {
 }
 
 /// In which states an operation can have had its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Guard {
     /// In all of them.
     Any,

@@ -10,7 +10,7 @@
 //! told apart: that is for [`check`](fn@crate::check).
 
 use crate::check::{by_key, failure};
-use crate::failure::{Failure, Violation};
+use crate::failure::{Evidence, Failure};
 use crate::operation::{Answer, Operation, Outcome};
 use crate::register::Facts;
 use bytes::Bytes;
@@ -29,7 +29,7 @@ pub fn check_versions(history: &[Operation]) -> Result<(), Failure> {
 fn check_key(key: &Bytes, operations: &[&Operation]) -> Result<(), Failure> {
     let facts = Facts::of(operations).map_err(|flaw| failure(key, operations, flaw))?;
     let violation = |why: &str, unplaced: &[&Operation]| {
-        Err(Failure::Violation(Violation {
+        Err(Failure::Violation(Evidence {
             key: key.clone(),
             why: why.to_owned(),
             prefix: Vec::new(),
@@ -108,5 +108,76 @@ impl<'a> Sight<'a> {
             Outcome::Ok(_) => self.operation.end_ns.unwrap_or(u64::MAX),
             Outcome::NotApplied | Outcome::Unknown => u64::MAX,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{at, get, get_nothing, put, put_if};
+
+    fn good(history: &[Operation]) {
+        assert_eq!(check_versions(history), Ok(()));
+    }
+
+    fn bad(history: &[Operation]) {
+        let checked = check_versions(history);
+        assert!(matches!(checked, Err(Failure::Violation(_))), "{checked:?}");
+    }
+
+    #[test]
+    fn a_later_write_makes_a_higher_version() {
+        good(&[put("x", 0..1).told("1"), put("y", 2..3).told("2")]);
+        bad(&[put("x", 0..1).told("2"), put("y", 2..3).told("1")]);
+        bad(&[put("x", 0..1).told("1"), put("y", 2..3).told("1")]);
+        let between = put("z", 2..3).told("9");
+        bad(&[put("x", 0..1).told("1"), between, put("y", 4..5).told("2")]);
+    }
+
+    #[test]
+    fn concurrent_writes_make_versions_in_any_order() {
+        good(&[put("x", 0..5).told("2"), put("y", 5..6).told("1")]);
+        bad(&[put("x", 0..5).told("1"), put("y", 0..5).told("1")]);
+    }
+
+    #[test]
+    fn a_later_read_sees_no_lower_version() {
+        let writes = [put("x", 0..9).told("1"), put("y", 0..9).told("2")];
+        let see = |one, other| [&writes[..], &[one, other]].concat();
+        good(&see(get("x", 1..2).told("1"), get("x", 3..4).told("1")));
+        good(&see(get("x", 1..2).told("1"), get("y", 3..4).told("2")));
+        bad(&see(get("y", 1..2).told("2"), get("x", 3..4).told("1")));
+        good(&see(get("y", 1..2).told("2"), get_nothing(3..4)));
+    }
+
+    #[test]
+    fn a_version_that_a_read_tells_is_as_old_as_its_write() {
+        let lost = put("x", 4..5).unknown();
+        good(&[
+            put("y", 2..3).told("2"),
+            lost.clone(),
+            get("x", 9..10).told("3"),
+        ]);
+        bad(&[put("y", 2..3).told("2"), lost, get("x", 3..10).told("1")]);
+    }
+
+    #[test]
+    fn a_write_on_a_version_makes_a_higher_one() {
+        good(&[
+            put("x", 0..9).told("1"),
+            put_if(at("1"), "y", 0..9).told("2"),
+        ]);
+        bad(&[
+            put("x", 0..9).told("2"),
+            put_if(at("2"), "y", 0..9).told("1"),
+        ]);
+        bad(&[put_if(at("5"), "y", 0..1), put("x", 2..3).told("4")]);
+    }
+
+    #[test]
+    fn keys_have_versions_of_their_own() {
+        let mut other = put("y", 2..3).told("1");
+        other.key = "other".into();
+        good(&[put("x", 0..1).told("2"), other]);
     }
 }

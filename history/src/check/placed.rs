@@ -1,6 +1,8 @@
-//! Which moves were placed, and that as a short key.
+//! Which moves are placed, and where the search has been.
 
-use crate::register::Move;
+use crate::register::{Move, State};
+use std::collections::HashMap;
+use std::iter;
 
 /// A set of moves.
 pub(super) struct Placed {
@@ -11,10 +13,15 @@ pub(super) struct Placed {
     optional: Bits,
 }
 
-/// The set as it is remembered: how many words of required moves are full and how many follow that
-/// are not, those, and the words of the other moves up to the last that is not 0. Of the required
-/// moves, a long prefix and nothing far behind it is placed, so there are few words.
-pub(super) type Key = Box<[u64]>;
+/// The configurations that were gone on from: state and required moves, each with the smallest sets
+/// of other moves that were placed there.
+#[derive(Default)]
+pub(super) struct Seen(HashMap<(State, Key), Vec<Box<[u64]>>>);
+
+/// Required moves as they are remembered: how many words of bits are full and how many follow up to
+/// the last that is not 0, and those. A long prefix of the moves and nothing far behind it is
+/// placed, so there are few.
+type Key = Box<[u64]>;
 
 #[derive(Default)]
 struct Bits {
@@ -65,12 +72,28 @@ impl Placed {
         }
     }
 
-    pub(super) fn key(&self) -> Key {
+    fn key(&self) -> Key {
         let Bits { words, full, end } = &self.required;
-        let partial = &words[*full..*end.max(full)];
-        let counts = [*full as u64, partial.len() as u64];
-        let optional = &self.optional.words[..self.optional.end];
-        [&counts, partial, optional].concat().into()
+        let rest = &words[*full..*end.max(full)];
+        [&[*full as u64], rest].concat().into()
+    }
+}
+
+impl Seen {
+    /// Whether the configuration was not seen before; now it is.
+    pub(super) fn insert(&mut self, state: State, placed: &Placed) -> bool {
+        let others = self.0.entry((state, placed.key())).or_default();
+        let optional = &placed.optional.words[..placed.optional.end];
+        let is_within = |one: &[u64], other: &[u64]| {
+            let others = other.iter().copied().chain(iter::repeat(0));
+            one.iter().zip(others).all(|(one, other)| one & !other == 0)
+        };
+        if others.iter().any(|other| is_within(other, optional)) {
+            return false;
+        }
+        others.retain(|other| !is_within(optional, other));
+        others.push(optional.into());
+        true
     }
 }
 

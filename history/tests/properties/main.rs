@@ -19,7 +19,7 @@ fn small_histories_are_judged_as_by_the_definition() {
     for seed in 0..40_000 {
         let random = &mut ChaCha8Rng::seed_from_u64(seed);
         let mut history = run(small(random), random);
-        for _ in 0..random.random_range(0..4) {
+        for _ in 0..random.random_range(0..5) {
             mutate(&mut history, random);
         }
         let by_definition = brute_force::is_linearizable(&history);
@@ -35,14 +35,14 @@ fn small_histories_are_judged_as_by_the_definition() {
                 shown.join("\n")
             );
         }
-        let undecided = matches!(checked, Err(Failure::Undecided { .. }));
+        let undecided = matches!(checked, Err(Failure::Undecided(_)));
         assert!(!undecided, "seed {seed}: {checked:?}");
         match by_definition {
             true => good += 1,
             false => bad += 1,
         }
     }
-    assert!(good > 10_000 && bad > 10_000, "{good} good, {bad} bad");
+    assert!(good > 5_000 && bad > 5_000, "{good} good, {bad} bad");
 }
 
 #[test]
@@ -51,7 +51,9 @@ fn long_histories_of_a_linearizable_register_are_good() {
         let random = &mut ChaCha8Rng::seed_from_u64(seed);
         let shape = long(random);
         let history = run(shape, random);
-        assert_eq!(check(&history, STEPS_MAX), Ok(()), "seed {seed}, {shape:?}");
+        // Few steps: an order is found almost without going back.
+        let checked = check(&history, 4 * shape.operations);
+        assert_eq!(checked, Ok(()), "seed {seed}, {shape:?}");
         assert_eq!(check_versions(&history), Ok(()), "seed {seed}, {shape:?}");
     }
 }
@@ -60,7 +62,12 @@ fn long_histories_of_a_linearizable_register_are_good() {
 fn long_histories_with_one_stale_read_are_bad() {
     for seed in 0..60 {
         let random = &mut ChaCha8Rng::seed_from_u64(seed);
-        let shape = long(random);
+        // A proof that there is no order takes longer than to find one.
+        let shape = Shape {
+            processes: random.random_range(3..11),
+            failures: random.random_range(0..3),
+            ..long(random)
+        };
         let mut history = run(shape, random);
         make_one_read_stale(&mut history, random);
         let checked = check(&history, STEPS_MAX);
@@ -73,8 +80,8 @@ fn long_histories_with_one_stale_read_are_bad() {
 
 fn small(random: &mut impl Rng) -> Shape {
     Shape {
-        operations: random.random_range(1..8),
-        processes: 3,
+        operations: random.random_range(3..8),
+        processes: random.random_range(1..5),
         gets: 40,
         conditional: 50,
         failures: *[0, 15, 30].choose(random).expect("not empty"),
