@@ -39,7 +39,7 @@ pub(crate) enum Guard {
     /// In all but this one.
     IsNot(State),
     /// Where the key has a value whose version is not known: the condition names a version that
-    /// nobody is known to have made.
+    /// nobody is known to have made. Which of several such values has it is not followed up.
     Untold,
 }
 
