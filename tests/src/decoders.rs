@@ -63,6 +63,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder::new("cluster_file", Shape::Text, texts::cluster_file),
     Decoder::new("server_config", Shape::Text, texts::server_config),
     Decoder::new("profile", Shape::Text, texts::profile),
+    Decoder::new("history", Shape::Text, texts::history),
 ];
 
 /// The decoder of this name.
