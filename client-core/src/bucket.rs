@@ -12,11 +12,13 @@ use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::options::{Context, Entry, ReadOptions, Ttl, WriteOptions, Written, expires_at_ms};
 use crate::run::run;
 use crate::scan::{Scan, ScanOptions};
+use crate::session::State;
 use crate::statistics::add;
 use annulet_protocol::bucket::Mode;
 use annulet_protocol::hash::storage_key;
 use annulet_protocol::level::Level;
 use annulet_protocol::record::Origin;
+use annulet_protocol::session::Known;
 use annulet_protocol::view::View;
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
@@ -36,11 +38,22 @@ const AT_ONCE: usize = 1_024;
 pub struct Bucket {
     client: Client,
     name: String,
+    /// What the session has seen that it is used in.
+    session: Option<Arc<State>>,
 }
 
 impl Bucket {
     pub(crate) fn new(client: Client, name: String) -> Self {
-        Self { client, name }
+        Self {
+            client,
+            name,
+            session: None,
+        }
+    }
+
+    pub(crate) fn in_session(mut self, session: Arc<State>) -> Self {
+        self.session = Some(session);
+        self
     }
 
     /// The bucket's name.
@@ -345,12 +358,59 @@ impl Bucket {
     }
 
     async fn run_read(&self, start: Start, head_only: bool) -> Result<ReadDone> {
+        let (start, floor) = self.in_order(start);
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.read", bucket = %self.name, level = %start.level);
-        let operation = ReadOperation::new(start, head_only)?;
-        run(self.client.shared(), operation, deadline_ms)
+        let mut operation = ReadOperation::new(start.clone(), head_only)?;
+        if let Some(floor) = floor {
+            operation = operation.at_least(floor);
+        }
+        let done = run(self.client.shared(), operation, deadline_ms)
             .instrument(span)
+            .await?;
+        if let Some(head) = &done.head {
+            self.note_seen(&start, || Known::Version(head.version))
+                .await?;
+        }
+        Ok(done)
+    }
+
+    /// The same of a write, which is done whatever becomes of another key.
+    async fn note_written(&self, start: &Start, known: impl FnOnce() -> Known) {
+        if let Err(error) = self.note(start, Side::Write, known).await {
+            tracing::debug!(%error, "a session cannot forget a key yet");
+        }
+    }
+
+    /// What a read must show in its session, if it has one, and how it is made there.
+    fn in_order(&self, start: Start) -> (Start, Option<Known>) {
+        match &self.session {
+            Some(session) => session.prepare(start),
+            None => (start, None),
+        }
+    }
+
+    /// Notes in the session what was seen. If it knows too many keys that a majority of
+    /// their owners may not have, one of them is read at `quorum` first.
+    async fn note_seen(&self, start: &Start, known: impl FnOnce() -> Known) -> Result<()> {
+        self.note(start, Side::Read, known).await
+    }
+
+    async fn note(&self, start: &Start, side: Side, known: impl FnOnce() -> Known) -> Result<()> {
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        let Some((bucket, key)) = session.observe((start, side), known()) else {
+            return Ok(());
+        };
+        let options = ReadOptions {
+            level: Some(Level::Quorum),
+            ..ReadOptions::default()
+        };
+        let bucket = self.client.bucket(bucket).in_session(Arc::clone(session));
+        Box::pin(bucket.exists_with(key, &options))
             .await
+            .map(|_| ())
     }
 
     async fn try_touch(&self, key: Bytes, options: &WriteOptions) -> Result<TouchDone> {
@@ -419,12 +479,14 @@ impl Bucket {
             stamp,
             op: start.op,
         };
-        let operation = WriteOperation::new(start, origin, value, expires_at_ms)?;
+        let operation = WriteOperation::new(start.clone(), origin, value, expires_at_ms)?;
         let WriteDone {
             version,
             superseded,
             ..
         } = run(shared, operation, deadline_ms).instrument(span).await?;
+        let newest = superseded.unwrap_or(version).max(version);
+        self.note_written(&start, || Known::Version(newest)).await;
         Ok(Written {
             version: version.to_string(),
             superseded: superseded.is_some(),

@@ -29,6 +29,7 @@ mod options;
 mod profile;
 mod run;
 mod scan;
+mod session;
 mod shared;
 mod statistics;
 mod system;
@@ -44,6 +45,7 @@ pub use error::{Error, ErrorKind, Outcome, Result};
 pub use options::{Context, Entry, ReadOptions, Ttl, WriteOptions, Written};
 pub use profile::{PROFILE_VARIABLE, Profile};
 pub use scan::{Scan, ScanEntry, ScanOptions, ScanPage};
+pub use session::Session;
 pub use statistics::Statistics;
 
 /// The README's examples are compiled with the documentation tests.

@@ -93,6 +93,11 @@ fn a_scan_that_goes_on_beyond_where_an_answer_ends_is_noticed() {
 }
 
 #[test]
+fn a_session_that_is_shown_something_older_is_noticed() {
+    noticed(Fault::Client(Client::SessionIgnored), &["session"]);
+}
+
+#[test]
 fn a_server_that_stays_the_same_actor_over_a_restart_is_noticed() {
     noticed(Fault::IncarnationKept, &["dropped"]);
 }

@@ -1,6 +1,6 @@
 //! `annulet put`, `get`, `delete`, `exists`, `touch`: one key each.
 
-use crate::args::{Common, Target};
+use crate::args::{Common, Single};
 use crate::connect;
 use crate::failure::{Exit, Failure};
 use crate::{output, units};
@@ -32,7 +32,7 @@ pub(crate) struct PutArgs {
     #[arg(long, value_name = "C")]
     context: Option<Context>,
     #[command(flatten)]
-    target: Target,
+    target: Single,
 }
 
 #[derive(Args, Debug)]
@@ -40,7 +40,7 @@ pub(crate) struct GetArgs {
     /// The key
     key: OsString,
     #[command(flatten)]
-    target: Target,
+    target: Single,
 }
 
 #[derive(Args, Debug)]
@@ -51,7 +51,7 @@ pub(crate) struct DeleteArgs {
     #[arg(long, value_name = "C")]
     context: Option<Context>,
     #[command(flatten)]
-    target: Target,
+    target: Single,
 }
 
 #[derive(Args, Debug)]
@@ -59,7 +59,7 @@ pub(crate) struct ExistsArgs {
     /// The key
     key: OsString,
     #[command(flatten)]
-    target: Target,
+    target: Single,
 }
 
 #[derive(Args, Debug)]
@@ -70,7 +70,7 @@ pub(crate) struct TouchArgs {
     #[arg(long, value_name = "D", value_parser = units::ttl)]
     ttl: Option<Ttl>,
     #[command(flatten)]
-    target: Target,
+    target: Single,
 }
 
 pub(crate) async fn put(args: PutArgs, common: &Common) -> Result<Exit, Failure> {
@@ -80,7 +80,7 @@ pub(crate) async fn put(args: PutArgs, common: &Common) -> Result<Exit, Failure>
         (None, Some(value)) if value == "-" => value_of(std::io::stdin().lock(), "standard input")?,
         (None, value) => bytes_of(value.unwrap_or_default()),
     };
-    let session = connect::session(common, &args.target).await?;
+    let session = connect::session_in(common, &args.target).await?;
     let options = WriteOptions {
         context: args.context,
         ..session.writing(args.ttl)
@@ -89,18 +89,18 @@ pub(crate) async fn put(args: PutArgs, common: &Common) -> Result<Exit, Failure>
         .bucket
         .put_with(bytes_of(args.key), value, &options)
         .await;
-    session.client.close().await;
+    session.close().await?;
     report_written(&written?, common)
 }
 
 pub(crate) async fn get(args: GetArgs, common: &Common) -> Result<Exit, Failure> {
-    let session = connect::session(common, &args.target).await?;
+    let session = connect::session_in(common, &args.target).await?;
     let key = bytes_of(args.key);
     let found = session
         .bucket
         .get_with(key.clone(), &session.reading())
         .await;
-    session.client.close().await;
+    session.close().await?;
     let found = found?;
     if common.json {
         output::json(&entry_json(found.as_ref()))?;
@@ -119,7 +119,7 @@ pub(crate) async fn get(args: GetArgs, common: &Common) -> Result<Exit, Failure>
 }
 
 pub(crate) async fn delete(args: DeleteArgs, common: &Common) -> Result<Exit, Failure> {
-    let session = connect::session(common, &args.target).await?;
+    let session = connect::session_in(common, &args.target).await?;
     let options = WriteOptions {
         context: args.context,
         ..session.writing(None)
@@ -128,17 +128,17 @@ pub(crate) async fn delete(args: DeleteArgs, common: &Common) -> Result<Exit, Fa
         .bucket
         .delete_with(bytes_of(args.key), &options)
         .await;
-    session.client.close().await;
+    session.close().await?;
     report_written(&written?, common)
 }
 
 pub(crate) async fn exists(args: ExistsArgs, common: &Common) -> Result<Exit, Failure> {
-    let session = connect::session(common, &args.target).await?;
+    let session = connect::session_in(common, &args.target).await?;
     let exists = session
         .bucket
         .exists_with(bytes_of(args.key), &session.reading())
         .await;
-    session.client.close().await;
+    session.close().await?;
     let exists = exists?;
     if common.json {
         output::json(&json!({ "exists": exists }))?;
@@ -149,13 +149,13 @@ pub(crate) async fn exists(args: ExistsArgs, common: &Common) -> Result<Exit, Fa
 }
 
 pub(crate) async fn touch(args: TouchArgs, common: &Common) -> Result<Exit, Failure> {
-    let session = connect::session(common, &args.target).await?;
+    let session = connect::session_in(common, &args.target).await?;
     let key = bytes_of(args.key);
     let touched = session
         .bucket
         .touch_with(key.clone(), &session.writing(args.ttl))
         .await;
-    session.client.close().await;
+    session.close().await?;
     let touched = touched?;
     if common.json {
         output::json(&json!({

@@ -10,8 +10,9 @@ use crate::error::{Error, Outcome, Result};
 use crate::options::{Context, Entry, ReadOptions, WriteOptions, Written};
 use crate::run::run;
 use annulet_protocol::bucket::Mode;
-use annulet_protocol::siblings::Write;
+use annulet_protocol::session::Known;
 use annulet_protocol::siblings::merges::Merge;
+use annulet_protocol::siblings::{Siblings, Write};
 use bytes::Bytes;
 use tracing::Instrument;
 
@@ -58,18 +59,33 @@ impl Bucket {
         Ok(entry(found.finish()))
     }
 
+    /// Notes in the session what a delete has merged away.
+    async fn note_context(&self, start: &Start, context: &Bytes) {
+        let seen = Siblings::unseal(start.bucket().number, &start.key, context);
+        if let Ok(seen) = seen {
+            self.note_written(start, || Known::Siblings(seen)).await;
+        }
+    }
+
     /// A get or an exists that was begun.
     pub(super) async fn read_siblings(
         &self,
         start: Start,
         head_only: bool,
     ) -> Result<SiblingsDone> {
+        let (start, floor) = self.in_order(start);
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.read", bucket = %self.name, level = %start.level);
-        let operation = SiblingsRead::new(start, head_only)?;
-        run(self.client.shared(), operation, deadline_ms)
+        let mut operation = SiblingsRead::new(start.clone(), head_only)?;
+        if let Some(floor) = floor {
+            operation = operation.at_least(floor);
+        }
+        let done = run(self.client.shared(), operation, deadline_ms)
             .instrument(span)
-            .await
+            .await?;
+        self.note_seen(&start, || Known::Siblings(done.record.bare()))
+            .await?;
+        Ok(done)
     }
 
     /// A put or a delete that was begun.
@@ -87,12 +103,16 @@ impl Bucket {
         let Some(value) = value else {
             match context.filter(|context| !context.is_empty()) {
                 Some(context) => {
-                    let operation = delete::under(start, context)?;
+                    let operation = delete::under(start.clone(), context.clone())?;
                     run(shared, operation, deadline_ms).instrument(span).await?;
+                    self.note_context(&start, &context).await;
                 }
                 None => {
-                    let operation = SiblingsDelete::delete(start)?;
-                    run(shared, operation, deadline_ms).instrument(span).await?;
+                    // Its level stays: the read before it has one of its own.
+                    let (_, floor) = self.in_order(start.clone());
+                    let operation = SiblingsDelete::delete(start.clone(), floor)?;
+                    let done = run(shared, operation, deadline_ms).instrument(span).await?;
+                    self.note_context(&start, &done.context).await;
                 }
             }
             return Ok(Written::default());
@@ -102,10 +122,13 @@ impl Bucket {
         let expires_at_ms = expires_at_ms.map_err(refused)?;
         let bucket = start.bucket().number;
         let write = Write::seal(bucket, &start.key, start.op, value, expires_at_ms);
-        let operation = SiblingsPut::put(start, write, context.unwrap_or_default())?;
+        let context = context.unwrap_or_default();
+        let operation = SiblingsPut::put(start.clone(), write, context)?;
         let done = run(shared, operation, deadline_ms).instrument(span).await?;
+        self.note_written(&start, || Known::Siblings(done.record.bare()))
+            .await;
         Ok(Written {
-            version: format!("{:016x}", done.version),
+            version: format!("{:016x}", done.record.fingerprint()),
             superseded: false,
             context: done.context.map(Context::new),
             siblings: done.siblings,

@@ -209,6 +209,8 @@ pub struct Counts {
     pub trials: u64,
     /// Records left with a fallback for an owner that could not be reached.
     pub hints: u64,
+    /// Reads of a session for which more owners were asked than their level needs.
+    pub widened: u64,
 }
 
 /// One client core.
@@ -509,6 +511,8 @@ mod faults {
         DigestTrusted,
         /// A page of a scan is taken to be whole beyond where an answer was cut off.
         CutIgnored,
+        /// Reads of a session show what its level's owners have, be it older than what was seen.
+        SessionIgnored,
         /// A put that another owner is asked to mint has another op id there.
         OpIdForgotten,
         /// Owners are sent the value of a put alone, not the record that was minted with it.
@@ -549,6 +553,9 @@ mod faults {
         }
         pub(in crate::core) fn ignores_cuts(&self) -> bool {
             breaks!(self, CutIgnored)
+        }
+        pub(in crate::core) fn heeds_sessions(&self) -> bool {
+            !breaks!(self, SessionIgnored)
         }
         pub(in crate::core) fn forgets_op_ids(&self) -> bool {
             breaks!(self, OpIdForgotten)

@@ -27,6 +27,7 @@ use annulet_protocol::ids::NodeId;
 use annulet_protocol::level::Level;
 use annulet_protocol::message::{Answer, Operation, Read};
 use annulet_protocol::record::Head;
+use annulet_protocol::session::Known;
 use annulet_protocol::view::View;
 use annulet_ring::owners::Nodes;
 use annulet_ring::quorum::{Quorum, Side};
@@ -89,6 +90,10 @@ pub struct Reading<S> {
     barred: Nodes,
     /// How many must hold it before the read is over.
     hold: Quorum,
+    /// What a session has seen of the key.
+    floor: Option<Known>,
+    /// The level's owners have answered and shown less than the session has seen: all are asked.
+    widened: bool,
     /// How long to wait before another replica is asked; `None`: it is not hedged.
     hedge_after_ms: Option<u64>,
     /// A message whose answer nobody waits for.
@@ -121,10 +126,26 @@ impl<S: Shown> Reading<S> {
             sources: Nodes::new(),
             stale: Nodes::new(),
             barred: Nodes::new(),
+            floor: None,
+            widened: false,
             hedge_after_ms: None,
             trial: None,
             completed: false,
         })
+    }
+
+    /// The same, of a session that has seen this of the key: if fewer owners than all do not show
+    /// as much, more are asked.
+    #[must_use]
+    pub fn at_least(mut self, floor: Known) -> Self {
+        self.seen.must_show(&floor);
+        self.floor = Some(floor);
+        self
+    }
+
+    /// Whether more owners were asked than the level needs, for what a session has seen.
+    pub fn is_widened(&self) -> bool {
+        self.widened
     }
 
     /// Takes an answer that is not a refusal.
@@ -204,7 +225,13 @@ impl<S: Shown> Reading<S> {
     fn advance(&mut self, core: &mut Core, now: Now, effects: &mut Effects<S::Done>) {
         loop {
             match self.phase {
-                Phase::Ask if self.is_answered() => self.judge(core, now, effects),
+                Phase::Ask if self.is_answered() && self.widens() && core.heeds_sessions() => {
+                    self.widened = true;
+                    core.counts.widened += 1;
+                }
+                Phase::Ask if self.is_answered() && self.is_enough() => {
+                    self.judge(core, now, effects);
+                }
                 Phase::Repair if !self.completed && (self.is_held() || !core.awaits_repair()) => {
                     self.complete(core, now, effects);
                 }
@@ -224,6 +251,7 @@ impl<S: Shown> Reading<S> {
         }
         if self.is_stuck() {
             let error = self.owners.failure(match self.phase {
+                Phase::Ask if self.widened => NOT_AS_MUCH,
                 Phase::Ask => TOO_FEW,
                 Phase::Fetch => "no owner sent the newest value",
                 Phase::Repair | Phase::Over => "too few owners took the newest value",
@@ -393,7 +421,8 @@ impl<S: Shown> Reading<S> {
     }
 
     fn expire(&mut self, effects: &mut Effects<S::Done>) {
-        let error = self.owners.timeout(TOO_FEW);
+        let what = if self.widened { NOT_AS_MUCH } else { TOO_FEW };
+        let error = self.owners.timeout(what);
         self.fail(error, effects);
     }
 
@@ -510,6 +539,10 @@ impl<S: Shown> Coordinator for Reading<S> {
         self.cancel_questions(&mut effects);
         self.phase = Phase::Ask;
         self.seen = S::default();
+        if let Some(floor) = &self.floor {
+            self.seen.must_show(floor);
+        }
+        self.widened = false;
         for nodes in [
             &mut self.asked_whole,
             &mut self.holders,
@@ -561,6 +594,7 @@ impl<S: Shown> Coordinator for Reading<S> {
 }
 
 const TOO_FEW: &str = "too few owners answered the read";
+const NOT_AS_MUCH: &str = "no server that answers has what this session has seen or written";
 
 /// How many must hold what a read returns: so many that every later read at its level meets one,
 /// and at `quorum` a majority, which also lasts when the owners change. `one` and `available`

@@ -144,6 +144,32 @@ impl Causal {
         self.writes(op, seen);
     }
 
+    /// The value of a write, also if it was left out.
+    pub(crate) fn value(&self, write: &Write) -> Bytes {
+        let number = self.by_op.get(&write.op);
+        let put = self
+            .puts
+            .iter()
+            .find(|(_, put)| Some(&put.number) == number);
+        match put {
+            Some((value, _)) if write.value.is_empty() => value.clone(),
+            _ => write.value.clone(),
+        }
+    }
+
+    /// The puts of these values.
+    pub(crate) fn numbers(&self, values: &[Bytes]) -> Writes {
+        let puts = values.iter().filter_map(|value| self.puts.get(value));
+        puts.map(|put| put.number).collect()
+    }
+
+    /// Whether a value may be gone: overwritten by somebody, or over by then.
+    pub(crate) fn may_be_gone(&self, write: u64, at_ms: u64) -> bool {
+        let put = self.puts.values().find(|put| put.number == write);
+        let over = put.is_some_and(|put| put.expires_at_ms.is_some_and(|end| end <= at_ms));
+        over || self.overwritten.contains(&write)
+    }
+
     /// All that a reader of these values has seen.
     pub(crate) fn seen_by(&self, values: &[Bytes]) -> Writes {
         let puts = values.iter().filter_map(|value| self.puts.get(value));
@@ -152,6 +178,11 @@ impl Causal {
             before.into_iter().flatten().copied().chain([put.number])
         });
         each.collect()
+    }
+
+    /// All that the writer of this had seen before.
+    pub(crate) fn seen_before(&self, op: u64) -> Writes {
+        self.seen.get(&op).cloned().unwrap_or_default()
     }
 
     /// All that the writer of this put has seen once it is done.

@@ -2,21 +2,24 @@
 
 use super::Fault;
 use super::scenario::Micros;
+use super::sessions::Floor;
 use super::workload::Errand;
 use super::world::{Event, World};
 use annulet::Error;
 use annulet::core::client::{Core, Home, Now};
 use annulet::core::read::{ReadDone, ReadOperation};
 use annulet::core::scan::{ScanDone, ScanOperation};
-use annulet::core::siblings::delete::SiblingsDelete;
+use annulet::core::siblings::delete::{DeleteDone, SiblingsDelete};
 use annulet::core::siblings::put::{PutDone, SiblingsPut};
 use annulet::core::siblings::read::{SiblingsDone, SiblingsRead};
 use annulet::core::touch::{TouchDone, TouchOperation};
 use annulet::core::write::{WriteDone, WriteOperation};
 use annulet::core::{Attempt, Coordinator, Effect, Effects, Response, Send};
 use annulet_protocol::ids::{Incarnation, NodeId};
+use annulet_protocol::level::Level;
 use annulet_protocol::message::{Answer, Operation, Source};
 use annulet_protocol::view::View;
+use bytes::Bytes;
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -70,6 +73,10 @@ pub(crate) struct Running {
     pub(crate) sent: BTreeSet<Attempt>,
     /// Who answered something that counts to that.
     pub(crate) answered: BTreeSet<NodeId>,
+    /// What its session had seen when it began.
+    pub(crate) floor: Floor,
+    /// The level that it is made at.
+    pub(crate) level: Option<Level>,
     /// Of a scan: the keys it may show, each with its number in the oracle.
     pub(crate) scanned: Vec<(u64, usize)>,
 }
@@ -105,7 +112,8 @@ pub(crate) enum Step {
     Scanned(Result<ScanDone, Error>),
     SiblingsRead(Result<SiblingsDone, Error>),
     SiblingsPut(Result<PutDone, Error>),
-    SiblingsDeleted(Result<WriteDone, Error>),
+    SiblingsDeleted(Result<DeleteDone, Error>),
+    SiblingsDeletedUnder(Result<WriteDone, Error>),
 }
 
 /// What made a coordinator do something.
@@ -140,7 +148,7 @@ macro_rules! with {
             }
             Machine::PutSiblings($it) => steps($call, Step::SiblingsPut),
             Machine::DeleteSiblings($it) => steps($call, Step::SiblingsDeleted),
-            Machine::DeleteUnder($it) => steps($call, Step::SiblingsDeleted),
+            Machine::DeleteUnder($it) => steps($call, Step::SiblingsDeletedUnder),
         }
     };
 }
@@ -210,6 +218,8 @@ impl Running {
             asked: BTreeSet::new(),
             sent: BTreeSet::new(),
             answered: BTreeSet::new(),
+            floor: Floor::default(),
+            level: None,
             scanned: Vec::new(),
         }
     }
@@ -429,7 +439,12 @@ impl World {
                 Step::Scanned(result) => self.scan_ends(client, op, result),
                 Step::SiblingsRead(result) => self.siblings_read(client, op, result),
                 Step::SiblingsPut(result) => self.siblings_put(client, op, result),
-                Step::SiblingsDeleted(result) => self.siblings_deleted(client, op, result),
+                Step::SiblingsDeleted(result) => {
+                    self.siblings_deleted(client, op, result.map(|done| done.context));
+                }
+                Step::SiblingsDeletedUnder(result) => {
+                    self.siblings_deleted(client, op, result.map(|_| Bytes::new()));
+                }
             }
         }
     }
@@ -484,6 +499,10 @@ impl World {
 
     /// Takes away what is over, and sets the timer for the rest.
     pub(crate) fn settle(&mut self, client: usize) {
+        if self.clients[client].core.counts.widened > 0 {
+            self.clients[client].core.counts.widened = 0;
+            self.coverage.hit("path", "session_widened");
+        }
         let at = &mut self.clients[client];
         let mut lost = None;
         at.operations.retain(|op, running| {

@@ -179,6 +179,8 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "siblings_hint",
             "background_merge",
             "blocking_merge",
+            "session_widened",
+            "session_handed_on",
         ],
     ),
     (

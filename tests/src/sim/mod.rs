@@ -18,6 +18,7 @@
 //!   application; `workload`: what that asks for; `probe`: requests that no honest client sends
 //! - `operator`: crashes, partitions, clocks; `damage`: flipped bits; `views`: new views and
 //!   moves; `finale`: the quiet at the end
+//! - `sessions`: clients that must not be shown anything older than what they have seen
 //! - `siblings`: the same in buckets that keep concurrent writes
 //! - `oracle`: what must hold; `causal`: the same of concurrent values; `levels`: which quorums
 //!   overlap
@@ -35,6 +36,7 @@
 //! | `not-applied` | a write said not to be applied never appears |
 //! | `phantom` | what is read was written |
 //! | `dropped` | a merge takes nothing away that nobody has overwritten |
+//! | `session` | a session is shown nothing older than what it has written or seen |
 //! | `twin` | a value is shown once, through however many owners it was put |
 //! | `spread` | what an owner minted reaches the others without any client |
 //! | `skew` | no server takes a first-hand stamp from too far ahead |
@@ -62,6 +64,7 @@ mod probe;
 mod results;
 mod scenario;
 mod server;
+mod sessions;
 mod siblings;
 mod trace;
 mod upkeep;

@@ -301,6 +301,7 @@ impl World {
             false => old_view,
         };
         let life = self.clients[client].life + 1;
+        self.session_moves(client);
         let born = self.new_client(client, life, &view);
         let dead = std::mem::replace(&mut self.clients[client], born);
         self.coverage.hit("fault", "client_dies");

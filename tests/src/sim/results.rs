@@ -29,6 +29,14 @@ impl World {
                 };
                 self.coverage.hit("outcome", name);
                 let at_ms = self.true_ms();
+                let (floor, level) = self.floor_of(client, op);
+                let shown = done.head.map(|head| head.version);
+                let checked = floor.check(op, shown);
+                self.check(checked);
+                if let Some(version) = shown {
+                    let key = (errand.bucket.number, errand.key);
+                    self.session_saw(client, key, (version, level));
+                }
                 self.oracle.read(op, &done, exists, at_ms);
             }
             Err(error) => {
@@ -54,6 +62,10 @@ impl World {
                     self.coverage.hit("outcome", "written_by_hints_alone");
                     self.oracle.promised(op, done.version);
                 }
+                let (_, level) = self.floor_of(client, op);
+                let newest = done.superseded.unwrap_or(done.version).max(done.version);
+                let key = (errand.bucket.number, errand.key);
+                self.session_saw(client, key, (newest, level));
                 self.oracle.written(op, done.version);
             }
             Err(error) => {

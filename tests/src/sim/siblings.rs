@@ -3,6 +3,7 @@
 use super::causal::{Shown, Wrong};
 use super::client::Machine;
 use super::damage::held_siblings;
+use super::sessions::{Floor, News};
 use super::workload::{Action, Errand};
 use super::world::World;
 use annulet::core::client::Start;
@@ -11,6 +12,7 @@ use annulet::core::siblings::put::{PutDone, SiblingsPut};
 use annulet::core::siblings::read::{SiblingsDone, SiblingsRead};
 use annulet::{Error, Outcome};
 use annulet_protocol::hash::storage_key;
+use annulet_protocol::level::Level;
 use annulet_protocol::siblings::{Siblings, Write};
 use annulet_protocol::view::View;
 use annulet_replica::memory::MemoryStore;
@@ -33,7 +35,7 @@ pub(crate) struct Memory {
 impl World {
     pub(crate) fn make_of_siblings(
         &mut self,
-        client: usize,
+        (client, floor): (usize, &Floor),
         errand: &Errand,
         start: Start,
         op: u64,
@@ -41,9 +43,16 @@ impl World {
         let key = (errand.bucket.number, errand.key);
         let memory = self.recall(key);
         let now = self.client_now(client);
+        let read = |start, head_only| {
+            let read = SiblingsRead::new(start, head_only)?;
+            Ok(match &floor.known {
+                Some(known) => read.at_least(known.clone()),
+                None => read,
+            })
+        };
         match errand.action {
-            Action::Get => SiblingsRead::new(start, false).map(Machine::GetSiblings),
-            Action::Exists => SiblingsRead::new(start, true).map(Machine::ExistsSiblings),
+            Action::Get => read(start, false).map(Machine::GetSiblings),
+            Action::Exists => read(start, true).map(Machine::ExistsSiblings),
             Action::Put { bytes, ttl_ms } => {
                 let text = format!("{op} ");
                 let value: Bytes = text.bytes().cycle().take(bytes.max(text.len())).collect();
@@ -65,7 +74,9 @@ impl World {
                     self.coverage.hit("call", "delete_under");
                     Ok(Machine::DeleteUnder(machine))
                 }
-                None => SiblingsDelete::delete(start).map(Machine::DeleteSiblings),
+                None => {
+                    SiblingsDelete::delete(start, floor.known.clone()).map(Machine::DeleteSiblings)
+                }
             },
         }
     }
@@ -119,7 +130,9 @@ impl World {
         };
         self.coverage.hit("outcome", name);
         let record = done.record.iter();
-        let all: Vec<_> = record.map(|one| one.write.value.clone()).collect();
+        let causal = &self.oracle.causal;
+        // Where nothing lives, values may be left out of what is there.
+        let all: Vec<_> = record.map(|one| causal.value(&one.write)).collect();
         let key = (errand.bucket.number, errand.key);
         let shown = Shown {
             live: done.values.iter().map(|one| &one.write.value).collect(),
@@ -128,6 +141,14 @@ impl World {
             all: all.clone(),
         };
         let owners = self.oracle.owners(key);
+        let (floor, level) = self.floor_of(client, op);
+        let standing = self.oracle.causal.numbers(&all);
+        let causal = &self.oracle.causal;
+        let over = |put| causal.may_be_gone(put, shown.at_ms + shown.margin_ms);
+        let checked = floor.check_siblings(op, &standing, over);
+        self.check(checked);
+        let news = News::Read { floor, standing };
+        self.session_saw_siblings(client, key, (&done.record, level), news);
         let checked = self.oracle.causal.read(op, &shown, owners);
         self.check(checked);
         let memory = Memory {
@@ -149,11 +170,20 @@ impl World {
         self.follow(&errand);
         self.coverage.hit("outcome", "minted");
         self.oracle.causal.written(op);
+        let (_, level) = self.floor_of(client, op);
+        let key = (errand.bucket.number, errand.key);
+        let record = done.record.iter();
+        let all: Vec<_> = record.map(|one| one.write.value.clone()).collect();
+        let news = News::Written {
+            // It may have been overwritten before its answer came.
+            stands: Some(op).filter(|op| self.oracle.causal.numbers(&all).contains(op)),
+            seen: self.oracle.causal.seen_before(op),
+        };
+        self.session_saw_siblings(client, key, (&done.record, level), news);
         match done.context {
             Some(context) => {
                 let seen = self.oracle.causal.seen_after(op);
                 self.coverage.hit("outcome", "context_from_put");
-                let key = (errand.bucket.number, errand.key);
                 self.remember(key, Memory { context, seen });
             }
             None => self.coverage.hit("outcome", "minted_beside_others"),
@@ -164,7 +194,7 @@ impl World {
         &mut self,
         client: usize,
         op: u64,
-        result: Result<annulet::core::write::WriteDone, Error>,
+        result: Result<Bytes, Error>,
     ) {
         let Some((_, errand)) = self.note_end(client, op) else {
             return;
@@ -174,14 +204,37 @@ impl World {
                 self.coverage.hit("outcome", "nothing_to_delete");
                 self.oracle.causal.forget(op);
             }
-            Ok(_) => {
+            Ok(context) => {
                 self.oracle.counted(op, self.answered(client, op));
                 self.follow(&errand);
                 self.coverage.hit("outcome", "siblings_deleted");
                 self.oracle.causal.written(op);
+                self.session_deleted((client, op), &errand, &context);
             }
             Err(error) => self.siblings_failed(op, &error, &errand),
         }
+    }
+
+    /// A session has deleted what this context has seen.
+    fn session_deleted(&mut self, (client, op): (usize, u64), errand: &Errand, context: &Bytes) {
+        let key = (errand.bucket.number, errand.key);
+        let bytes = super::world::key_bytes(errand.key);
+        if let Ok(seen) = Siblings::unseal(key.0, &bytes, context) {
+            let (_, level) = self.floor_of(client, op);
+            let news = News::Written {
+                stands: None,
+                seen: self.oracle.causal.seen_before(op),
+            };
+            self.session_saw_siblings(client, key, (&seen, level), news);
+        }
+    }
+
+    /// What an operation's session had seen when it began, and the level that it is made at.
+    pub(crate) fn floor_of(&self, client: usize, op: u64) -> (Floor, Level) {
+        let running = self.clients[client].operations.get(&op);
+        let floor = running.map(|running| running.floor.clone());
+        let level = running.and_then(|running| running.level);
+        (floor.unwrap_or_default(), level.unwrap_or(Level::One))
     }
 
     fn siblings_failed(&mut self, op: u64, error: &Error, errand: &Errand) {

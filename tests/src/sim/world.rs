@@ -9,6 +9,7 @@ use super::oracle::{KeyId, Oracle};
 use super::probe::Probe;
 use super::scenario::{Micros, Scenario};
 use super::server::{Return, Server};
+use super::sessions::Steps;
 use super::siblings::Memory;
 use super::trace::Trace;
 use super::workload::Errand;
@@ -163,6 +164,8 @@ pub(crate) struct World {
     pub(crate) damaged_to_the_end: BTreeSet<KeyId>,
     /// What applications remember of keys with concurrent values.
     pub(crate) remembered: BTreeMap<KeyId, Vec<Memory>>,
+    /// What the applications of clients with sessions have seen.
+    pub(crate) steps: BTreeMap<usize, Steps>,
     /// Nothing goes wrong any more.
     pub(crate) quiet: bool,
     over: bool,
@@ -199,6 +202,7 @@ impl World {
             operations_left: scenario.operations,
             damaged_to_the_end: BTreeSet::new(),
             remembered: BTreeMap::new(),
+            steps: BTreeMap::new(),
             quiet: false,
             over: false,
             oracle: Oracle::default(),

@@ -3,9 +3,11 @@
 use super::ReadDone;
 use super::shown::{Asked, Shown};
 use crate::core::client::{Core, Now, Start};
+use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Answer, Operation, Source, Write};
-use annulet_protocol::record::{Head, Record};
+use annulet_protocol::record::{Head, Record, Version};
+use annulet_protocol::session::Known;
 use annulet_ring::owners::Nodes;
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -19,6 +21,10 @@ pub struct Seen {
     record: Option<Record>,
     /// The freshest head whose owner has the value no more.
     gone: Option<Head>,
+    /// What the reader has seen before.
+    must_show: Option<Version>,
+    /// What was at or below this may have been deleted and forgotten.
+    floor: Stamp,
 }
 
 impl Seen {
@@ -88,12 +94,27 @@ impl Shown for Seen {
                 }
                 Some(head)
             }
-            Answer::Absent(_) => None,
+            Answer::Absent(absent) => {
+                self.floor = self.floor.max(absent.floor);
+                None
+            }
             other => return Err(format!("server {node} answered a read with {other:?}")),
         };
         self.forget(node);
         self.heads.push((node, head));
         Ok(())
+    }
+
+    fn must_show(&mut self, floor: &Known) {
+        if let Known::Version(version) = floor {
+            self.must_show = Some(*version);
+        }
+    }
+
+    fn meets_floor(&self) -> bool {
+        let newest = self.newest().map(|head| head.version);
+        self.must_show
+            .is_none_or(|seen| newest >= Some(seen) || self.floor >= seen.stamp)
     }
 
     fn forget(&mut self, node: NodeId) {

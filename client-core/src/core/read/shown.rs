@@ -3,6 +3,7 @@
 use crate::core::client::{Core, Now, Start};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Answer, Operation};
+use annulet_protocol::session::Known;
 use annulet_ring::owners::Nodes;
 use std::fmt::Debug;
 
@@ -31,6 +32,12 @@ pub trait Shown: Debug + Default {
     /// # Errors
     /// Says why the answer counts for nothing.
     fn take(&mut self, asked: Asked<'_>, node: NodeId, answer: Answer) -> Result<(), String>;
+
+    /// What the reader has seen before: it must not be shown less.
+    fn must_show(&mut self, floor: &Known);
+
+    /// Whether what was shown is at least what the reader has seen before.
+    fn meets_floor(&self) -> bool;
 
     /// Forgets what a node showed.
     fn forget(&mut self, node: NodeId);

@@ -11,6 +11,7 @@ use crate::core::then::{Joined, Link, ROUND, Then};
 use crate::core::write::{WriteDone, WriteOperation};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use annulet_protocol::level::Level;
+use annulet_protocol::session::Known;
 use annulet_protocol::view::View;
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
@@ -33,20 +34,30 @@ pub fn under(start: Start, context: Bytes) -> Result<WriteOperation> {
 /// A delete of whatever a read finds.
 pub type SiblingsDelete = Then<Deleting>;
 
+/// What a delete that is done says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeleteDone {
+    /// What was seen and deleted, sealed.
+    pub context: Bytes,
+    /// Whether there was anything.
+    pub found: bool,
+}
+
 /// What joins a delete's read and its write.
 #[derive(Debug)]
 pub struct Deleting {
     /// For the second part.
     start: Start,
+    context: Bytes,
 }
 
 impl Then<Deleting> {
     /// A delete of all that a read finds at level `quorum`, or at the delete's own level if that
-    /// asks more owners.
+    /// asks more owners. `floor`: what its session has seen of the key.
     ///
     /// # Errors
     /// `InvalidInput` if the level asks for more owners than there are; nothing was sent.
-    pub fn delete(start: Start) -> Result<Self> {
+    pub fn delete(start: Start, floor: Option<Known>) -> Result<Self> {
         let refuse = |error: Error| error.with_outcome(Outcome::NotApplied);
         let owners = start.owners();
         start.quorum(Side::Write, &owners).map_err(refuse)?;
@@ -59,15 +70,19 @@ impl Then<Deleting> {
             | Level::LocalQuorum
             | Level::Available => Level::Quorum,
         };
-        let read = SiblingsRead::new(start.at(level), true).map_err(refuse)?;
-        Ok(Self::new(Deleting { start }, read))
+        let mut read = SiblingsRead::new(start.at(level), true).map_err(refuse)?;
+        if let Some(floor) = floor {
+            read = read.at_least(floor);
+        }
+        let context = Bytes::new();
+        Ok(Self::new(Deleting { start, context }, read))
     }
 }
 
 impl Link for Deleting {
     type First = SiblingsRead;
     type Second = WriteOperation;
-    type Done = WriteDone;
+    type Done = DeleteDone;
 
     fn join(
         &mut self,
@@ -83,7 +98,10 @@ impl Link for Deleting {
         };
         if shown.record.iter().len() == 0 {
             // Nothing seen, nothing to write.
-            return Joined::Over(Ok(WriteDone::default()));
+            return Joined::Over(Ok(DeleteDone {
+                context: shown.context,
+                found: false,
+            }));
         }
         let mut start = self.start.clone();
         if let Some(view) = view
@@ -92,6 +110,7 @@ impl Link for Deleting {
         {
             return refuse(start.bucket_deleted());
         }
+        self.context = shown.context.clone();
         match WriteOperation::merge(start, shown.context, ROUND) {
             Ok(mut write) => {
                 let effects = write.start(core, now);
@@ -101,7 +120,10 @@ impl Link for Deleting {
         }
     }
 
-    fn end(&mut self, second: Result<WriteDone>) -> Result<WriteDone> {
-        second
+    fn end(&mut self, second: Result<WriteDone>) -> Result<DeleteDone> {
+        second.map(|_| DeleteDone {
+            context: self.context.clone(),
+            found: true,
+        })
     }
 }

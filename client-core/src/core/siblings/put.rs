@@ -42,8 +42,8 @@ pub struct PutDone {
     pub context: Option<Bytes>,
     /// How many concurrent values there are.
     pub siblings: usize,
-    /// Fingerprint of the record.
-    pub version: u64,
+    /// The record of the minter.
+    pub record: Siblings,
     /// How many owners have it so far.
     pub owners: usize,
 }
@@ -120,7 +120,7 @@ impl Link for Putting {
         let done = PutDone {
             context: (alone || core.hides_siblings()).then_some(shown.context),
             siblings,
-            version: shown.record.fingerprint(),
+            record: shown.record.clone(),
             owners: 0,
         };
         let sent_on = core.sent_on(shown.record, &self.start.op);

@@ -8,6 +8,7 @@ use crate::core::read::Reading;
 use crate::core::read::shown::{Asked, Shown};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Answer, Operation, Source};
+use annulet_protocol::session::Known;
 use annulet_protocol::siblings::message::{Found, Merge};
 use annulet_protocol::siblings::{Sibling, Siblings};
 use annulet_ring::owners::Nodes;
@@ -58,6 +59,8 @@ impl SiblingsDone {
 #[derive(Debug, Default)]
 pub struct Records {
     shown: Vec<One>,
+    /// What the reader has seen before, without values.
+    must_show: Siblings,
 }
 
 #[derive(Debug)]
@@ -75,7 +78,8 @@ impl Records {
         let bare = self.shown.iter().filter(|one| one.bare);
         // Of two equal siblings the first one's value stays.
         let all = whole.chain(bare).map(|one| &one.record);
-        all.fold(Siblings::default(), |merged, record| merged.merge(record))
+        let all = all.fold(Siblings::default(), |merged, record| merged.merge(record));
+        all.merge(&self.must_show)
     }
 
     /// Whether somebody sent this sibling's value.
@@ -112,6 +116,25 @@ impl Shown for Records {
         self.forget(node);
         self.shown.push(One { node, record, bare });
         Ok(())
+    }
+
+    fn must_show(&mut self, floor: &Known) {
+        if let Known::Siblings(record) = floor {
+            self.must_show = record.clone();
+        }
+    }
+
+    /// What is known to be overwritten is left out by the merge; what is known to stand must have
+    /// been shown by somebody.
+    fn meets_floor(&self) -> bool {
+        let together = self.together();
+        let seen = self.must_show.iter().map(|one| one.write.op);
+        let mut standing = seen.filter(|op| together.sibling(op).is_some());
+        standing.all(|op| {
+            self.shown
+                .iter()
+                .any(|one| one.record.sibling(&op).is_some())
+        })
     }
 
     fn forget(&mut self, node: NodeId) {

@@ -108,7 +108,7 @@ fn putting(level: Level, wide: bool, context: Bytes) -> Rig<SiblingsPut> {
 fn deleting(level: Level) -> Rig<SiblingsDelete> {
     let mut core = siblings_core(false, None);
     let start = begin(&mut core, Side::Write, level);
-    let machine = SiblingsDelete::delete(start).expect("a sound delete");
+    let machine = SiblingsDelete::delete(start, None).expect("a sound delete");
     Rig::new(core, machine)
 }
 
