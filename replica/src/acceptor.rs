@@ -76,7 +76,7 @@ impl<V: PartialEq> Acceptor<V> {
     }
 
     /// Accepts a value, unless a higher ballot was promised; also without a prepare, which may have
-    /// been lost. The same accept again is the same again.
+    /// been lost. The same accept again is the same again, until a higher ballot was promised.
     ///
     /// # Errors
     /// [`Rejection`]; then nothing changes.
@@ -87,6 +87,11 @@ impl<V: PartialEq> Acceptor<V> {
             let differs = next.is_some() && accept.next.is_some() && *next != accept.next;
             if *value != accept.value || differs {
                 return Err(Rejection::Contradiction(ballot));
+            }
+            // A higher promise may have been given before this was learned from another acceptor,
+            // and then it was promised not to accept it: it counts for nothing.
+            if self.promised > next.unwrap_or(ballot).max(ballot) {
+                return Err(Rejection::Promised(self.promised));
             }
             // What was learned before its own accept came has no reservation yet.
             let completes = next.is_none() && self.promised == ballot;
@@ -169,9 +174,11 @@ mod tests {
     fn an_accept_comes_twice_or_contradicts_itself() {
         let mut acceptor = Acceptor::default();
         assert_eq!(acceptor.accept(accept(5, 1, Some(6))), Ok(()));
-        assert_eq!(acceptor.prepare(ballot(9, 2)), Ok(()));
         assert_eq!(acceptor.accept(accept(5, 1, Some(6))), Ok(()));
-        assert_eq!(acceptor.promised(), ballot(9, 2), "the later promise stays");
+        assert_eq!(acceptor.promised(), ballot(6, 1));
+        assert_eq!(acceptor.prepare(ballot(9, 2)), Ok(()));
+        let refused = Err(Rejection::Promised(ballot(9, 2)));
+        assert_eq!(acceptor.accept(accept(5, 1, Some(6))), refused);
         let fault = Err(Rejection::Contradiction(ballot(5, 1)));
         assert_eq!(acceptor.accept(accept(5, 2, Some(6))), fault);
     }
@@ -190,6 +197,16 @@ mod tests {
         assert_eq!(acceptor.promised(), ballot(11, 1));
         let fault = Err(Rejection::Contradiction(ballot(10, 1)));
         assert_eq!(acceptor.accept(accept(10, 8, Some(12))), fault);
+    }
+
+    #[test]
+    fn what_was_learned_against_a_promise_is_not_accepted() {
+        // Promised to 9, whose proposer so knows of nothing; then 5 comes from another acceptor.
+        let mut acceptor = Acceptor::default();
+        assert_eq!(acceptor.prepare(ballot(9, 2)), Ok(()));
+        assert!(acceptor.learn(ballot(5, 1), 7));
+        let refused = Err(Rejection::Promised(ballot(9, 2)));
+        assert_eq!(acceptor.accept(accept(5, 7, Some(6))), refused);
     }
 
     proptest! {

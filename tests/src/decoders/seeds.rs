@@ -7,6 +7,7 @@
 mod examples;
 mod messages;
 mod stored;
+mod strong;
 mod texts;
 
 /// Bytes to begin with.
@@ -25,6 +26,7 @@ pub fn all() -> Vec<Seed> {
     let mut seeds = Seeds::default();
     messages::add(&mut seeds);
     stored::add(&mut seeds);
+    strong::add(&mut seeds);
     texts::add(&mut seeds);
     seeds.list
 }
