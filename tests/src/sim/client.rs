@@ -83,10 +83,6 @@ pub(crate) struct Running {
 
 /// A coordinator of any kind.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one to an operation, and it is not moved"
-)]
 pub(crate) enum Machine {
     Get(ReadOperation),
     Exists(ReadOperation),
