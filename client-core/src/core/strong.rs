@@ -29,7 +29,7 @@ pub mod votes;
 
 pub use outcome::{Resolved, StrongDone};
 
-use super::attempts::{Owner, OwnerState, Owners};
+use super::attempts::{OwnerState, Owners};
 use super::client::{Core, Now, Start};
 use super::policy::retry::backoff_ms;
 use super::policy::waiting::Class;
@@ -401,26 +401,35 @@ impl StrongOperation {
     /// Nothing is outstanding and nobody is left: somebody else's round gets time to end, or the
     /// operation fails.
     fn give_up_if_stuck(&mut self, core: &mut Core, now: Now, effects: &mut Effects<StrongDone>) {
-        let lost = |node| self.owners.is(node, |state| state == OwnerState::Lost);
         if self.completed || self.phase == Phase::Over {
             return;
         }
+        // Once somebody else's round came first, this one does not wait for who may be away.
+        let prompt = |node| {
+            let answers = |state| matches!(state, OwnerState::InFlight { slow: false, .. });
+            self.owners.is(node, answers) && !core.peers.is_away(node)
+        };
+        let lost = |node| {
+            self.owners.is(node, |state| match state {
+                OwnerState::Lost => true,
+                OwnerState::Done | OwnerState::Idle => false,
+                OwnerState::InFlight { .. } | OwnerState::Waiting { .. } => {
+                    self.outbid && !prompt(node)
+                }
+            })
+        };
         let possible = match self.phase {
             Phase::Look if self.is_stale_read() => !self.order.iter().all(|node| lost(*node)),
             Phase::Look | Phase::Prepare | Phase::Accept => self.quorum.is_possible(lost),
-            Phase::Fetch => !self
-                .owners
-                .iter()
-                .all(|owner| owner.state == OwnerState::Lost),
+            Phase::Fetch => self.owners.iter().any(|o| o.state != OwnerState::Lost),
             Phase::Pause { .. } | Phase::Over => true,
         };
         if possible {
             return;
         }
         // If all refuse what was proposed, nothing of it can have been accepted.
-        let prompt =
-            |owner: &Owner| matches!(owner.state, OwnerState::InFlight { slow: false, .. });
-        if self.carries() && self.accepted.is_empty() && self.owners.iter().any(prompt) {
+        let refusing = self.carries() && self.accepted.is_empty();
+        if refusing && self.order.iter().any(|node| prompt(*node)) {
             return;
         }
         // Who does not send the value may not be needed by the next round.
@@ -691,7 +700,7 @@ impl StrongOperation {
         match self.phase {
             Phase::Look | Phase::Fetch => SLOW_MS,
             // It is waited for to see whether it refuses as well.
-            Phase::Accept if self.outbid => SLOW_MS,
+            Phase::Prepare | Phase::Accept if self.outbid => SLOW_MS,
             _ => STOPPED_MS,
         }
     }

@@ -1,10 +1,10 @@
 //! Every course that few clients of one key can take: the real acceptor and the real decisions of a
 //! round ([`Votes`], [`Basis`], [`Proposal`]), with messages in any order, late, twice or never, and
-//! clients that stop at any step. Breadth first, so the first course that breaks a rule is among the
-//! shortest.
+//! clients that stop at any step, since any of them may have taken its last one.
 //!
 //! An owner's answer arrives at once or never. That leaves nothing out: to hear later changes
-//! nothing for anybody else, and only makes less to be explained.
+//! nothing for anybody else, and only makes less to be explained. Owners are all alike, so courses
+//! that differ only by which is which are one.
 //!
 //! The rules. Whatever was agreed on, by the count of owners that accepted it, is followed by
 //! everything agreed on later: its log is in every later log. An operation that has ended has seen
@@ -19,16 +19,20 @@ use annulet_protocol::ballot::Ballot;
 use annulet_protocol::ids::{Incarnation, NodeId, OpId};
 use annulet_protocol::level::Level;
 use annulet_protocol::register::message::{Promise, Shown};
-use annulet_protocol::register::{Change, Fate, Register, Turn, Verdict};
+use annulet_protocol::register::{Change, Entry, Fate, Register, Turn, Verdict};
 use annulet_protocol::view::View;
 use annulet_replica::acceptor::{Accepted, Acceptor};
 use annulet_ring::owners::{Owners, RegionOwners};
 use annulet_ring::quorum::{Quorum, Side};
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_128;
 
 const OWNERS: usize = 3;
+/// Most writes of a model.
+const WRITES_MAX: usize = 4;
+/// Most states: a model that has more takes too long.
+const STATES_MAX: usize = 3_000_000;
 const AT: (u32, &[u8]) = (1, b"k");
 /// Epoch of everything.
 const EPOCH: u64 = 1;
@@ -71,24 +75,22 @@ pub struct Model {
     quorum: Quorum,
 }
 
-type Owner = Acceptor<Register>;
+type Owner = Acceptor<Arc<Register>>;
 
-/// A message that an owner may still get.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kept {
-    Prepare(Ballot),
-    /// The ballot under which it is in [`State::proposed`].
-    Accept(Ballot),
+/// What was proposed, which owners may still get.
+#[derive(Clone, Debug)]
+struct Kept {
+    proposal: Arc<Proposal>,
+    /// Owners that accepted it from its proposer.
+    taken: u8,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     Idle,
     Look,
     Prepare,
     Accept,
-    /// It has stopped for good.
-    Dead,
 }
 
 #[derive(Clone, Debug)]
@@ -115,10 +117,12 @@ struct Client {
 struct State {
     owners: Vec<Owner>,
     clients: Vec<Client>,
-    kept: BTreeSet<Kept>,
-    proposed: BTreeMap<Ballot, Proposal>,
-    /// Who accepted what from its proposer.
-    taken: BTreeMap<Ballot, u8>,
+    /// By ballot.
+    kept: BTreeMap<Ballot, Kept>,
+    /// What was agreed on under the highest ballot.
+    agreed: Option<(Ballot, Arc<Register>)>,
+    /// In which round each write was first proposed.
+    since: [Ballot; WRITES_MAX],
     learns: u8,
     /// Operations that somebody has seen or done, and who ended.
     seen: u8,
@@ -167,16 +171,17 @@ impl Model {
     pub fn check(&self) -> Result<usize, String> {
         let first = self.first();
         let mut known = HashSet::from([first.key()]);
-        let mut open = VecDeque::from([first]);
-        while let Some(state) = open.pop_front() {
+        let mut open = vec![first];
+        while let Some(state) = open.pop() {
             for next in self.steps(&state) {
-                if let Err(why) = self.judge(&next) {
+                if let Some(why) = &next.broken {
                     return Err(format!("{why}\n  {}", next.course().join("\n  ")));
                 }
                 if known.insert(next.key()) {
-                    open.push_back(next);
+                    open.push(next);
                 }
             }
+            assert!(known.len() < STATES_MAX, "too many states");
         }
         Ok(known.len())
     }
@@ -200,9 +205,9 @@ impl Model {
         State {
             owners: vec![Owner::default(); OWNERS],
             clients: vec![client; self.clients.len()],
-            kept: BTreeSet::new(),
-            proposed: BTreeMap::new(),
-            taken: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            agreed: None,
+            since: [Ballot::default(); WRITES_MAX],
             learns: 0,
             seen: 0,
             denied: 0,
@@ -221,12 +226,12 @@ impl Model {
         for client in 0..state.clients.len() {
             self.client_steps(state, client, &mut next);
         }
-        for kept in &state.kept {
+        for ballot in state.kept.keys() {
             for owner in 0..OWNERS {
                 let mut after = state.clone();
-                self.ask(&mut after, owner, kept);
+                self.ask(&mut after, owner, *ballot);
                 if after.owners[owner] != state.owners[owner] {
-                    after.note(format!("owner {owner} gets {kept:?} late"));
+                    after.note(format!("owner {owner} gets {ballot:?} late"));
                     next.push(after);
                 }
             }
@@ -238,12 +243,13 @@ impl Model {
                 };
                 let mut after = state.clone();
                 after.learns += 1;
-                if after.owners[to].learn(*ballot, value.clone()) {
+                if after.owners[to].learn(*ballot, Arc::clone(value)) {
                     after.note(format!("owner {to} learns from {from}"));
                     next.push(after);
                 }
             }
         }
+        next.iter_mut().for_each(State::tidy);
         next
     }
 
@@ -257,7 +263,10 @@ impl Model {
             let began = &mut after.clients[client];
             (began.must_see, began.rounds, began.exposed) = (state.seen, 0, false);
             began.since = match act {
-                Act::Resolve(_) => self.since_of(state, act),
+                Act::Resolve(number) => {
+                    let since = state.since[usize::from(*number)];
+                    (since != Ballot::default()).then_some(since)
+                }
                 Act::Read | Act::Write(..) => None,
             };
             // Nobody can ask before the write was named.
@@ -272,20 +281,12 @@ impl Model {
             next.push(after);
             return;
         }
-        if at.phase == Phase::Dead {
-            return;
-        }
         for owner in (0..OWNERS).filter(|owner| at.answered >> owner & 1 == 0) {
             let mut after = state.clone();
             self.exchange(&mut after, client, owner);
             after.note(format!("owner {owner} answers client {client}"));
             next.push(after);
         }
-        // It gives up, and nobody hears of it again.
-        let mut after = state.clone();
-        after.clients[client].phase = Phase::Dead;
-        after.note(format!("client {client} stops"));
-        next.push(after);
         if at.outbid && at.rounds < self.rounds {
             let mut after = state.clone();
             self.leave(&mut after, client);
@@ -293,19 +294,6 @@ impl Model {
             self.begin_round(&mut after, client);
             next.push(after);
         }
-    }
-
-    /// In which round a write was first proposed, as its error would say.
-    fn since_of(&self, state: &State, act: &Act) -> Option<Ballot> {
-        let Act::Resolve(number) = act else {
-            return None;
-        };
-        let op = op(*number);
-        let carried = state.proposed.iter().filter(|(ballot, proposal)| {
-            let entry = proposal.register.log.find(&op);
-            entry.is_some_and(|entry| entry.at == **ballot)
-        });
-        carried.map(|(ballot, _)| *ballot).min()
     }
 
     fn begin(&self, state: &mut State, client: usize, phase: Phase) {
@@ -334,9 +322,7 @@ impl Model {
             number: at.highest,
             proposer: Incarnation([client as u8 + 1; 16]),
         };
-        let ballot = at.ballot;
         self.begin(state, client, Phase::Prepare);
-        state.kept.insert(Kept::Prepare(ballot));
     }
 
     fn propose(&self, state: &mut State, client: usize, basis: &Basis) {
@@ -358,12 +344,19 @@ impl Model {
         let at = &mut state.clients[client];
         if proposal.carries && matches!(change, Change::Set { .. } | Change::Delete { .. }) {
             at.since.get_or_insert(turn.ballot);
+            let since = &mut state.since[op.sequence as usize];
+            if *since == Ballot::default() {
+                *since = turn.ballot;
+            }
         }
         if self.broken == Broken::ReservedEarly {
             at.reserved = Some(proposal.reservation(EPOCH));
         }
-        state.proposed.insert(turn.ballot, proposal);
-        state.kept.insert(Kept::Accept(turn.ballot));
+        let kept = Kept {
+            proposal: Arc::new(proposal),
+            taken: 0,
+        };
+        state.kept.insert(turn.ballot, kept);
         self.begin(state, client, Phase::Accept);
     }
 
@@ -395,7 +388,7 @@ impl Model {
                 }
             }
             Phase::Accept => {
-                let accepted = self.ask(state, owner, &Kept::Accept(ballot));
+                let accepted = self.ask(state, owner, ballot);
                 let promised = state.owners[owner].promised().number;
                 let at = &mut state.clients[client];
                 match accepted {
@@ -410,35 +403,37 @@ impl Model {
                     self.settle(state, client);
                 }
             }
-            Phase::Idle | Phase::Dead => {}
+            Phase::Idle => {}
         }
     }
 
-    /// What an owner does with a message. Says whether it has done as asked.
-    fn ask(&self, state: &mut State, owner: usize, message: &Kept) -> bool {
-        match message {
-            Kept::Prepare(ballot) => state.owners[owner].prepare(*ballot).is_ok(),
-            Kept::Accept(ballot) => {
-                let proposal = &state.proposed[ballot];
-                let at = &mut state.owners[owner];
-                let held = at.accepted().is_some_and(|held| held.ballot == *ballot);
-                if self.broken == Broken::LearnedAcknowledged && held {
-                    return true;
-                }
-                if self.broken == Broken::AcceptUnpromised {
-                    *at = Acceptor::new(Ballot::default(), at.accepted().cloned());
-                }
-                let accepted = at.accept(Accepted {
-                    ballot: *ballot,
-                    value: proposal.register.clone(),
-                    next: Some(proposal.next),
-                });
-                if accepted.is_ok() {
-                    *state.taken.entry(*ballot).or_default() |= 1 << owner;
-                }
-                accepted.is_ok()
-            }
+    /// What an owner does with what was proposed. Says whether it has accepted it.
+    fn ask(&self, state: &mut State, owner: usize, ballot: Ballot) -> bool {
+        let Some(kept) = state.kept.get_mut(&ballot) else {
+            return false;
+        };
+        let at = &mut state.owners[owner];
+        let held = at.accepted().is_some_and(|held| held.ballot == ballot);
+        if self.broken == Broken::LearnedAcknowledged && held {
+            return true;
         }
+        if self.broken == Broken::AcceptUnpromised {
+            *at = Acceptor::new(Ballot::default(), at.accepted().cloned());
+        }
+        let register = Arc::new(kept.proposal.register.clone());
+        let accepted = at.accept(Accepted {
+            ballot,
+            value: Arc::clone(&register),
+            next: Some(kept.proposal.next),
+        });
+        if accepted.is_err() {
+            return false;
+        }
+        kept.taken |= 1 << owner;
+        if kept.taken.count_ones() == 2 {
+            state.agree(ballot, register);
+        }
+        true
     }
 
     fn judge_look(&self, state: &mut State, client: usize) {
@@ -448,7 +443,7 @@ impl Model {
         }
         if votes.are_clean(&self.core, &self.quorum) {
             let register = Basis::of(votes, AT).register;
-            return self.end(state, client, &register, false);
+            return self.end(state, client, &register);
         }
         if state.clients[client].rounds < self.rounds {
             self.begin_round(state, client);
@@ -458,7 +453,10 @@ impl Model {
     /// What is outstanding may still have effects.
     fn leave(&self, state: &mut State, client: usize) {
         let at = &mut state.clients[client];
-        let carries = state.proposed.get(&at.ballot).is_some_and(|p| p.carries);
+        let carries = state
+            .kept
+            .get(&at.ballot)
+            .is_some_and(|k| k.proposal.carries);
         let all_refused = at.accepted == 0 && at.answered == (1 << OWNERS) - 1;
         at.exposed |= at.phase == Phase::Accept && carries && !all_refused;
         // A copy of a message may still come: what was refused once is refused for ever.
@@ -469,7 +467,7 @@ impl Model {
 
     fn settle(&self, state: &mut State, client: usize) {
         let ballot = state.clients[client].ballot;
-        let proposal = state.proposed[&ballot].clone();
+        let proposal = Arc::clone(&state.kept[&ballot].proposal);
         state.clients[client].reserved = Some(proposal.reservation(EPOCH));
         let denied = match (self.act(state, client), proposal.verdict) {
             (Some(Act::Write(number, _) | Act::Resolve(number)), verdict) => match verdict {
@@ -479,56 +477,79 @@ impl Model {
             (Some(Act::Read) | None, _) => 0,
         };
         state.denied |= denied;
-        self.end(state, client, &proposal.register, true);
+        self.end(state, client, &proposal.register);
     }
 
     /// An operation has ended, and seen this register.
-    fn end(&self, state: &mut State, client: usize, register: &Register, wrote: bool) {
+    fn end(&self, state: &mut State, client: usize, register: &Register) {
         let seen = applied(register);
         let at = &mut state.clients[client];
-        if at.must_see & !seen != 0 {
-            let missing = at.must_see & !seen;
-            state.broken = Some(format!("client {client} misses {missing:b}"));
-        }
+        let missing = at.must_see & !seen;
         at.phase = Phase::Idle;
         at.act += 1;
+        at.highest = at.highest.max(at.ballot.number);
         at.votes.clear();
-        if !wrote {
-            // Who looked has proposed nothing.
-            at.accepted = 0;
-        }
+        (at.answered, at.accepted, at.outbid, at.exposed) = (0, 0, false, false);
+        (at.since, at.must_see, at.rounds) = (None, 0, 0);
         state.seen |= seen;
-    }
-
-    /// # Errors
-    /// Which rule a state breaks.
-    fn judge(&self, state: &State) -> Result<(), String> {
-        if let Some(broken) = &state.broken {
-            return Err(broken.clone());
+        if missing != 0 {
+            state.broken = Some(format!("client {client} misses {missing:b}"));
         }
-        let chosen = state
-            .taken
-            .iter()
-            .filter(|(_, owners)| owners.count_ones() >= 2);
-        let chosen: Vec<_> = chosen.map(|(b, _)| &state.proposed[b].register).collect();
-        for pair in chosen.windows(2) {
-            let lost = pair[0]
-                .log
-                .iter()
-                .find(|entry| pair[1].log.find(&entry.op) != Some(*entry));
-            if let Some(lost) = lost {
-                return Err(format!("{lost:?} was agreed on, and is lost"));
-            }
-        }
-        let denied = chosen.iter().find(|r| applied(r) & state.denied != 0);
-        match denied {
-            Some(register) => Err(format!("applied after all: {:?}", register.log)),
-            None => Ok(()),
-        }
+        state.judge_denied();
     }
 }
 
 impl State {
+    /// This is agreed on from now on. It must follow what was agreed on under a lower ballot, and
+    /// be followed by what was under a higher one.
+    fn agree(&mut self, ballot: Ballot, register: Arc<Register>) {
+        let pair = match &self.agreed {
+            Some((before, agreed)) if *before < ballot => Some((agreed, &register)),
+            Some((_, agreed)) => Some((&register, agreed)),
+            None => None,
+        };
+        if let Some((earlier, later)) = pair {
+            let is_there = |entry: &&Entry| later.log.find(&entry.op) == Some(*entry);
+            if let Some(lost) = earlier.log.iter().find(|entry| !is_there(entry)) {
+                self.broken = Some(format!("{lost:?} was agreed on, and is lost"));
+            }
+        }
+        if self
+            .agreed
+            .as_ref()
+            .is_none_or(|(before, _)| *before < ballot)
+        {
+            self.agreed = Some((ballot, register));
+        }
+        self.judge_denied();
+    }
+
+    /// What was said not to be applied is not.
+    fn judge_denied(&mut self) {
+        if let Some((_, agreed)) = &self.agreed
+            && applied(agreed) & self.denied != 0
+        {
+            self.broken = Some(format!("applied after all: {:?}", agreed.log));
+        }
+    }
+
+    /// Forgets messages that change nothing any more.
+    fn tidy(&mut self) {
+        let Self {
+            owners,
+            clients,
+            kept,
+            ..
+        } = self;
+        kept.retain(|ballot, _| {
+            let in_use = clients
+                .iter()
+                .any(|client| client.phase == Phase::Accept && client.ballot == *ballot);
+            let open = owners.iter().any(|owner| owner.promised() <= *ballot);
+            in_use || open
+        });
+    }
+
     fn note(&mut self, what: String) {
         let before = self.course.take();
         self.course = Some(Arc::new(Step { what, before }));
@@ -545,56 +566,68 @@ impl State {
         steps
     }
 
-    /// What tells it from others.
+    /// What tells it from others, whichever owner is which.
     fn key(&self) -> u128 {
-        let mut bytes = Vec::with_capacity(512);
-        let mut put = |number: u64| bytes.extend_from_slice(&number.to_le_bytes());
+        const ORDERS: [[usize; OWNERS]; 6] = [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ];
+        let keys = ORDERS.iter().map(|order| self.key_in(order));
+        keys.min().unwrap_or_default()
+    }
+
+    fn key_in(&self, order: &[usize; OWNERS]) -> u128 {
+        let mut words = Vec::with_capacity(96);
         let short = |ballot: &Ballot| ballot.number << 8 | u64::from(ballot.proposer.0[0]);
-        for owner in &self.owners {
-            put(short(&owner.promised()));
+        let mask = |bits: u8| {
+            let bit = |(to, from): (usize, &usize)| u64::from(bits >> from & 1) << to;
+            order.iter().enumerate().map(bit).sum::<u64>()
+        };
+        for owner in order.iter().map(|index| &self.owners[*index]) {
+            words.push(short(&owner.promised()));
             let accepted = owner.accepted();
-            put(accepted.map_or(0, |a| short(&a.ballot)));
-            put(accepted.and_then(|a| a.next).map_or(0, |next| short(&next)));
-            put(accepted.map_or(0, |a| u64::from(a.value.head.seal)));
+            words.push(accepted.map_or(0, |a| short(&a.ballot)));
+            words.push(accepted.and_then(|a| a.next).map_or(0, |next| short(&next)));
+            words.push(accepted.map_or(0, |a| u64::from(a.value.head.seal)));
         }
         for client in &self.clients {
-            put(match client.phase {
-                Phase::Idle => 0,
-                Phase::Look => 1,
-                Phase::Prepare => 2,
-                Phase::Accept => 3,
-                Phase::Dead => 4,
-            });
-            put(client.act as u64 | u64::from(client.rounds) << 8);
-            put(short(&client.ballot));
-            put(u64::from(client.answered) | u64::from(client.accepted) << 8);
-            put(u64::from(client.outbid) | u64::from(client.exposed) << 1);
-            put(client.since.as_ref().map_or(0, short));
-            put(client.highest);
-            put(client.reserved.as_ref().map_or(0, |r| {
-                short(&r.next) << 32 | u64::from(r.register.head.seal)
-            }));
-            put(u64::from(client.must_see));
-            put(short(&client.votes.accepted()));
-            put(short(&client.votes.promised()));
+            words.push(client.phase as u64 | (client.act as u64) << 8);
+            words.push(u64::from(client.rounds) << 8 | u64::from(client.must_see));
+            words.push(short(&client.ballot));
+            words.push(mask(client.answered) << 8 | mask(client.accepted));
+            words.push(u64::from(client.outbid) | u64::from(client.exposed) << 1);
+            words.push(client.since.as_ref().map_or(0, short));
+            words.push(client.highest);
+            let reserved = client.reserved.as_ref();
+            words.push(reserved.map_or(0, |r| short(&r.next)));
+            words.push(reserved.map_or(0, |r| u64::from(r.register.head.seal)));
+            words.push(short(&client.votes.accepted()) << 32 | short(&client.votes.promised()));
             let holders = client.votes.holders();
-            put(holders.iter().map(|node| 1 << node.0).sum());
-            put(client
-                .votes
-                .highest()
-                .map_or(0, |shown| u64::from(shown.head.seal)));
+            words.push(mask(holders.iter().map(|node| 1 << node.0).sum()));
+            let voted = (0..OWNERS).filter(|owner| client.votes.has(NodeId(*owner as u64)));
+            words.push(mask(voted.map(|owner| 1 << owner).sum()));
+            let highest = client.votes.highest();
+            words.push(
+                highest
+                    .and_then(|shown| shown.next)
+                    .map_or(0, |next| short(&next)),
+            );
+            words.push(highest.map_or(0, |shown| u64::from(shown.head.seal)));
         }
-        for kept in &self.kept {
-            match kept {
-                Kept::Prepare(ballot) => put(short(ballot)),
-                Kept::Accept(ballot) => {
-                    put(1 << 63 | short(ballot));
-                    put(u64::from(self.proposed[ballot].register.head.seal));
-                    put(u64::from(self.taken.get(ballot).copied().unwrap_or(0)));
-                }
-            }
+        for (ballot, Kept { proposal, taken }) in &self.kept {
+            words.push(short(ballot));
+            words.push(u64::from(proposal.register.head.seal) << 8 | mask(*taken));
         }
-        put(u64::from(self.learns) << 16 | u64::from(self.seen) << 8 | u64::from(self.denied));
+        let agreed = self.agreed.as_ref();
+        words.push(agreed.map_or(0, |(ballot, _)| short(ballot)));
+        words.extend(self.since.iter().map(short));
+        words.push(u64::from(self.learns) << 16 | u64::from(self.seen) << 8);
+        words.push(u64::from(self.denied));
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         xxh3_128(&bytes)
     }
 }

@@ -361,6 +361,19 @@ fn who_is_outbid_waits_goes_above_and_finds_what_it_did() {
 }
 
 #[test]
+fn who_is_outbid_does_not_wait_for_an_owner_that_is_away() {
+    let mut rig = start(set("v", Condition::Always));
+    rig.promise_nothing();
+    rig.respond(3, 1, Err(not_sent()));
+    rig.answer(1, ACCEPTED);
+    let sent = rig.sent.len();
+    rig.answer(2, outbid(u64::MAX / 2));
+    rig.pass(6);
+    let prepares = rig.sent_since(sent);
+    assert!(prepares.contains(&(1, "prepare")), "{prepares:?}");
+}
+
+#[test]
 fn outcomes_are_certain_or_unknown() {
     // Nothing was accepted: nothing is applied.
     let mut rig = start(set("v", Condition::Always));
