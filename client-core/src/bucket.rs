@@ -1,5 +1,6 @@
 //! Operations on the keys of one bucket.
 
+mod siblings;
 mod strong;
 
 use crate::client::Client;
@@ -9,15 +10,17 @@ use crate::core::scan::{PageLimits, ScanDone, ScanOperation};
 use crate::core::touch::{TouchDone, TouchOperation};
 use crate::core::write::{WriteDone, WriteOperation};
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::options::{Entry, ReadOptions, Ttl, WriteOptions, Written, expires_at_ms};
+use crate::options::{Context, Entry, ReadOptions, Ttl, WriteOptions, Written, expires_at_ms};
 use crate::run::run;
 use crate::scan::{Scan, ScanOptions};
+use crate::session::State;
 use crate::statistics::add;
 use annulet_protocol::bucket::Mode;
 use annulet_protocol::hash::storage_key;
 use annulet_protocol::level::Level;
 use annulet_protocol::record::Origin;
 use annulet_protocol::register::Condition;
+use annulet_protocol::session::Known;
 use annulet_protocol::view::View;
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
@@ -38,11 +41,22 @@ const AT_ONCE: usize = 1_024;
 pub struct Bucket {
     client: Client,
     name: String,
+    /// What the session has seen that it is used in.
+    session: Option<Arc<State>>,
 }
 
 impl Bucket {
     pub(crate) fn new(client: Client, name: String) -> Self {
-        Self { client, name }
+        Self {
+            client,
+            name,
+            session: None,
+        }
+    }
+
+    pub(crate) fn in_session(mut self, session: Arc<State>) -> Self {
+        self.session = Some(session);
+        self
     }
 
     /// The bucket's name.
@@ -93,7 +107,17 @@ impl Bucket {
     /// As [`Bucket::get`].
     pub async fn exists_with(&self, key: impl AsRef<[u8]>, options: &ReadOptions) -> Result<bool> {
         let key = Bytes::copy_from_slice(key.as_ref());
-        Ok(self.read(key, options, true).await?.live.is_some())
+        let read = async {
+            let start = self.begin_read(key, options).await?;
+            match start.bucket().mode {
+                Mode::Siblings => Ok(self.read_siblings(start, options, true).await?.live),
+                Mode::Lww | Mode::Strong => {
+                    let read = self.run_read(start, options, true).await?;
+                    Ok(read.live.is_some())
+                }
+            }
+        };
+        self.count_read(read).await
     }
 
     /// Stores a value under a key, in place of what was there.
@@ -265,12 +289,17 @@ impl Bucket {
     }
 
     async fn get_bytes(&self, key: Bytes, options: &ReadOptions) -> Result<Option<Entry>> {
-        let Read { value, live } = self.read(key, options, false).await?;
-        Ok(value.zip(live).map(|(value, live)| Entry {
-            value,
-            version: live.version,
-            expires_at_ms: live.expires_at_ms,
-        }))
+        let read = async {
+            let start = self.begin_read(key, options).await?;
+            match start.bucket().mode {
+                Mode::Siblings => {
+                    let shown = self.read_siblings(start, options, false).await?;
+                    Ok(siblings::entry(shown))
+                }
+                Mode::Lww | Mode::Strong => Ok(entry(self.run_read(start, options, false).await?)),
+            }
+        };
+        self.count_read(read).await
     }
 
     fn call(&self, key: Bytes, level: Option<Level>, timeout: Option<Duration>) -> Call<'_> {
@@ -305,46 +334,98 @@ impl Bucket {
             .await
     }
 
+    async fn begin_read(&self, key: Bytes, options: &ReadOptions) -> Result<Start> {
+        self.client.shared().check_open()?;
+        let call = self.call(key, options.level, options.timeout);
+        self.begin_call(Side::Read, call).await
+    }
+
+    /// Counts a read, and its error.
+    async fn count_read<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
+        let counters = &self.client.shared().counters;
+        add(&counters.reads, 1);
+        read.await.inspect_err(|_| add(&counters.errors, 1))
+    }
+
+    /// A read of a last-write-wins record.
     pub(crate) async fn read(
         &self,
         key: Bytes,
         options: &ReadOptions,
         head_only: bool,
     ) -> Result<Read> {
-        let counters = &self.client.shared().counters;
-        add(&counters.reads, 1);
-        let done = self.try_read(key, options, head_only).await;
-        done.inspect_err(|_| add(&counters.errors, 1))
+        let read = async {
+            let start = self.begin_read(key, options).await?;
+            self.run_read(start, options, head_only).await
+        };
+        self.count_read(read).await
     }
 
-    async fn try_read(&self, key: Bytes, options: &ReadOptions, head_only: bool) -> Result<Read> {
-        let shared = self.client.shared();
-        shared.check_open()?;
-        let call = self.call(key, options.level, options.timeout);
-        let start = self.begin_call(Side::Read, call).await?;
+    async fn run_read(&self, start: Start, options: &ReadOptions, head_only: bool) -> Result<Read> {
+        let (start, floor) = self.in_order(start);
         if start.bucket().mode == Mode::Strong {
-            let done = self.read_strong(start, options, head_only).await?;
-            let live = done.head.filter(|_| done.live).map(|head| Live {
-                version: head.version.to_string(),
-                expires_at_ms: head.expires_at_ms,
-            });
-            let value = done.value;
-            return Ok(Read { value, live });
+            return self
+                .read_strong_in_order(start, options, head_only, floor)
+                .await;
         }
-        if options.stale {
-            let why = "`stale` is for strong buckets: ask for level `one`";
-            return Err(Error::new(ErrorKind::InvalidInput, why));
-        }
+        refuse_stale(options)?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.read", bucket = %self.name, level = %start.level);
-        let operation = ReadOperation::new(start, head_only)?;
-        let done = run(shared, operation, deadline_ms).instrument(span).await?;
+        let mut operation = ReadOperation::new(start.clone(), head_only)?;
+        if let Some(floor) = floor {
+            operation = operation.at_least(floor);
+        }
+        let done = run(self.client.shared(), operation, deadline_ms)
+            .instrument(span)
+            .await?;
+        if let Some(head) = &done.head {
+            self.note_seen(&start, || Known::Version(head.version))
+                .await?;
+        }
         let ReadDone { head, value, live } = done;
         let live = head.filter(|_| live).map(|head| Live {
             version: head.version.to_string(),
             expires_at_ms: expires_at_ms(&head),
         });
         Ok(Read { value, live })
+    }
+
+    /// The same of a write, which is done whatever becomes of another key.
+    async fn note_written(&self, start: &Start, known: impl FnOnce() -> Known) {
+        if let Err(error) = self.note(start, Side::Write, known).await {
+            tracing::debug!(%error, "a session cannot forget a key yet");
+        }
+    }
+
+    /// What a read must show in its session, if it has one, and how it is made there.
+    fn in_order(&self, start: Start) -> (Start, Option<Known>) {
+        match &self.session {
+            Some(session) => session.prepare(start),
+            None => (start, None),
+        }
+    }
+
+    /// Notes in the session what was seen. If it knows too many keys that a majority of
+    /// their owners may not have, one of them is read at `quorum` first.
+    async fn note_seen(&self, start: &Start, known: impl FnOnce() -> Known) -> Result<()> {
+        self.note(start, Side::Read, known).await
+    }
+
+    async fn note(&self, start: &Start, side: Side, known: impl FnOnce() -> Known) -> Result<()> {
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        let Some((bucket, key)) = session.observe((start, side), known()) else {
+            return Ok(());
+        };
+        let options = ReadOptions {
+            level: Some(Level::Quorum),
+            ..ReadOptions::default()
+        };
+        let bucket = self.client.bucket(bucket).in_session(Arc::clone(session));
+        Box::pin(bucket.exists_with(key, &options))
+            .await
+            .map(|_| ())
     }
 
     async fn try_touch(&self, key: Bytes, options: &WriteOptions) -> Result<Option<Written>> {
@@ -356,12 +437,13 @@ impl Bucket {
         if start.bucket().mode == Mode::Strong {
             return self.touch_strong(start, options).await;
         }
+        start.expect(Mode::Lww, "touch").map_err(refused)?;
         let of_bucket = start.bucket().ttl_ms;
         let expires_at_ms =
             expires_at_ms_of(options.ttl, of_bucket, self.now_ms()).map_err(refused)?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.touch", bucket = %self.name, level = %start.level);
-        let operation = TouchOperation::new(start.reading(), start, expires_at_ms)?;
+        let operation = TouchOperation::touch(start.reading(), start, expires_at_ms)?;
         let TouchDone {
             touched,
             superseded,
@@ -369,6 +451,7 @@ impl Bucket {
         Ok(touched.map(|version| Written {
             version: version.to_string(),
             superseded: superseded.is_some(),
+            ..Written::default()
         }))
     }
 
@@ -397,8 +480,18 @@ impl Bucket {
         shared.check_open().map_err(refused)?;
         let call = self.call(key, options.level, options.timeout);
         let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
+        let has_context = options
+            .context
+            .as_ref()
+            .is_some_and(|context| !context.is_empty());
+        if has_context {
+            start.expect(Mode::Siblings, "context").map_err(refused)?;
+        }
         if start.bucket().mode == Mode::Strong || condition != Condition::Always {
             return self.write_strong(start, value, condition, options).await;
+        }
+        if start.bucket().mode == Mode::Siblings {
+            return self.write_siblings(start, value, options).await;
         }
         let now = shared.clock.now();
         let (stamp, now_ms) = {
@@ -417,15 +510,18 @@ impl Bucket {
             stamp,
             op: start.op,
         };
-        let operation = WriteOperation::new(start, origin, value, expires_at_ms)?;
+        let operation = WriteOperation::new(start.clone(), origin, value, expires_at_ms)?;
         let WriteDone {
             version,
             superseded,
             ..
         } = run(shared, operation, deadline_ms).instrument(span).await?;
+        let newest = superseded.unwrap_or(version).max(version);
+        self.note_written(&start, || Known::Version(newest)).await;
         Ok(Written {
             version: version.to_string(),
             superseded: superseded.is_some(),
+            ..Written::default()
         })
     }
 }
@@ -503,6 +599,28 @@ impl Bucket {
     ) -> JoinHandle<T> {
         self.client.shared().runtime.spawn(future)
     }
+}
+
+/// What a reader is told; `None`: there is no value.
+fn entry(Read { value, live }: Read) -> Option<Entry> {
+    let (value, live) = value.zip(live)?;
+    Some(Entry {
+        siblings: vec![value.clone()],
+        value,
+        is_merged: true,
+        context: Context::default(),
+        version: live.version,
+        expires_at_ms: live.expires_at_ms,
+    })
+}
+
+/// Other modes have levels for it.
+fn refuse_stale(options: &ReadOptions) -> Result<()> {
+    if !options.stale {
+        return Ok(());
+    }
+    let why = "`stale` is for strong buckets: ask for level `one`";
+    Err(Error::new(ErrorKind::InvalidInput, why))
 }
 
 /// When a value expires that is written at `now_ms`; `None`: never.

@@ -30,12 +30,14 @@ mod options;
 mod profile;
 mod run;
 mod scan;
+mod session;
 mod shared;
 mod statistics;
 mod system;
 
 pub use annulet_protocol::hints::HintsReport;
 pub use annulet_protocol::level::Level;
+pub use annulet_protocol::siblings::merges::{Counter, Merge, Set};
 pub use annulet_protocol::view::View;
 pub use bucket::{Bucket, Committed, Update};
 pub use client::{Client, MemberHints, MemberStatus};
@@ -43,9 +45,10 @@ pub use config::Config;
 pub use core::strong::Resolved;
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use op_id::OpId;
-pub use options::{Entry, ReadOptions, Ttl, WriteOptions, Written};
+pub use options::{Context, Entry, ReadOptions, Ttl, WriteOptions, Written};
 pub use profile::{PROFILE_VARIABLE, Profile};
 pub use scan::{Scan, ScanEntry, ScanOptions, ScanPage};
+pub use session::Session;
 pub use statistics::Statistics;
 
 /// The README's examples are compiled with the documentation tests.

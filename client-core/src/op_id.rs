@@ -101,7 +101,7 @@ mod tests {
             "---",
             &text[1..],
             &format!("{text}-1"),
-            &format!("{text}0000"),
+            &format!("{text}{:013}", 0),
         ] {
             assert!(bad.parse::<OpId>().is_err(), "{bad}");
         }

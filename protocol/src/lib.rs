@@ -12,6 +12,7 @@
 //! - [`record`]: what is stored under a key, its version, expiry and checksums
 //! - [`siblings`]: the same where concurrent writes are kept
 //! - [`register`]: the same where all writes have one order; [`ballot`]: attempts to agree
+//! - [`session`]: what a reader has seen, to hand on
 //! - [`bucket`]: namespaces and their policy; [`level`]: how many replicas must agree
 //! - [`view`]: the members, the partition table and the buckets of one epoch
 //! - [`message`]: requests and replies; [`scan`]: those about whole arcs; [`hints`]: what is kept
@@ -34,5 +35,6 @@ mod names;
 pub mod record;
 pub mod register;
 pub mod scan;
+pub mod session;
 pub mod siblings;
 pub mod view;

@@ -10,6 +10,7 @@ use crate::names::{named, tagged};
 use crate::record::{Expiry, Head, Record, Version};
 use crate::register::message::{Accept, Accepted, Learn, Outbid, Prepare, Promise, ReadRegister};
 use crate::scan::{Page, Scan};
+use crate::siblings::message::{Compare, Found as SiblingsFound, Merge, Mint, Minted};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,12 @@ tagged! {
         Touch(Touch) = "touch",
         /// What is stored in an arc.
         Scan(Scan) = "scan",
+        /// Store one of possibly many concurrent values.
+        Mint(Mint) = "mint",
+        /// Merge concurrent values, or what was seen of them.
+        Merge(Merge) = "merge",
+        /// Whether concurrent values are the same.
+        Compare(Compare) = "compare",
         /// What was promised and accepted.
         ReadRegister(ReadRegister) = "read_register",
         /// Promise this ballot.
@@ -176,10 +183,14 @@ tagged! {
         FoundHead(Head) = "found_head",
         /// Nothing is stored.
         Absent(Absent) = "absent",
+        /// Concurrent values are stored.
+        Siblings(SiblingsFound) = "siblings",
         /// The record is stored, or something newer is.
         Written(Written) = "written",
-        /// The version that was to be touched is not stored, and nothing newer is; or the value that
-        /// an accept refers to is not held.
+        /// The value is stored beside or in place of others.
+        Minted(Minted) = "minted",
+        /// The version that was to be touched, the record compared with, or the value that an accept
+        /// refers to is not stored.
         Lacking(Lacking) = "lacking",
         /// A part of an arc.
         Page(Page) = "page",
@@ -202,7 +213,7 @@ pub struct Absent {
     pub floor: crate::clock::Stamp,
 }
 
-/// A touch found nothing to set: the record must come first.
+/// A touch found nothing to set, or a comparison a difference: the record must come first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lacking {}
 
@@ -256,6 +267,8 @@ named! {
         TooLarge = "too_large",
         /// The record does not match its checksum.
         BadChecksum = "bad_checksum",
+        /// What is stored under the key does not allow it: read it, then write with what was read.
+        Conflict = "conflict",
         /// What is stored under the key is damaged; ask another owner.
         Damaged = "damaged",
         /// Another register was accepted under this very ballot: a fault of its proposer.

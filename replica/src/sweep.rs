@@ -7,7 +7,7 @@
 //! owners brings the value again.
 
 use crate::hints;
-use crate::layout::{self, StoredValue};
+use crate::layout::{self, Stored, StoredValue};
 use crate::rules::Task;
 use crate::store::{Family, Slice, Span, Store, StoreError};
 use annulet_protocol::bucket::Mode;
@@ -127,22 +127,16 @@ impl Sweep {
             }
             return;
         };
-        if bucket.mode == Mode::Strong {
+        let until_ms = now_ms.saturating_sub(self.expired_kept_ms);
+        let expired = match bucket.mode {
+            Mode::Lww => expired_record(&key, entry, until_ms),
+            Mode::Siblings => expired_siblings(&key, entry, until_ms),
             // Promises stay for ever, with whatever the register is.
-            if layout::register::decode(entry).is_err() {
-                found.damaged.push(key);
-            }
-            return;
-        }
-        let Ok(stored) = layout::decode(entry) else {
-            found.damaged.push(key);
-            return;
+            Mode::Strong => layout::register::decode(entry).map(|_| None),
         };
-        let head = stored.head;
-        let long_ago_ms = now_ms.saturating_sub(self.expired_kept_ms);
-        let gone = stored.value == StoredValue::Gone || head.kind == Kind::Tombstone;
-        if !gone && head.is_expired(long_ago_ms) {
-            found.tasks.push(Task::Expire { key, head });
+        match expired {
+            Ok(task) => found.tasks.extend(task),
+            Err(_) => found.damaged.push(key),
         }
     }
 
@@ -176,6 +170,24 @@ impl Sweep {
         };
         Ok(found)
     }
+}
+
+/// What is to be done about a record whose value had expired by then.
+fn expired_record(key: &Bytes, entry: Bytes, until_ms: u64) -> Result<Option<Task>, String> {
+    let Stored { head, value } = layout::decode(entry)?;
+    let gone = value == StoredValue::Gone || head.kind == Kind::Tombstone;
+    let key = key.clone();
+    let expired = !gone && head.is_expired(until_ms);
+    Ok(expired.then_some(Task::Expire { key, head }))
+}
+
+/// The same of concurrent values.
+fn expired_siblings(key: &Bytes, entry: Bytes, until_ms: u64) -> Result<Option<Task>, String> {
+    let stored = layout::siblings::decode(entry)?;
+    let key = key.clone();
+    let mut siblings = stored.record.iter();
+    let expired = siblings.any(|sibling| sibling.write.is_expired(until_ms));
+    Ok(expired.then_some(Task::ExpireSiblings { key, until_ms }))
 }
 
 /// A place a 65,536th of the ring further on; at the end of the ring the hints follow.

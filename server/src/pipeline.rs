@@ -29,6 +29,7 @@ use crate::config::Limits;
 use crate::disk::Disk;
 use crate::metrics::{Metrics, UnderWay};
 use crate::store::Engine;
+use annulet_protocol::clock::Stamp;
 use annulet_protocol::message::{Answer, DiskState, Load, Operation, Refusal, RefusalKind};
 use annulet_protocol::view::View;
 use annulet_replica::rules::{Moment, Mutation, Replica};
@@ -410,15 +411,17 @@ impl Shared {
     fn moment(&self) -> Moment<'_> {
         Moment {
             now_ms: clock::now_ms(),
+            stamp: Stamp::default(),
             clock_trusted: self.clock_trusted.load(Ordering::Relaxed),
             disk_full: false,
             view: &self.parts.view,
         }
     }
 
-    /// The moment of a batch of writes.
-    fn write_moment(&self) -> Moment<'_> {
+    /// The moment of a batch of writes, whose first stamp is this.
+    fn write_moment(&self, stamp: Stamp) -> Moment<'_> {
         Moment {
+            stamp,
             disk_full: self.parts.disk.state() == DiskState::Full,
             ..self.moment()
         }

@@ -14,6 +14,7 @@ use annulet::core::{Attempt, Coordinator, Effect, Effects, Response, Send, SendF
 use annulet::{Error, ErrorKind, OpId, Outcome};
 use annulet_protocol::ballot::Ballot;
 use annulet_protocol::bucket::{Bucket, Mode};
+use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::{ClusterId, Incarnation, NodeId};
 use annulet_protocol::message::{Answer, Operation};
 use annulet_protocol::register::message::{Learn, ReadRegister};
@@ -200,7 +201,7 @@ impl World {
         let clients: Vec<_> = clients.collect();
         let owner = |id| {
             #[allow(unused_mut)]
-            let mut replica = Replica::new(NodeId(id));
+            let mut replica = Replica::new(NodeId(id), Incarnation::default());
             #[cfg(feature = "faults")]
             {
                 replica.fault = setup.owner_fault;
@@ -513,6 +514,7 @@ impl World {
     fn moment(&self) -> Moment<'_> {
         Moment {
             now_ms: self.now_ms,
+            stamp: Stamp::default(),
             clock_trusted: true,
             disk_full: false,
             view: &self.view,

@@ -1,6 +1,6 @@
 //! Operations on a bucket of mode `strong`: conditional writes, updates, and what became of a write.
 
-use super::{Bucket, expires_at_ms_of};
+use super::{Bucket, Live, Read, expires_at_ms_of};
 use crate::core::client::Start;
 use crate::core::strong::update::{Step, Update as Loop};
 use crate::core::strong::{Resolved, StrongDone, StrongOperation, Task};
@@ -12,6 +12,7 @@ use crate::statistics::add;
 use annulet_protocol::ballot::Ballot;
 use annulet_protocol::bucket::Mode;
 use annulet_protocol::register::{Change, Condition};
+use annulet_protocol::session::Known;
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
 use std::time::Duration;
@@ -162,12 +163,12 @@ impl Bucket {
         let key = Bytes::copy_from_slice(key.as_ref());
         let call = self.call(key.clone(), None, options.timeout);
         let start = self.begin_call(Side::Write, call).await?;
-        start.expect_mode(Mode::Strong)?;
+        start.expect(Mode::Strong, "update")?;
         refuse_level(options)?;
         Ok(Update {
             bucket: self.clone(),
             key,
-            options: *options,
+            options: options.clone(),
             state: Loop::new(start.op, start.deadline_ms),
         })
     }
@@ -217,6 +218,38 @@ impl Bucket {
             .await
     }
 
+    /// The same in a session: what any one owner has may be older than what was seen.
+    pub(super) async fn read_strong_in_order(
+        &self,
+        start: Start,
+        options: &ReadOptions,
+        head_only: bool,
+        floor: Option<Known>,
+    ) -> Result<Read> {
+        let again = start.clone();
+        let mut done = self.read_strong(start, options, head_only).await?;
+        let version = |done: &StrongDone| done.head.as_ref().map(|head| head.version);
+        if let Some(Known::Register(seen)) = floor
+            && version(&done) < Some(seen)
+        {
+            self.client.shared().core().counts.widened += 1;
+            let newest = ReadOptions {
+                stale: false,
+                ..*options
+            };
+            done = self.read_strong(again.clone(), &newest, head_only).await?;
+        }
+        if let Some(version) = version(&done) {
+            self.note_seen(&again, || Known::Register(version)).await?;
+        }
+        let live = done.head.filter(|_| done.live).map(|head| Live {
+            version: head.version.to_string(),
+            expires_at_ms: head.expires_at_ms,
+        });
+        let value = done.value;
+        Ok(Read { value, live })
+    }
+
     /// A write of a strong bucket.
     pub(super) async fn write_strong(
         &self,
@@ -238,8 +271,10 @@ impl Bucket {
             },
             None => Change::Delete { condition },
         };
-        let done = self.run_strong(start, Task::Write(change)).await?;
-        Ok(written(done.written.unwrap_or_default()))
+        let done = self.run_strong(start.clone(), Task::Write(change)).await?;
+        let version = done.written.unwrap_or_default();
+        self.note_written(&start, || Known::Register(version)).await;
+        Ok(written(version))
     }
 
     /// A touch in a strong bucket.
@@ -335,7 +370,7 @@ impl Update {
     pub async fn commit(&mut self, value: Option<Bytes>) -> Result<Committed> {
         let options = WriteOptions {
             timeout: Some(self.left()?),
-            ..self.options
+            ..self.options.clone()
         };
         let (key, condition) = (self.key.clone(), self.state.condition());
         let result = self.bucket.write_if(key, value, condition, &options).await;
@@ -363,6 +398,7 @@ fn written(version: Ballot) -> Written {
     Written {
         version: version.to_string(),
         superseded: false,
+        ..Written::default()
     }
 }
 

@@ -88,7 +88,7 @@ impl ScanOperation {
     /// `InvalidInput` if the level asks for more owners than there are, or the bucket is of another
     /// mode; nothing was sent.
     pub fn new(start: Start, after: Bytes, limits: PageLimits) -> Result<Self> {
-        start.expect_mode(Mode::Lww)?;
+        start.expect(Mode::Lww, "scan")?;
         let mut scan = Self {
             arc: (KeyHash(0), KeyHash(0)),
             order: Nodes::new(),

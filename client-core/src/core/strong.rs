@@ -124,7 +124,9 @@ impl StrongOperation {
             Task::Write(_) => error.with_outcome(Outcome::NotApplied),
             Task::Read { .. } | Task::Resolve(_) => error,
         };
-        start.expect_mode(Mode::Strong).map_err(refuse)?;
+        start
+            .expect(Mode::Strong, "conditional write")
+            .map_err(refuse)?;
         let most = start.view.value_bytes_max as usize;
         if let Task::Write(Change::Set { value, .. }) = &task
             && value.len() > most

@@ -5,7 +5,6 @@ use super::{Admitted, Moment, Mutation, Replica, Task, decode_stored, refusal};
 use crate::layout::{Stored, StoredValue};
 use crate::restore::Copy;
 use crate::store::StoreError;
-use annulet_protocol::bucket::Durability;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::message::{
@@ -28,6 +27,11 @@ impl Replica {
         draft: &mut Draft,
     ) -> Result<Answer, StoreError> {
         let key = &admitted.storage_key;
+        if let Mutation::Task(Task::Remove { .. }) = admitted.mutation {
+            // Whatever it is, of whichever mode, and damaged or not.
+            draft.remove(key);
+            return Ok(Answer::Written(Written::default()));
+        }
         let current = match (draft.record(key), parse_storage_key(key)) {
             (Some(stored), _) => Ok(Some(stored.clone())),
             (None, Some((_, bucket, key))) => decode_stored(found, bucket, key),
@@ -62,9 +66,7 @@ impl Replica {
         draft: &mut Draft,
     ) -> Answer {
         let key = &admitted.storage_key;
-        let durable = admitted.place.is_some_and(|place| {
-            place.bucket.durability == Durability::Group && !self.acks_before_sync()
-        });
+        let durable = admitted.place.is_some_and(|place| self.is_durable(place));
         let hash = admitted.place.filter(|_| durable).map(|place| place.hash);
         let changed = match mutation {
             Mutation::Write(write) => {
@@ -92,7 +94,7 @@ impl Replica {
                 expire(key, head, current.as_ref(), draft);
                 false
             }
-            // They change other families, or are dealt with before.
+            // They change other families, are of other modes, or are dealt with before.
             _ => false,
         };
         draft.touched.extend(hash);
@@ -158,7 +160,12 @@ impl Replica {
         if let Some(refusal) = self.refuse_stamp(moment, stamp, known) {
             return Some(refusal);
         }
-        let full = moment.disk_full && record.head.kind == Kind::Value && !self.fills_the_disk();
+        self.refuse_room(moment, record.head.kind == Kind::Value)
+    }
+
+    /// Why what a client sends is not taken if it takes room.
+    pub(super) fn refuse_room(&self, moment: Moment<'_>, adds: bool) -> Option<Refusal> {
+        let full = moment.disk_full && adds && !self.fills_the_disk();
         full.then(|| {
             let why = "this server's disk is full: it takes deletes only, until there is room";
             Refusal::new(RefusalKind::Full, why)
@@ -166,7 +173,7 @@ impl Replica {
     }
 
     /// First-hand stamps must be near this server's clock, unless the key has one as far ahead.
-    fn refuse_stamp(
+    pub(super) fn refuse_stamp(
         &self,
         moment: Moment<'_>,
         stamp: Stamp,

@@ -43,7 +43,7 @@ impl Replica {
         let mut found = Vec::new();
         let mut keys = Vec::new();
         for (epoch, asked) in reads {
-            match self.place(moment, epoch, (asked.bucket, Mode::Strong), &asked.key) {
+            match self.place(moment, (epoch, &[Mode::Strong]), asked.bucket, &asked.key) {
                 Err(refusal) => read.answers.push(Answer::Refused(refusal)),
                 Ok(Place { hash, .. }) => {
                     if self.gates_reads() {
@@ -67,7 +67,13 @@ impl Replica {
     }
 
     /// Checks an accept by itself.
-    pub(super) fn admit_accept(&self, moment: Moment<'_>, accept: &Accept) -> Result<(), Refusal> {
+    pub(super) fn admit_accept<'a>(
+        &self,
+        moment: Moment<'a>,
+        asked: (u64, &[Mode]),
+        accept: &Accept,
+    ) -> Result<Place<'a>, Refusal> {
+        let place = self.place(moment, asked, accept.bucket, &accept.key)?;
         let Accept {
             ballot, next, head, ..
         } = accept;
@@ -84,11 +90,17 @@ impl Replica {
         if head.version > *ballot || !later || accept.held.is_some() && !accept.value.is_empty() {
             return Err(unsound("an accept that no round makes"));
         }
-        Ok(())
+        Ok(place)
     }
 
     /// Checks by itself what another owner accepted.
-    pub(super) fn admit_learn(&self, moment: Moment<'_>, learn: &Learn) -> Result<(), Refusal> {
+    pub(super) fn admit_learn<'a>(
+        &self,
+        moment: Moment<'a>,
+        asked: (u64, &[Mode]),
+        learn: &Learn,
+    ) -> Result<Place<'a>, Refusal> {
+        let place = self.place(moment, asked, learn.bucket, &learn.key)?;
         let register = Register {
             head: learn.head,
             log: learn.log.clone(),
@@ -97,7 +109,7 @@ impl Replica {
         admit_register(moment, at, &register, Some(&learn.value))?;
         match learn.head.version > learn.ballot {
             true => Err(unsound("a register that no round makes")),
-            false => Ok(()),
+            false => Ok(place),
         }
     }
 
@@ -133,9 +145,7 @@ impl Replica {
                 Answer::Written(Written::default())
             }
             // They are about records, which no strong bucket has.
-            Mutation::Write(_) | Mutation::Touch(_) | Mutation::Hint(_) | Mutation::Task(_) => {
-                Answer::Unknown
-            }
+            _ => Answer::Unknown,
         };
         let forgets = matches!(admitted.mutation, Mutation::Prepare(_)) && self.forgets_promises();
         if !self.acks_before_sync() && !forgets {

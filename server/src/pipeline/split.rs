@@ -4,7 +4,7 @@ use annulet_protocol::message::{Answer, Operation, Read, Refusal, RefusalKind};
 use annulet_protocol::register::Log;
 use annulet_protocol::register::message::ReadRegister;
 use annulet_protocol::scan::Scan;
-use annulet_replica::rules::Mutation;
+use annulet_replica::rules::{Demand, Mutation};
 use bytes::Bytes;
 
 /// A request's operations by lane, and where their answers go.
@@ -30,37 +30,29 @@ impl Split {
         for (at, operation) in operations.into_iter().enumerate() {
             // Keeps the place; `join` puts the lane's answer there.
             split.answers.push(Answer::Unknown);
-            let mutation = match operation {
-                Operation::Read(read) => {
+            match Demand::from(operation) {
+                Demand::Change(mutation) => {
+                    split.mutations.push(mutation);
+                    split.mutation_at.push(at);
+                }
+                Demand::Read(read) => {
                     split.reads.push(read);
                     split.read_at.push(at);
-                    continue;
                 }
-                Operation::ReadRegister(read) => {
+                Demand::ReadRegister(read) => {
                     split.registers.push(read);
                     split.register_at.push(at);
-                    continue;
                 }
-                Operation::Scan(scan) => {
+                Demand::Scan(scan) => {
                     split.scans.push(scan);
                     split.scan_at.push(at);
-                    continue;
                 }
-                Operation::Unknown => {
+                Demand::Unknown => {
                     let why = "this server's version does not know the operation";
                     let refusal = Refusal::new(RefusalKind::Unsupported, why);
                     split.answers[at] = Answer::Refused(refusal);
-                    continue;
                 }
-                Operation::Write(write) => Mutation::Write(write),
-                Operation::Hint(hint) => Mutation::Hint(hint),
-                Operation::Touch(touch) => Mutation::Touch(touch),
-                Operation::Prepare(prepare) => Mutation::Prepare(prepare),
-                Operation::Accept(accept) => Mutation::Accept(accept),
-                Operation::Learn(learn) => Mutation::Learn(learn),
-            };
-            split.mutations.push(mutation);
-            split.mutation_at.push(at);
+            }
         }
         split
     }
@@ -88,6 +80,9 @@ pub(super) fn size(mutation: &Mutation) -> usize {
         Mutation::Write(write) => write.key.len() + write.record.value.len(),
         Mutation::Hint(hint) => hint.key.len() + hint.record.value.len(),
         Mutation::Touch(touch) => touch.key.len(),
+        Mutation::Mint(mint) => mint.key.len() + mint.context.len() + mint.write.value.len(),
+        Mutation::Merge(merge) => merge.key.len() + merge.record.len(),
+        Mutation::Compare(compare) => compare.key.len(),
         Mutation::Prepare(prepare) => prepare.key.len(),
         Mutation::Accept(accept) => register_size(&accept.key, &accept.log, &accept.value),
         Mutation::Learn(learn) => register_size(&learn.key, &learn.log, &learn.value),

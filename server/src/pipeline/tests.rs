@@ -123,6 +123,7 @@ impl Bench {
         };
         let mut file = ClusterFile::new(ClusterId([1; 16]), "test", vec![member]);
         file.buckets = vec![BucketEntry {
+            merge: None,
             number: ASYNC,
             name: "async".into(),
             mode: Mode::Lww,
@@ -134,7 +135,7 @@ impl Bench {
         }];
         let probe = Arc::new(Probe::default());
         let parts = Parts {
-            replica: Replica::new(node),
+            replica: Replica::new(node, Incarnation::default()),
             engine: probe.clone(),
             disk: Disk::new(std::path::Path::new("/"), NO_BOUNDS),
             view: Arc::new(file.view().unwrap()),
@@ -209,9 +210,10 @@ fn get(bucket: u32, key: &'static str) -> Operation {
 
 fn kinds(answers: &[Answer]) -> Vec<&'static str> {
     let kind = |answer: &Answer| match answer {
-        Answer::Found(_) | Answer::FoundHead(_) => "found",
+        Answer::Found(_) | Answer::FoundHead(_) | Answer::Siblings(_) => "found",
         Answer::Absent(_) => "absent",
         Answer::Written(_) => "written",
+        Answer::Minted(_) => "minted",
         Answer::Lacking(_) => "lacking",
         Answer::Page(_) => "page",
         Answer::Promise(_) => "promise",

@@ -4,6 +4,7 @@ use super::{Shared, refuse_all, run_lane, too_late};
 use crate::budget::Share;
 use crate::clock;
 use crate::store::wrap::Plain;
+use annulet_protocol::clock::HybridClock;
 use annulet_protocol::message::Answer;
 use annulet_replica::rules::Mutation;
 use annulet_replica::store::{Store, StoreError};
@@ -47,6 +48,8 @@ pub(super) struct Writer {
     jobs: Receiver<WriteJob>,
     /// Since when something is written and not synced.
     unsynced: Option<Instant>,
+    /// Stamps the concurrent values that are minted here.
+    clock: HybridClock,
     stop: bool,
 }
 
@@ -56,6 +59,7 @@ impl Writer {
             shared,
             jobs,
             unsynced: None,
+            clock: HybridClock::default(),
             stop: false,
         }
     }
@@ -132,10 +136,15 @@ impl Writer {
         let mutations = jobs
             .iter()
             .flat_map(|job| job.mutations.iter().map(|m| (job.epoch, m)));
+        let count = jobs.iter().map(|job| job.mutations.len() as u64).sum();
+        let stamp = self.clock.reserve(clock::now_ms(), count);
         let decided = parts
             .replica
-            .decide(&store, shared.write_moment(), mutations)?;
+            .decide(&store, shared.write_moment(stamp), mutations)?;
         shared.note_damaged(&decided.damaged);
+        if decided.crowded > 0 {
+            parts.metrics.crowded.inc_by(decided.crowded as u64);
+        }
         let (point, needs_sync) = shared.lobby.enter(&decided);
         parts
             .metrics

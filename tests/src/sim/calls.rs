@@ -133,6 +133,9 @@ impl World {
             {
                 self.oracle.doubled(record.head.version);
             }
+            if let Operation::Mint(mint) = operation {
+                self.oracle.causal.doubled(&mint.write.value);
+            }
         }
     }
 
@@ -230,6 +233,9 @@ impl World {
             Answer::Absent(_) => "absent",
             Answer::Written(written) if written.superseded.is_some() => "superseded",
             Answer::Written(_) => "written",
+            Answer::Siblings(found) if found.bare => "bare_siblings",
+            Answer::Siblings(_) => "siblings",
+            Answer::Minted(_) => "minted",
             Answer::Lacking(_) => "lacking",
             Answer::Page(_) => "page",
             Answer::Promise(_) => "promise",

@@ -18,7 +18,10 @@
 //!   application; `workload`: what that asks for; `probe`: requests that no honest client sends
 //! - `operator`: crashes, partitions, clocks; `damage`: flipped bits; `views`: new views and
 //!   moves; `finale`: the quiet at the end
-//! - `oracle`: what must hold; `levels`: which quorums overlap
+//! - `sessions`: clients that must not be shown anything older than what they have seen
+//! - `siblings`: the same in buckets that keep concurrent writes
+//! - `oracle`: what must hold; `causal`: the same of concurrent values; `levels`: which quorums
+//!   overlap
 //! - `coverage`: what has happened at all; `trace`: the story of a run
 //!
 //! # What the oracles say
@@ -32,6 +35,10 @@
 //! | `hints` | in the end nobody keeps anything for a server that is there |
 //! | `not-applied` | a write said not to be applied never appears |
 //! | `phantom` | what is read was written |
+//! | `dropped` | a merge takes nothing away that nobody has overwritten |
+//! | `session` | a session is shown nothing older than what it has written or seen |
+//! | `twin` | a value is shown once, through however many owners it was put |
+//! | `spread` | what an owner minted reaches the others without any client |
 //! | `skew` | no server takes a first-hand stamp from too far ahead |
 //! | `full` | no server whose disk is full takes a new value |
 //! | `deadline` | every operation ends by its deadline, exactly once, and sends nothing after |
@@ -43,6 +50,7 @@
 //! | `probe` | a request that must be refused is refused, for the right reason |
 
 mod calls;
+mod causal;
 mod client;
 mod coverage;
 mod damage;
@@ -56,6 +64,8 @@ mod probe;
 mod results;
 mod scenario;
 mod server;
+mod sessions;
+mod siblings;
 mod trace;
 mod upkeep;
 mod views;
@@ -85,6 +95,20 @@ pub enum Fault {
     /// One of the client's.
     #[cfg(feature = "faults")]
     Client(annulet::core::client::Fault),
+    /// A server mints as the same actor after a restart.
+    #[cfg(feature = "faults")]
+    IncarnationKept,
+}
+
+impl Fault {
+    /// Whether a server that starts again is another actor.
+    fn renews_incarnation(self) -> bool {
+        #[cfg(feature = "faults")]
+        if self == Self::IncarnationKept {
+            return false;
+        }
+        true
+    }
 }
 
 /// What a run that went well says.

@@ -34,9 +34,11 @@ impl Class {
         match operation {
             Operation::Write(write) => Self::of_value(write.record.value.len()),
             Operation::Hint(hint) => Self::of_value(hint.record.value.len()),
+            Operation::Mint(mint) => Self::of_value(mint.context.len() + mint.write.value.len()),
+            Operation::Merge(merge) => Self::of_value(merge.record.len()),
             Operation::Accept(accept) => Self::of_value(accept.value.len()),
             Operation::Learn(learn) => Self::of_value(learn.value.len()),
-            Operation::Touch(_) | Operation::Prepare(_) => Self::Write,
+            Operation::Touch(_) | Operation::Compare(_) | Operation::Prepare(_) => Self::Write,
             Operation::Read(_)
             | Operation::ReadRegister(_)
             | Operation::Scan(_)

@@ -1,4 +1,4 @@
-//! The acceptor of a key of bucket 5, which is strong and has owners 1 and 2, over a store.
+//! The acceptor of a key of bucket 6, which is strong and has owners 1 and 2, over a store.
 
 use super::*;
 use annulet_protocol::ballot::Ballot;
@@ -7,7 +7,6 @@ use annulet_protocol::register::message::{
 };
 use annulet_protocol::register::{Change as Turned, Condition, NewValue, Register, Turn};
 
-const STRONG: u32 = 5;
 const KEY: Bytes = Bytes::from_static(b"k");
 const ACCEPTED: Answer = Answer::Accepted(Accepted {});
 const LONG: usize = 5_000;
@@ -107,13 +106,7 @@ fn long(byte: u8) -> Option<Bytes> {
 
 impl Rig {
     fn strong() -> Self {
-        let mut rig = Self::new();
-        rig.view.buckets.push(Bucket {
-            mode: Mode::Strong,
-            replicas: 2,
-            ..Bucket::new(STRONG, "b5")
-        });
-        rig
+        Self::new()
     }
 
     fn register(&self, value_bytes_max: Option<u32>) -> Answer {
