@@ -189,8 +189,8 @@ tagged! {
         Written(Written) = "written",
         /// The value is stored beside or in place of others.
         Minted(Minted) = "minted",
-        /// The version that was to be touched, the record compared with, or the value that an accept
-        /// refers to is not stored.
+        /// The version that was to be touched, the record compared with, or the value that an
+        /// accept refers to is not stored.
         Lacking(Lacking) = "lacking",
         /// A part of an arc.
         Page(Page) = "page",

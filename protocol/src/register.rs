@@ -6,8 +6,8 @@
 //! when a later round only settles what is there. A key that nobody has written has the default
 //! register, a tombstone of version zero; a deleted key keeps a register without a value for ever.
 //!
-//! Two checksums: the **client's**, over bucket, key, operation, kind, value and version, is made by
-//! the writer and lasts as long as the value; the **seal**, over all but the value, is made by
+//! Two checksums: the **client's**, over bucket, key, operation, kind, value and version, is made
+//! by the writer and lasts as long as the value; the **seal**, over all but the value, is made by
 //! whoever composes the register, which is the proposer of the round.
 
 mod change;

@@ -1,5 +1,5 @@
-//! Clients of one key of a strong bucket, each a real core, over the real rules of its three owners,
-//! in virtual time: messages are lost, doubled and late, clients die, clocks differ, and values
+//! Clients of one key of a strong bucket, each a real core, over the real rules of three owners, in
+//! virtual time: messages are lost, doubled and late, clients die, clocks differ, and values
 //! expire. What comes out is checked by [`History`].
 //!
 //! It is small and quick, so that thousands of seeds can be tried; servers neither crash nor change

@@ -1,4 +1,4 @@
-//! Operations on a bucket of mode `strong`: conditional writes, updates, and what became of a write.
+//! Operations on a strong bucket: conditional writes, updates, and what became of a write.
 
 use super::{Bucket, Live, Read, expires_at_ms_of};
 use crate::core::client::Start;
@@ -101,9 +101,9 @@ impl Bucket {
         self.write_if(key, None, condition, options).await
     }
 
-    /// Changes a value by a function of it, in a strong bucket: the function is called anew with the
-    /// newest value until nobody else changed it meanwhile. `None` stands for no value, before and
-    /// after. The result is `None` if there was none and is none.
+    /// Changes a value by a function of it, in a strong bucket: the function is called anew with
+    /// the newest value until nobody else changed it meanwhile. `None` stands for no value, before
+    /// and after. The result is `None` if there was none and is none.
     ///
     /// ```no_run
     /// # async fn example(counters: annulet::Bucket) -> annulet::Result<()> {
@@ -177,8 +177,8 @@ impl Bucket {
     /// never will be.
     ///
     /// # Errors
-    /// `InvalidInput`, or `Unavailable`, `Timeout` or `Overloaded` if too few replicas answered: ask
-    /// again.
+    /// `InvalidInput`, or `Unavailable`, `Timeout` or `Overloaded` if too few replicas answered:
+    /// ask again.
     pub async fn resolve(&self, key: impl AsRef<[u8]>, op_id: &OpId) -> Result<Resolved> {
         let counters = &self.client.shared().counters;
         add(&counters.writes, 1);

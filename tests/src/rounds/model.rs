@@ -1,5 +1,5 @@
 //! Every course that few clients of one key can take: the real acceptor and the real decisions of a
-//! round ([`Votes`], [`Basis`], [`Proposal`]), with messages in any order, late, twice or never, and
+//! round ([`Votes`], [`Basis`], [`Proposal`]); messages in any order, late, twice or never, and
 //! clients that stop at any step, since any of them may have taken its last one.
 //!
 //! An owner's answer arrives at once or never. That leaves nothing out: to hear later changes
@@ -394,6 +394,12 @@ impl Model {
                 }
             }
             Phase::Accept => {
+                // Then this is a second attempt, and nobody heard of the first.
+                let taken = state
+                    .kept
+                    .get(&ballot)
+                    .is_some_and(|k| k.taken >> owner & 1 == 1);
+                state.clients[client].exposed |= taken;
                 let accepted = self.ask(state, owner, ballot);
                 let promised = state.owners[owner].promised().number;
                 let at = &mut state.clients[client];

@@ -78,6 +78,12 @@ impl Proposer {
         self.known(slot).reservation = Some(reservation);
     }
 
+    /// Whether a ballot is reserved for a key in this epoch.
+    pub fn has_reserved(&self, slot: &Slot, epoch: u64) -> bool {
+        let reserved = self.known.get(slot).and_then(|k| k.reservation.as_ref());
+        reserved.is_some_and(|reserved| reserved.epoch == epoch)
+    }
+
     /// Takes the ballot that is reserved for a key in this epoch; it can be used once.
     pub fn take(&mut self, slot: &Slot, epoch: u64) -> Option<Reservation> {
         let reservation = self.known.get_mut(slot)?.reservation.take()?;
