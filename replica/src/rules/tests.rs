@@ -15,7 +15,7 @@ use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::{ClusterId, Incarnation, OpId};
 use annulet_protocol::message::{Source, Written};
 use annulet_protocol::record::{Kind, Origin, Version};
-use annulet_protocol::view::{Member, MemberState, RegionTable, Table};
+use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip};
 
 mod arcs;
 mod hinted;
@@ -148,6 +148,7 @@ fn view() -> View {
         table: Table {
             partitions: 2,
             epoch: 5,
+            list_length: 2,
             regions: vec![RegionTable {
                 region: String::new(),
                 length: 2,
@@ -160,6 +161,7 @@ fn view() -> View {
             bucket(SIBLINGS, Mode::Siblings, Durability::Group, 2),
             bucket(NARROW, Mode::Lww, Durability::Group, 1),
         ],
+        tip: Tip::default(),
     };
     view.validate().expect("a sound view");
     view

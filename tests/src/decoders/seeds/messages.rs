@@ -165,6 +165,7 @@ fn add_views(seeds: &mut Seeds) {
         table: Table {
             partitions: 1,
             epoch: 0,
+            list_length: 1,
             regions: vec![region("south", 1, &[0])],
         },
         buckets: Vec::new(),

@@ -24,9 +24,11 @@ fn view() -> View {
         table: Table {
             partitions: 1,
             epoch: 1,
+            list_length: 1,
             regions: Vec::new(),
         },
         buckets: vec![Bucket::new(1, "carts")],
+        tip: Tip::default(),
     }
 }
 
