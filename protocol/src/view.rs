@@ -151,6 +151,14 @@ impl View {
         self.buckets.get(at)
     }
 
+    /// Whether there was a bucket of this number once, and is none any more. A number that none
+    /// has had yet is of a view that is still to come.
+    pub fn had_bucket(&self, number: u32) -> bool {
+        let last = self.buckets.last().map_or(0, |bucket| bucket.number);
+        let minted = number < self.tip.next_bucket || number < last;
+        minted && self.bucket(number).is_none()
+    }
+
     /// The member of this id.
     pub fn member(&self, id: NodeId) -> Option<&Member> {
         let at = self

@@ -148,7 +148,7 @@ impl Chain {
         question: &ChainQuestion,
     ) -> Result<Step, StoreError> {
         match question {
-            ChainQuestion::Offer(offer) => self.offer(store, offer),
+            ChainQuestion::Offer(offer) => Ok(self.offer(store, offer)),
             ChainQuestion::Prepare(prepare) => match self.place(store, prepare.of)? {
                 Some(answer) => Ok(Step::answer(answer)),
                 None => Ok(self.prepare(prepare)),
@@ -239,11 +239,13 @@ impl Chain {
         vec![Change::Put(Family::Notes, key, value)]
     }
 
-    fn offer(&mut self, store: &impl Store, offer: &Offer) -> Result<Step, StoreError> {
+    fn offer(&mut self, store: &impl Store, offer: &Offer) -> Step {
         let mut step = Step::answer(ChainAnswer::Unknown);
         let mut refused = None;
         for bytes in &offer.records {
-            match self.take(store, bytes, &mut step)? {
+            // What was taken so far counts, whatever becomes of the next.
+            let taken = self.take(store, bytes, &mut step);
+            match taken.unwrap_or_else(|error| Taken::Unsound(error.to_string())) {
                 Taken::Held => {}
                 Taken::Early => break,
                 Taken::Fork(why) => {
@@ -264,7 +266,7 @@ impl Chain {
             Some(why) => ChainAnswer::Refused(why),
             None => ChainAnswer::Holds(self.newest()),
         };
-        Ok(step)
+        step
     }
 
     /// Holds a record if it goes on from what is here.

@@ -121,8 +121,7 @@ impl Sweep {
             return;
         };
         if view.bucket(bucket).is_none() {
-            // A number that no bucket has had yet is of a view that is still to come.
-            if view.buckets.last().is_some_and(|last| last.number > bucket) {
+            if view.had_bucket(bucket) {
                 found.tasks.push(Task::Remove { key });
             }
             return;

@@ -4,7 +4,7 @@
 mod support;
 
 use annulet_protocol::codec;
-use annulet_protocol::ids::ClusterId;
+use annulet_protocol::ids::{ClusterId, EpochHash};
 use annulet_protocol::message::{Answer, DiskState, FailureKind, Hello, Operation, RefusalKind};
 use annulet_server::Config;
 use bytes::Bytes;

@@ -88,7 +88,8 @@ impl Reader {
         }
         let Shared { parts, .. } = &*self.shared;
         let store = Counted::new(&*parts.engine, &parts.memory);
-        let (moment, epoch) = (self.shared.moment(), job.epoch);
+        let served = parts.current.load();
+        let (moment, epoch) = (self.shared.moment(&served.view), job.epoch);
         let read = match &job.asked {
             Asked::Reads(reads) => {
                 let reads = reads.iter().map(|read| (epoch, read));
@@ -142,7 +143,9 @@ impl Warmth {
         }
         let store = InMemory::new(&*shared.parts.engine);
         let asked = reads.iter().map(|read| (epoch, read));
-        let read = shared.parts.replica.read(&store, shared.moment(), asked);
+        let served = shared.parts.current.load();
+        let moment = shared.moment(&served.view);
+        let read = shared.parts.replica.read(&store, moment, asked);
         let missed = store.missed();
         self.note(missed);
         if missed {

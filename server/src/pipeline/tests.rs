@@ -95,6 +95,10 @@ impl Engine for Probe {
     }
 }
 
+fn served(view: View) -> ServedView {
+    ServedView::new(Arc::new(view)).unwrap()
+}
+
 struct Bench {
     probe: Arc<Probe>,
     pipeline: Arc<Pipeline>,
@@ -137,7 +141,7 @@ impl Bench {
             replica: Replica::new(node),
             engine: probe.clone(),
             disk: Disk::new(std::path::Path::new("/"), NO_BOUNDS),
-            view: Arc::new(file.view().unwrap()),
+            current: Arc::new(Current::new(served(file.view().unwrap()))),
             metrics: Arc::new(Metrics::new()),
             memory: Budget::new(memory),
         };

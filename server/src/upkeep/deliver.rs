@@ -91,7 +91,7 @@ async fn deliver(state: &Arc<State>, tls: &Tls, mut parcel: Parcel) {
 async fn pack(state: &Arc<State>, owner: NodeId) -> Option<Parcel> {
     let packed = in_store(state, move |state| {
         let store = Plain(state.pipeline.engine());
-        let view = &state.served.view;
+        let view = &state.view();
         let mut courier = Upkeep::courier(&state.upkeep);
         courier.parcel(&store, view, state.node, owner)
     });
@@ -114,7 +114,7 @@ async fn send(
     if parcel.writes.is_empty() {
         return Ok(Vec::new());
     }
-    let view = &state.served.view;
+    let view = &state.view();
     let member = view.member(parcel.owner);
     let address = &member.ok_or("it is no member any more")?.address;
     let mut open = match link.take() {

@@ -38,7 +38,7 @@ pub(super) async fn run(state: &Arc<State>, tls: &Arc<Tls>) {
                 );
             }
         }
-        let view = &state.served.view;
+        let view = &state.view();
         while let Some(inquiry) = restorer.due(view, state.node, clock::now_ms()) {
             let answers = ask(state, tls, &inquiry).await;
             match restorer.handle_answers(view, state.node, &inquiry, answers) {
@@ -78,7 +78,7 @@ async fn ask(state: &Arc<State>, tls: &Arc<Tls>, inquiry: &Inquiry) -> Vec<(Node
 }
 
 async fn ask_one(state: &State, tls: &Tls, owner: NodeId, read: Read) -> Result<Answer, String> {
-    let view = &state.served.view;
+    let view = &state.view();
     let address = &view
         .member(owner)
         .ok_or("it is no member any more")?
