@@ -20,6 +20,7 @@
 #![warn(missing_docs)]
 
 mod bucket;
+mod buckets;
 mod client;
 mod config;
 pub mod core;
@@ -33,10 +34,12 @@ mod shared;
 mod statistics;
 mod system;
 
+pub use annulet_protocol::bucket::{Bucket as BucketPolicy, Durability, Mode};
 pub use annulet_protocol::hints::HintsReport;
 pub use annulet_protocol::level::Level;
 pub use annulet_protocol::view::View;
 pub use bucket::Bucket;
+pub use buckets::{BucketChanges, BucketOptions};
 pub use client::{Client, MemberHints, MemberStatus};
 pub use config::Config;
 pub use error::{Error, ErrorKind, Outcome, Result};
