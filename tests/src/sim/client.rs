@@ -214,7 +214,7 @@ impl Client {
         match fault {
             Fault::None => {}
             #[cfg(feature = "faults")]
-            Fault::Replica(_) => {}
+            Fault::Replica(_) | Fault::Chain(_) => {}
             #[cfg(feature = "faults")]
             Fault::Client(fault) => core.fault = Some(fault),
         }

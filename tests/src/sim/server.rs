@@ -2,6 +2,7 @@
 //! synced, behind a queue.
 
 use super::Fault;
+use super::chain::Part;
 use super::network::Link;
 use super::scenario::Micros;
 use super::upkeep::Upkeep;
@@ -51,6 +52,8 @@ pub(crate) struct Server {
     pub(crate) store: MemoryStore,
     pub(crate) gate: Gate,
     pub(crate) view: Arc<View>,
+    /// Its part in the chain of epochs, in runs in which views are decided.
+    pub(crate) part: Option<Part>,
     pub(crate) state: State,
     /// Counts its starts; what belonged to an earlier one is ignored.
     pub(crate) life: u32,
@@ -110,7 +113,7 @@ impl Server {
         match fault {
             Fault::None => {}
             #[cfg(feature = "faults")]
-            Fault::Client(_) => {}
+            Fault::Client(_) | Fault::Chain(_) => {}
             #[cfg(feature = "faults")]
             Fault::Replica(fault) => replica.fault = Some(fault),
         }
@@ -119,6 +122,7 @@ impl Server {
             store: MemoryStore::default(),
             gate: Gate::default(),
             view,
+            part: None,
             state: State::Up,
             life: 0,
             skew_ms,
@@ -215,6 +219,13 @@ impl World {
                 self.refuse_all(server, *from, request, RefusalKind::TooLate);
             } else if stopping {
                 self.refuse_all(server, *from, request, RefusalKind::Stopping);
+            } else if self.servers[server]
+                .part
+                .as_ref()
+                .is_some_and(|part| !part.begun)
+            {
+                // It still asks the others for newer epochs.
+                self.refuse_all(server, *from, request, RefusalKind::Overloaded);
             } else if holding && request.epoch == self.servers[server].view.epoch {
                 // It would be an owner, and has not got the data yet.
                 self.refuse_all(server, *from, request, RefusalKind::Overloaded);
@@ -223,6 +234,13 @@ impl World {
             } else {
                 admitted.push(queued);
             }
+        }
+        let newest = admitted
+            .iter()
+            .map(|queued: &Queued| queued.request.epoch)
+            .max();
+        if newest.is_some_and(|epoch| epoch > self.servers[server].view.epoch) {
+            self.look_up(server);
         }
         if !admitted.is_empty() {
             self.decide(server, admitted);
@@ -263,6 +281,7 @@ impl World {
             None => self.decide_reads(server, &reads),
         };
         let epoch = self.servers[server].view.epoch;
+        self.check_deleted(server, &reads, &found);
         let (mut written, mut found) = (written.into_iter(), found.into_iter());
         for Queued { from, request, .. } in &batch {
             let mut point = SyncPoint::NONE;
@@ -291,6 +310,22 @@ impl World {
             self.servers[server].parked.push(parked);
         }
         self.release(server);
+    }
+
+    /// Nothing is told of buckets that are no more.
+    fn check_deleted(&mut self, server: usize, asked: &[(u64, Question<'_>)], found: &[Answer]) {
+        let view = Arc::clone(&self.servers[server].view);
+        for ((_, question), answer) in asked.iter().zip(found) {
+            let bucket = match question {
+                Question::Read(read) => read.bucket,
+                Question::Scan(scan) => scan.bucket,
+            };
+            let refused = matches!(answer, Answer::Refused(_));
+            if view.had_bucket(bucket) && !refused {
+                let why = format!("server {server} tells {answer:?} of bucket {bucket}");
+                self.oracle.fail("deleted", why);
+            }
+        }
     }
 
     fn decide_reads(

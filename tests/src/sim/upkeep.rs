@@ -85,6 +85,8 @@ impl World {
         self.deliver(server);
         self.sweep(server);
         self.restore(server);
+        self.greet_one(server);
+        self.finish_chain(server);
     }
 
     fn deliver(&mut self, server: usize) {

@@ -1,5 +1,7 @@
 //! Virtual time, and the order of events.
 
+use super::chain::{Decided, Message, Part};
+use super::changes::Change;
 use super::client::Client;
 use super::coverage::Coverage;
 use super::levels::{PerRegion, REGIONS_MAX};
@@ -18,6 +20,7 @@ use annulet_protocol::level::Level;
 use annulet_protocol::view::{Member, MemberState, View};
 use annulet_replica::gate::SyncPoint;
 use annulet_replica::memory::Mark;
+use annulet_ring::chain::proposer::Question;
 use annulet_ring::cluster::Plan;
 use bytes::Bytes;
 use rand::{Rng, SeedableRng};
@@ -136,6 +139,30 @@ pub(crate) enum Event {
         life: u32,
         number: u64,
     },
+    ChainArrives {
+        server: usize,
+        from: usize,
+        message: Box<Message>,
+    },
+    ChainOver {
+        server: usize,
+        life: u32,
+        attempt: u64,
+        question: Question,
+    },
+    ChainAsked {
+        server: usize,
+        change: Box<Change>,
+    },
+    ChainAgain {
+        server: usize,
+        life: u32,
+        change: Box<Change>,
+    },
+    ChainBegins {
+        server: usize,
+        life: u32,
+    },
     Probes,
     Quiet,
     ReadEverything,
@@ -156,6 +183,7 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) operator: Operator,
     pub(crate) probes: Vec<Probe>,
+    pub(crate) decided: Decided,
     /// Operations that are still to be invoked.
     pub(crate) operations_left: u32,
     /// Keys of which an owner's copy is still damaged when everything is read.
@@ -181,7 +209,12 @@ impl World {
         let skew = scenario.server_skew_ms_max;
         let servers = view.members.iter().map(|member| {
             let skew_ms = rng.random_range(-skew..=skew);
-            Server::new(member.id, Arc::clone(&view), skew_ms, options.fault)
+            let mut server = Server::new(member.id, Arc::clone(&view), skew_ms, options.fault);
+            if scenario.decides_views {
+                let file = View::clone(&view);
+                server.part = Some(Part::new(&server.store, member.id, file, options.fault));
+            }
+            server
         });
         let mut world = Self {
             now_us: 0,
@@ -192,6 +225,7 @@ impl World {
             clients: Vec::new(),
             operator: Operator::new(stream(3), Arc::clone(&view)),
             probes: Vec::new(),
+            decided: Decided::default(),
             operations_left: scenario.operations,
             damaged_to_the_end: BTreeSet::new(),
             quiet: false,
@@ -301,6 +335,35 @@ impl World {
                 life,
                 number,
             } => self.peer_over(server, life, number),
+            Event::ChainArrives {
+                server,
+                from,
+                message,
+            } => self.chain_arrives(server, from, *message),
+            Event::ChainOver {
+                server,
+                life,
+                attempt,
+                question,
+            } => {
+                if self.servers[server].life == life {
+                    self.attempt_fails(server, attempt, question);
+                }
+            }
+            Event::ChainAsked { server, change } if !self.quiet => {
+                self.begin_change(server, *change);
+            }
+            Event::ChainAsked { .. } => {}
+            Event::ChainAgain {
+                server,
+                life,
+                change,
+            } => {
+                if self.servers[server].life == life {
+                    self.begin_change(server, *change);
+                }
+            }
+            Event::ChainBegins { server, life } => self.chain_begins(server, life),
             Event::Probes => self.send_probe(),
             Event::Quiet => self.become_quiet(),
             Event::ReadEverything => self.read_everything(),
