@@ -1,9 +1,9 @@
 //! One acceptor of single-decree Paxos, as CASPaxos uses it: for one key of a strong bucket, or for
 //! the successor of one epoch.
 //!
-//! Sources: Lamport, "Paxos made simple", 2001; Rystsov, "CASPaxos", arXiv 1802.07000. An accept may
-//! carry the prepare of the proposer's next round, as in section 2.2.1 there ("one round trip"):
-//! the ballot so reserved is promised at once and stored with the accepted value as `next`.
+//! Sources: Lamport, "Paxos made simple", 2001; Rystsov, "CASPaxos", arXiv 1802.07000. An accept
+//! may carry the prepare of the proposer's next round, as in section 2.2.1 there ("one round
+//! trip"): the ballot so reserved is promised at once and stored with the accepted value as `next`.
 //!
 //! What is here must be durable before it is answered.
 

@@ -11,8 +11,8 @@
 //! - [`rules`]: what is answered to each operation
 //! - [`courier`]: hands kept records over; [`sweep`]: finds what is over; [`restore`]: brings back
 //!   what is damaged
-//! - [`acceptor`]: what one of those that agree on a value must remember; [`chain`]: a server's part
-//!   in the chain of epochs
+//! - [`acceptor`]: what one of those that agree on a value must remember
+//! - [`chain`]: a server's part in the chain of epochs
 //! - [`gate`]: answers wait until what they rest on is durable
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

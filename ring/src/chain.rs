@@ -6,11 +6,11 @@
 //!
 //! | rule | where |
 //! |---|---|
-//! | who decides the next epoch: one, three or five servers, spread over regions and zones | `keepers` |
+//! | who decides the next epoch: one, three or five servers, spread out | `keepers` |
 //! | a record follows one epoch only, and what never changes of a bucket stays | [`apply`] |
 //! | a number that a bucket had is never given to another | [`apply`], [`Tip::next_bucket`] |
 //! | what somebody asks for becomes a record on top of a view, if it still can be | [`propose`] |
-//! | the one record that follows an epoch is agreed on, and held before it is acted under | [`proposer`] |
+//! | one record follows an epoch, and is held before it is acted under | [`proposer`] |
 //! | two servers whose chains fork do not both go on | [`relation`] |
 //!
 //! [`Tip::next_bucket`]: annulet_protocol::view::Tip::next_bucket

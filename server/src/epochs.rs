@@ -6,7 +6,7 @@
 //!
 //! # Layout
 //! - this file: questions and their answers
-//! - `propose`: a change of a bucket becomes the next epoch; what others left unfinished is finished
+//! - `propose`: a change of a bucket becomes the next epoch, and what others began is finished
 //! - [`follow`]: newer epochs are fetched from others
 
 pub(crate) mod follow;

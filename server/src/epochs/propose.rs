@@ -129,8 +129,8 @@ async fn made(state: &Arc<State>, request: &BucketRequest) -> Result<Option<Epoc
     })
 }
 
-/// What is told of a change that was made: of a bucket that is there, how it is now, else how it was
-/// made; of one that is gone, its number and name.
+/// What is told of a change that was made: of a bucket that is there, how it is now, else how it
+/// was made; of one that is gone, its number and name.
 fn reply(
     view: &View,
     request: &BucketRequest,

@@ -194,6 +194,12 @@ impl World {
         }
     }
 
+    /// Whether something about the chain is not durable yet.
+    pub(crate) fn chain_is_busy(&self, server: usize) -> bool {
+        let part = self.servers[server].part.as_ref();
+        part.is_some_and(|part| !part.pending.is_empty())
+    }
+
     /// Does what waited for what is durable now.
     fn release_chain(&mut self, server: usize) {
         loop {
@@ -333,14 +339,17 @@ impl World {
         if matches!(at.state, State::Down | State::Perished) {
             return;
         }
-        if at.stalled_until_us > self.now_us {
+        // What is looked up waits until what was written is durable.
+        let looks = matches!(message, Message::Hello { .. } | Message::Want(_));
+        let busy = looks && self.chain_is_busy(server);
+        let wake_us = at.stalled_until_us.max(self.now_us + u64::from(busy) * 500);
+        if wake_us > self.now_us {
             let event = Event::ChainArrives {
                 server,
                 from,
                 message: Box::new(message),
             };
-            let at_us = at.stalled_until_us;
-            return self.schedule_at(at_us, event);
+            return self.schedule_at(wake_us, event);
         }
         match message {
             Message::Ask {
@@ -424,7 +433,12 @@ impl World {
         part.reopen(&at.store, at.replica.node);
         at.view = Arc::clone(part.chain.view());
         let (newest, life) = (part.chain.newest(), at.life);
+        let view = Arc::clone(&at.view);
         self.note_decided(server, newest);
+        // It may have been durable before the crash, and not yet acted under.
+        if view.epoch > self.operator.view.epoch {
+            self.know_view(&view);
+        }
         self.ask_keepers(server, Message::Want(newest));
         self.schedule(BEGIN_US, Event::ChainBegins { server, life });
     }
@@ -474,6 +488,12 @@ impl World {
     /// In the end all servers act under the same epoch, and what was acknowledged is in the chain.
     pub(crate) fn check_chain(&mut self) {
         let view = Arc::clone(&self.operator.view);
+        let keepers = &view.tip.keepers;
+        let there = |node: &&NodeId| self.servers[self.server_of(**node)].state != State::Perished;
+        // What only those knew that are gone for good, nobody hears of any more.
+        if keepers.iter().filter(there).count() <= keepers.len() / 2 {
+            return self.coverage.hit("chain", "keepers_lost");
+        }
         for (server, at) in self.servers.iter().enumerate() {
             let Some(part) = &at.part else { return };
             if at.state == State::Perished {

@@ -106,6 +106,15 @@ impl World {
         if at.state != State::Up || part.attempt.is_some() || self.now_us > change.until_us {
             return self.coverage.hit("chain", "change_given_up");
         }
+        if self.chain_is_busy(server) {
+            let (life, change) = (at.life, Box::new(change));
+            let event = Event::ChainAgain {
+                server,
+                life,
+                change,
+            };
+            return self.schedule(1_000, event);
+        }
         let made = part.chain.made(&at.store, change.id);
         if let Some(record) = made.expect("notes are never damaged here") {
             return self.acknowledge(server, &change, &record);
@@ -384,10 +393,13 @@ impl World {
         };
         let since_us = *part.unfinished_us.get_or_insert(now_us);
         let patience_us = self.rng.random_range(FINISH_AFTER_US..2 * FINISH_AFTER_US);
-        if part.attempt.is_some() || now_us < since_us + patience_us {
+        let busy = part.attempt.is_some() || self.chain_is_busy(server);
+        if busy || now_us < since_us + patience_us {
             return;
         }
-        part.unfinished_us = None;
+        if let Some(part) = &mut self.servers[server].part {
+            part.unfinished_us = None;
+        }
         let (Unfinished::Accepted(record) | Unfinished::Held(record)) = unfinished;
         self.coverage.hit("chain", "finished_later");
         self.begin_attempt(server, record, None);
