@@ -2,7 +2,7 @@
 //! was not synced, and what they say to each other about it.
 
 use super::Fault;
-use super::changes::Attempt;
+use super::changes::{Attempt, Change};
 use super::damage::any_damaged;
 use super::network::Link;
 use super::scenario::Micros;
@@ -74,6 +74,35 @@ pub(crate) enum Then {
     Taken(u64),
     /// A settled record is acted under.
     Concluded(Box<EpochRecord>),
+}
+
+/// Something that happens at its time.
+#[derive(Debug)]
+pub(crate) enum ChainEvent {
+    Arrives {
+        server: usize,
+        from: usize,
+        message: Box<Message>,
+    },
+    Over {
+        server: usize,
+        life: u32,
+        attempt: u64,
+        question: Question,
+    },
+    Asked {
+        server: usize,
+        change: Box<Change>,
+    },
+    Again {
+        server: usize,
+        life: u32,
+        change: Box<Change>,
+    },
+    Begins {
+        server: usize,
+        life: u32,
+    },
 }
 
 /// What one server says to another.
@@ -152,6 +181,34 @@ impl Part {
 }
 
 impl World {
+    pub(crate) fn chain_happens(&mut self, event: ChainEvent) {
+        match event {
+            ChainEvent::Arrives {
+                server,
+                from,
+                message,
+            } => self.chain_arrives(server, from, *message),
+            ChainEvent::Over {
+                server,
+                life,
+                attempt,
+                question,
+            } if self.servers[server].life == life => {
+                self.attempt_fails(server, attempt, question);
+            }
+            ChainEvent::Again {
+                server,
+                life,
+                change,
+            } if self.servers[server].life == life => self.begin_change(server, *change),
+            ChainEvent::Asked { server, change } if !self.quiet => {
+                self.begin_change(server, *change);
+            }
+            ChainEvent::Begins { server, life } => self.chain_begins(server, life),
+            ChainEvent::Over { .. } | ChainEvent::Again { .. } | ChainEvent::Asked { .. } => {}
+        }
+    }
+
     /// Asks a server, which answers once all that its answer rests on is durable.
     pub(crate) fn ask_chain(&mut self, server: usize, asked: &ChainQuestion, then: Then) {
         let at = &mut self.servers[server];
@@ -325,16 +382,16 @@ impl World {
     /// Sends one server's message to another.
     pub(crate) fn tell(&mut self, from: usize, to: usize, message: Message) {
         for delay_us in self.network.fate(Link::Peer(from, to)).copies {
-            let event = Event::ChainArrives {
+            let event = ChainEvent::Arrives {
                 server: to,
                 from,
                 message: Box::new(message.clone()),
             };
-            self.schedule(delay_us, event);
+            self.schedule(delay_us, Event::Chain(event));
         }
     }
 
-    pub(crate) fn chain_arrives(&mut self, server: usize, from: usize, message: Message) {
+    fn chain_arrives(&mut self, server: usize, from: usize, message: Message) {
         let at = &self.servers[server];
         if matches!(at.state, State::Down | State::Perished) {
             return;
@@ -344,12 +401,12 @@ impl World {
         let busy = looks && self.chain_is_busy(server);
         let wake_us = at.stalled_until_us.max(self.now_us + u64::from(busy) * 500);
         if wake_us > self.now_us {
-            let event = Event::ChainArrives {
+            let event = ChainEvent::Arrives {
                 server,
                 from,
                 message: Box::new(message),
             };
-            return self.schedule_at(wake_us, event);
+            return self.schedule_at(wake_us, Event::Chain(event));
         }
         match message {
             Message::Ask {
@@ -440,11 +497,11 @@ impl World {
             self.know_view(&view);
         }
         self.ask_keepers(server, Message::Want(newest));
-        self.schedule(BEGIN_US, Event::ChainBegins { server, life });
+        self.schedule(BEGIN_US, Event::Chain(ChainEvent::Begins { server, life }));
     }
 
     /// It has asked for long enough.
-    pub(crate) fn chain_begins(&mut self, server: usize, life: u32) {
+    fn chain_begins(&mut self, server: usize, life: u32) {
         let at = &mut self.servers[server];
         if at.life == life
             && let Some(part) = &mut at.part

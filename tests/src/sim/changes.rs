@@ -1,7 +1,7 @@
 //! Changes of buckets while everything else goes on: administrators ask servers for them, which
 //! propose them to the keepers, die in the middle, and finish what others began.
 
-use super::chain::{Message, Then};
+use super::chain::{ChainEvent, Message, Then};
 use super::scenario::Micros;
 use super::server::State;
 use super::world::{Event, World};
@@ -108,12 +108,12 @@ impl World {
         }
         if self.chain_is_busy(server) {
             let (life, change) = (at.life, Box::new(change));
-            let event = Event::ChainAgain {
+            let event = ChainEvent::Again {
                 server,
                 life,
                 change,
             };
-            return self.schedule(1_000, event);
+            return self.schedule(1_000, Event::Chain(event));
         }
         let made = part.chain.made(&at.store, change.id);
         if let Some(record) = made.expect("notes are never damaged here") {
@@ -193,13 +193,13 @@ impl World {
     ) {
         let life = self.servers[server].life;
         let to = self.server_of(question.node);
-        let event = Event::ChainOver {
+        let event = ChainEvent::Over {
             server,
             life,
             attempt,
             question,
         };
-        self.schedule(PATIENCE_US, event);
+        self.schedule(PATIENCE_US, Event::Chain(event));
         if to == server {
             let then = Then::Answer {
                 to,
@@ -265,7 +265,7 @@ impl World {
             let server = self.rng.random_range(0..self.servers.len());
             let delay_us = self.rng.random_range(10_000..800_000);
             let change = Box::new(change.clone());
-            self.schedule(delay_us, Event::ChainAsked { server, change });
+            self.schedule(delay_us, Event::Chain(ChainEvent::Asked { server, change }));
         }
     }
 
@@ -334,12 +334,12 @@ impl World {
             let delay_us = self.rng.random_range(again_us..2 * again_us);
             let life = self.servers[server].life;
             let change = Box::new(change);
-            let event = Event::ChainAgain {
+            let event = ChainEvent::Again {
                 server,
                 life,
                 change,
             };
-            self.schedule(delay_us, event);
+            self.schedule(delay_us, Event::Chain(event));
         }
     }
 

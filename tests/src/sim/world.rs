@@ -1,7 +1,6 @@
 //! Virtual time, and the order of events.
 
-use super::chain::{Decided, Message, Part};
-use super::changes::Change;
+use super::chain::{ChainEvent, Decided, Part};
 use super::client::Client;
 use super::coverage::Coverage;
 use super::levels::{PerRegion, REGIONS_MAX};
@@ -20,7 +19,6 @@ use annulet_protocol::level::Level;
 use annulet_protocol::view::{Member, MemberState, View};
 use annulet_replica::gate::SyncPoint;
 use annulet_replica::memory::Mark;
-use annulet_ring::chain::proposer::Question;
 use annulet_ring::cluster::Plan;
 use bytes::Bytes;
 use rand::{Rng, SeedableRng};
@@ -139,30 +137,7 @@ pub(crate) enum Event {
         life: u32,
         number: u64,
     },
-    ChainArrives {
-        server: usize,
-        from: usize,
-        message: Box<Message>,
-    },
-    ChainOver {
-        server: usize,
-        life: u32,
-        attempt: u64,
-        question: Question,
-    },
-    ChainAsked {
-        server: usize,
-        change: Box<Change>,
-    },
-    ChainAgain {
-        server: usize,
-        life: u32,
-        change: Box<Change>,
-    },
-    ChainBegins {
-        server: usize,
-        life: u32,
-    },
+    Chain(ChainEvent),
     Probes,
     Quiet,
     ReadEverything,
@@ -335,35 +310,7 @@ impl World {
                 life,
                 number,
             } => self.peer_over(server, life, number),
-            Event::ChainArrives {
-                server,
-                from,
-                message,
-            } => self.chain_arrives(server, from, *message),
-            Event::ChainOver {
-                server,
-                life,
-                attempt,
-                question,
-            } => {
-                if self.servers[server].life == life {
-                    self.attempt_fails(server, attempt, question);
-                }
-            }
-            Event::ChainAsked { server, change } if !self.quiet => {
-                self.begin_change(server, *change);
-            }
-            Event::ChainAsked { .. } => {}
-            Event::ChainAgain {
-                server,
-                life,
-                change,
-            } => {
-                if self.servers[server].life == life {
-                    self.begin_change(server, *change);
-                }
-            }
-            Event::ChainBegins { server, life } => self.chain_begins(server, life),
+            Event::Chain(event) => self.chain_happens(event),
             Event::Probes => self.send_probe(),
             Event::Quiet => self.become_quiet(),
             Event::ReadEverything => self.read_everything(),
