@@ -13,7 +13,7 @@ export ROCKSDB_STATIC := 1
 STAGE := scripts/stage.sh
 # Everything tested or linted shares one profile, so that it is compiled once.
 PROFILE := checked
-PURE := -p annulet-protocol -p annulet-ring -p annulet-replica
+PURE := -p annulet-protocol -p annulet-ring -p annulet-replica -p annulet-history
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
 ##@ Use

@@ -54,6 +54,17 @@ pub(crate) struct Target {
     pub(crate) timeout: Option<Duration>,
 }
 
+/// What every command on a single key takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Single {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Go on from the session in this file, and keep it there: nothing older is shown than what its
+    /// earlier commands wrote or saw. The file is made if it is not there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) session: Option<PathBuf>,
+}
+
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Start a local cluster, with certificates and a profile

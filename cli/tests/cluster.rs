@@ -372,6 +372,7 @@ fn buckets_change(dev: &Dev) {
         "write_level",
         "durability",
         "ttl_ms",
+        "merge",
         "created",
     ];
     assert_eq!(fields(&made), expected);
@@ -390,7 +391,20 @@ fn buckets_change(dev: &Dev) {
     dev.run(&["bucket", "set", "nowhere", "--ttl", "1h"])
         .expect(1);
     dev.run(&["bucket", "delete", "nowhere"]).expect(1);
-    for bad in ["--replicas 9", "--mode last", "--ttl 0", "--durability no"] {
+    let tags = "bucket create tags --mode siblings --merge union --json";
+    let tags: Vec<&str> = tags.split_whitespace().collect();
+    let tags = dev.run(&tags).expect(0).object();
+    assert_eq!(
+        (&tags["mode"], &tags["merge"]),
+        (&json!("siblings"), &json!("union"))
+    );
+    for bad in [
+        "--merge max",
+        "--replicas 9",
+        "--mode last",
+        "--ttl 0",
+        "--durability no",
+    ] {
         let args = ["bucket", "create", "bad", "--mode", "lww"];
         let args: Vec<&str> = args.into_iter().chain(bad.split(' ')).collect();
         dev.run(&args).expect(2);
@@ -403,10 +417,10 @@ fn buckets_change(dev: &Dev) {
     );
     dev.run(&["get", "k", "--bucket", "carts"]).expect(2);
     let made = dev.run(&create).expect(0).object();
-    assert_eq!(made["number"], json!(3), "another one");
+    assert_eq!(made["number"], json!(4), "another one");
     dev.run(&["get", "k", "--bucket", "carts"]).expect(1);
     let status = dev.run(&["cluster", "status", "--json"]).expect(0).object();
-    assert_eq!(status["epoch"], json!(5));
+    assert_eq!(status["epoch"], json!(6));
     assert_eq!(status["keepers"].as_array().map(Vec::len), Some(3));
 }
 

@@ -1,5 +1,7 @@
 //! Operations on the keys of one bucket.
 
+mod siblings;
+
 use crate::client::Client;
 use crate::core::client::{Call, Core, Now, Start};
 use crate::core::read::{ReadDone, ReadOperation};
@@ -7,13 +9,16 @@ use crate::core::scan::{PageLimits, ScanDone, ScanOperation};
 use crate::core::touch::{TouchDone, TouchOperation};
 use crate::core::write::{WriteDone, WriteOperation};
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::options::{Entry, ReadOptions, Ttl, WriteOptions, Written, expires_at_ms};
+use crate::options::{Context, Entry, ReadOptions, Ttl, WriteOptions, Written, expires_at_ms};
 use crate::run::run;
 use crate::scan::{Scan, ScanOptions};
+use crate::session::State;
 use crate::statistics::add;
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::hash::storage_key;
 use annulet_protocol::level::Level;
 use annulet_protocol::record::Origin;
+use annulet_protocol::session::Known;
 use annulet_protocol::view::View;
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
@@ -33,11 +38,22 @@ const AT_ONCE: usize = 1_024;
 pub struct Bucket {
     client: Client,
     name: String,
+    /// What the session has seen that it is used in.
+    session: Option<Arc<State>>,
 }
 
 impl Bucket {
     pub(crate) fn new(client: Client, name: String) -> Self {
-        Self { client, name }
+        Self {
+            client,
+            name,
+            session: None,
+        }
+    }
+
+    pub(crate) fn in_session(mut self, session: Arc<State>) -> Self {
+        self.session = Some(session);
+        self
     }
 
     /// The bucket's name.
@@ -88,7 +104,14 @@ impl Bucket {
     /// As [`Bucket::get`].
     pub async fn exists_with(&self, key: impl AsRef<[u8]>, options: &ReadOptions) -> Result<bool> {
         let key = Bytes::copy_from_slice(key.as_ref());
-        Ok(self.read(key, options, true).await?.live)
+        let read = async {
+            let start = self.begin_read(key, options).await?;
+            match start.bucket().mode {
+                Mode::Siblings => Ok(self.read_siblings(start, true).await?.live),
+                Mode::Lww | Mode::Strong => Ok(self.run_read(start, true).await?.live),
+            }
+        };
+        self.count_read(read).await
     }
 
     /// Stores a value under a key, in place of what was there.
@@ -183,6 +206,7 @@ impl Bucket {
         Ok(done.touched.map(|version| Written {
             version: version.to_string(),
             superseded: done.superseded.is_some(),
+            ..Written::default()
         }))
     }
 
@@ -264,12 +288,14 @@ impl Bucket {
     }
 
     async fn get_bytes(&self, key: Bytes, options: &ReadOptions) -> Result<Option<Entry>> {
-        let ReadDone { head, value, .. } = self.read(key, options, false).await?;
-        Ok(head.zip(value).map(|(head, value)| Entry {
-            value,
-            version: head.version.to_string(),
-            expires_at_ms: expires_at_ms(&head),
-        }))
+        let read = async {
+            let start = self.begin_read(key, options).await?;
+            match start.bucket().mode {
+                Mode::Siblings => Ok(siblings::entry(self.read_siblings(start, false).await?)),
+                Mode::Lww | Mode::Strong => Ok(entry(self.run_read(start, false).await?)),
+            }
+        };
+        self.count_read(read).await
     }
 
     fn call(&self, key: Bytes, level: Option<Level>, timeout: Option<Duration>) -> Call<'_> {
@@ -304,32 +330,87 @@ impl Bucket {
             .await
     }
 
+    async fn begin_read(&self, key: Bytes, options: &ReadOptions) -> Result<Start> {
+        self.client.shared().check_open()?;
+        let call = self.call(key, options.level, options.timeout);
+        self.begin_call(Side::Read, call).await
+    }
+
+    /// Counts a read, and its error.
+    async fn count_read<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
+        let counters = &self.client.shared().counters;
+        add(&counters.reads, 1);
+        read.await.inspect_err(|_| add(&counters.errors, 1))
+    }
+
+    /// A read of a last-write-wins record.
     pub(crate) async fn read(
         &self,
         key: Bytes,
         options: &ReadOptions,
         head_only: bool,
     ) -> Result<ReadDone> {
-        let counters = &self.client.shared().counters;
-        add(&counters.reads, 1);
-        let done = self.try_read(key, options, head_only).await;
-        done.inspect_err(|_| add(&counters.errors, 1))
+        let read = async {
+            let start = self.begin_read(key, options).await?;
+            self.run_read(start, head_only).await
+        };
+        self.count_read(read).await
     }
 
-    async fn try_read(
-        &self,
-        key: Bytes,
-        options: &ReadOptions,
-        head_only: bool,
-    ) -> Result<ReadDone> {
-        let shared = self.client.shared();
-        shared.check_open()?;
-        let call = self.call(key, options.level, options.timeout);
-        let start = self.begin_call(Side::Read, call).await?;
+    async fn run_read(&self, start: Start, head_only: bool) -> Result<ReadDone> {
+        let (start, floor) = self.in_order(start);
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.read", bucket = %self.name, level = %start.level);
-        let operation = ReadOperation::new(start, head_only)?;
-        run(shared, operation, deadline_ms).instrument(span).await
+        let mut operation = ReadOperation::new(start.clone(), head_only)?;
+        if let Some(floor) = floor {
+            operation = operation.at_least(floor);
+        }
+        let done = run(self.client.shared(), operation, deadline_ms)
+            .instrument(span)
+            .await?;
+        if let Some(head) = &done.head {
+            self.note_seen(&start, || Known::Version(head.version))
+                .await?;
+        }
+        Ok(done)
+    }
+
+    /// The same of a write, which is done whatever becomes of another key.
+    async fn note_written(&self, start: &Start, known: impl FnOnce() -> Known) {
+        if let Err(error) = self.note(start, Side::Write, known).await {
+            tracing::debug!(%error, "a session cannot forget a key yet");
+        }
+    }
+
+    /// What a read must show in its session, if it has one, and how it is made there.
+    fn in_order(&self, start: Start) -> (Start, Option<Known>) {
+        match &self.session {
+            Some(session) => session.prepare(start),
+            None => (start, None),
+        }
+    }
+
+    /// Notes in the session what was seen. If it knows too many keys that a majority of
+    /// their owners may not have, one of them is read at `quorum` first.
+    async fn note_seen(&self, start: &Start, known: impl FnOnce() -> Known) -> Result<()> {
+        self.note(start, Side::Read, known).await
+    }
+
+    async fn note(&self, start: &Start, side: Side, known: impl FnOnce() -> Known) -> Result<()> {
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        let Some((bucket, key)) = session.observe((start, side), known()) else {
+            return Ok(());
+        };
+        let options = ReadOptions {
+            level: Some(Level::Quorum),
+            ..ReadOptions::default()
+        };
+        let bucket = self.client.bucket(bucket).in_session(Arc::clone(session));
+        Box::pin(bucket.exists_with(key, &options))
+            .await
+            .map(|_| ())
     }
 
     async fn try_touch(&self, key: Bytes, options: &WriteOptions) -> Result<TouchDone> {
@@ -338,12 +419,13 @@ impl Bucket {
         shared.check_open().map_err(refused)?;
         let call = self.call(key, options.level, options.timeout);
         let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
+        start.expect(Mode::Lww, "touch").map_err(refused)?;
         let of_bucket = start.bucket().ttl_ms;
         let expires_at_ms =
             expires_at_ms_of(options.ttl, of_bucket, self.now_ms()).map_err(refused)?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.touch", bucket = %self.name, level = %start.level);
-        let operation = TouchOperation::new(start.reading(), start, expires_at_ms)?;
+        let operation = TouchOperation::touch(start.reading(), start, expires_at_ms)?;
         run(shared, operation, deadline_ms).instrument(span).await
     }
 
@@ -370,6 +452,16 @@ impl Bucket {
         shared.check_open().map_err(refused)?;
         let call = self.call(key, options.level, options.timeout);
         let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
+        if start.bucket().mode == Mode::Siblings {
+            return self.write_siblings(start, value, options).await;
+        }
+        if options
+            .context
+            .as_ref()
+            .is_some_and(|context| *context != Context::default())
+        {
+            start.expect(Mode::Siblings, "context").map_err(refused)?;
+        }
         let now = shared.clock.now();
         let (stamp, now_ms) = {
             let mut core = shared.core();
@@ -387,15 +479,18 @@ impl Bucket {
             stamp,
             op: start.op,
         };
-        let operation = WriteOperation::new(start, origin, value, expires_at_ms)?;
+        let operation = WriteOperation::new(start.clone(), origin, value, expires_at_ms)?;
         let WriteDone {
             version,
             superseded,
             ..
         } = run(shared, operation, deadline_ms).instrument(span).await?;
+        let newest = superseded.unwrap_or(version).max(version);
+        self.note_written(&start, || Known::Version(newest)).await;
         Ok(Written {
             version: version.to_string(),
             superseded: superseded.is_some(),
+            ..Written::default()
         })
     }
 }
@@ -428,6 +523,7 @@ impl Bucket {
         let start = self
             .begin(|core, now| core.begin_scan(now, &self.name, level, timeout_ms))
             .await?;
+        start.expect(Mode::Lww, "scan")?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.scan", bucket = %self.name, level = %start.level);
         let operation = ScanOperation::new(start, after, limits)?;
@@ -459,6 +555,19 @@ impl Bucket {
     ) -> JoinHandle<T> {
         self.client.shared().runtime.spawn(future)
     }
+}
+
+/// What a reader of a last-write-wins record is told; `None`: there is no value.
+fn entry(ReadDone { head, value, .. }: ReadDone) -> Option<Entry> {
+    let (head, value) = head.zip(value)?;
+    Some(Entry {
+        siblings: vec![value.clone()],
+        value,
+        is_merged: true,
+        context: Context::default(),
+        version: head.version.to_string(),
+        expires_at_ms: expires_at_ms(&head),
+    })
 }
 
 /// When a value expires that is written at `now_ms`; `None`: never.

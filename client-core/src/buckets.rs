@@ -13,6 +13,7 @@ use annulet_protocol::codec;
 use annulet_protocol::epoch::{BucketCommand, BucketReply, BucketRequest, DeleteBucket, SetBucket};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::level::Level;
+use annulet_protocol::siblings::merges::Merge;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct BucketOptions {
     pub write_level: Level,
     /// How long a value lives if its writer does not say; `None`: for good.
     pub ttl: Option<Duration>,
+    /// What readers make of concurrent values by themselves, in a bucket of mode `siblings`.
+    pub merge: Option<Merge>,
 }
 
 impl BucketOptions {
@@ -53,6 +56,7 @@ impl BucketOptions {
             read_level: Level::Quorum,
             write_level: Level::Quorum,
             ttl: None,
+            merge: None,
         }
     }
 }
@@ -101,6 +105,7 @@ impl Client {
             read_level: options.read_level,
             write_level: options.write_level,
             ttl_ms: options.ttl.map(milliseconds).transpose()?,
+            merge: options.merge,
             ..BucketPolicy::new(0, &name.into())
         };
         let sound = bucket.validate();

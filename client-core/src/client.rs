@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::net::connection::Connection;
 use crate::net::{tls, views};
 use crate::profile::Profile;
+use crate::session::Session;
 use crate::shared::{Parts, Shared};
 use crate::statistics::Statistics;
 use crate::system;
@@ -132,6 +133,20 @@ impl Client {
     /// first operation on it.
     pub fn bucket(&self, name: impl Into<String>) -> Bucket {
         Bucket::new(self.clone(), name.into())
+    }
+
+    /// A new session: whoever reads and writes in its buckets is never shown anything older than
+    /// what they have written or seen.
+    pub fn session(&self) -> Session {
+        Session::new(self.clone())
+    }
+
+    /// A session that goes on from [`Session::to_bytes`] of another one.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is none, or of another cluster.
+    pub fn session_from(&self, bytes: &[u8]) -> Result<Session> {
+        Session::from_bytes(self.clone(), bytes)
     }
 
     /// The view of the cluster that this client works with.

@@ -30,6 +30,7 @@ mod options;
 mod profile;
 mod run;
 mod scan;
+mod session;
 mod shared;
 mod statistics;
 mod system;
@@ -37,15 +38,17 @@ mod system;
 pub use annulet_protocol::bucket::{Bucket as BucketPolicy, Durability, Mode};
 pub use annulet_protocol::hints::HintsReport;
 pub use annulet_protocol::level::Level;
+pub use annulet_protocol::siblings::merges::{Counter, Merge, Set};
 pub use annulet_protocol::view::View;
 pub use bucket::Bucket;
 pub use buckets::{BucketChanges, BucketOptions};
 pub use client::{Client, MemberHints, MemberStatus};
 pub use config::Config;
 pub use error::{Error, ErrorKind, Outcome, Result};
-pub use options::{Entry, ReadOptions, Ttl, WriteOptions, Written};
+pub use options::{Context, Entry, ReadOptions, Ttl, WriteOptions, Written};
 pub use profile::{PROFILE_VARIABLE, Profile};
 pub use scan::{Scan, ScanEntry, ScanOptions, ScanPage};
+pub use session::Session;
 pub use statistics::Statistics;
 
 /// The README's examples are compiled with the documentation tests.

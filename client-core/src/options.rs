@@ -1,8 +1,13 @@
 //! What a call may say besides its key and value, and what it gives back.
 
+use crate::error::{Error, ErrorKind, Result};
 use annulet_protocol::level::Level;
 use annulet_protocol::record::Head;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Options of a read. The default leaves everything to the bucket and the client.
@@ -15,7 +20,7 @@ pub struct ReadOptions {
 }
 
 /// Options of a write. The default leaves everything to the bucket and the client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
     /// How many replicas must take it; `None`: the client's or the bucket's level.
     pub level: Option<Level>,
@@ -23,6 +28,49 @@ pub struct WriteOptions {
     pub timeout: Option<Duration>,
     /// How long the value lives.
     pub ttl: Ttl,
+    /// What a read or a write of this key gave, in a bucket of mode `siblings`: the write replaces
+    /// what was seen then. Without it a put stands beside what is there, and a delete reads first.
+    pub context: Option<Context>,
+}
+
+/// What a reader has seen of a key: opaque, to be handed back with a write of the same key, by any
+/// client, any time later. As text it is URL-safe base64.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Context(Bytes);
+
+impl Context {
+    pub(crate) fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, for whoever keeps it.
+    pub fn to_bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+
+    /// What [`Context::to_bytes`] gave. Whether it is a context of the key is checked when it is
+    /// used.
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(&self.0))
+    }
+}
+
+impl FromStr for Context {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| {
+            let why = format!("a context that is none: {error}; hand it back as it was given");
+            Error::new(ErrorKind::InvalidInput, why)
+        })?;
+        Ok(Self(bytes.into()))
+    }
 }
 
 /// How long a value lives.
@@ -42,8 +90,16 @@ pub enum Ttl {
 /// A value that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The value.
+    /// The value. Of concurrent values that stand unmerged, the one written last: look at
+    /// `siblings` before it is taken for all there is.
     pub value: Bytes,
+    /// Whether `value` is all there is: there is one value, or they were merged.
+    pub is_merged: bool,
+    /// All concurrent values, in an order that is the same for every reader; one where there is no
+    /// conflict.
+    pub siblings: Vec<Bytes>,
+    /// What was seen, to be handed back with the next write; empty outside of mode `siblings`.
+    pub context: Context,
     /// Its version, an opaque string: two reads of one version give one value.
     pub version: String,
     /// When it expires, in milliseconds since the Unix epoch.
@@ -56,11 +112,17 @@ pub(crate) fn expires_at_ms(head: &Head) -> Option<u64> {
 }
 
 /// A write that was done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// The version written, an opaque string.
+    /// The version written, an opaque string; empty for a delete of concurrent values, which leaves
+    /// none.
     pub version: String,
     /// Whether a newer version was there already, so that readers see that one. It happens when
     /// two clients write one key at the same time, or their clocks differ.
     pub superseded: bool,
+    /// In a bucket of mode `siblings`: what to hand back with the next write. `None` where other
+    /// values stand beside this one: read the key first.
+    pub context: Option<Context>,
+    /// In a bucket of mode `siblings`: how many concurrent values there are now.
+    pub siblings: usize,
 }

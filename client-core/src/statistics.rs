@@ -17,6 +17,8 @@ macro_rules! counters {
             pub trials: u64,
             /// Records left with a fallback for an owner that could not be reached.
             pub hints: u64,
+            /// Reads of a session for which more owners were asked than their level needs.
+            pub widened: u64,
         }
 
         #[derive(Debug, Default)]
@@ -25,12 +27,18 @@ macro_rules! counters {
         impl Counters {
             /// All of them; those that the core counts are given.
             pub(crate) fn read(&self, core: Counts) -> Statistics {
-                let Counts { hedges, trials, hints } = core;
+                let Counts {
+                    hedges,
+                    trials,
+                    hints,
+                    widened,
+                } = core;
                 Statistics {
                     $( $name: self.$name.load(Ordering::Relaxed), )+
                     hedges,
                     trials,
                     hints,
+                    widened,
                 }
             }
         }

@@ -3,6 +3,7 @@
 use crate::level::Level;
 use crate::limits::{BUCKET_NAME_BYTES_MAX, REPLICAS_MAX};
 use crate::names::named;
+use crate::siblings::merges::Merge;
 use serde::{Deserialize, Serialize};
 
 named! {
@@ -50,6 +51,10 @@ pub struct Bucket {
     /// How long a value lives if its writer does not say, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
+    /// What readers make of concurrent values by themselves, in a bucket of mode `siblings`. Never
+    /// changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<Merge>,
 }
 
 fn default_level() -> Level {
@@ -68,6 +73,7 @@ impl Bucket {
             read_level: default_level(),
             write_level: default_level(),
             ttl_ms: None,
+            merge: None,
         }
     }
 
@@ -89,6 +95,13 @@ impl Bucket {
         if self.mode == Mode::Strong && self.durability != Durability::Group {
             return Err(format!(
                 "bucket `{name}` is strong, which needs durability `group`"
+            ));
+        }
+        if self.merge.is_some() && self.mode != Mode::Siblings {
+            return Err(format!(
+                "bucket `{name}` has mode {}, which leaves nothing to merge; leave `merge` out, or \
+                 make it a bucket of mode siblings",
+                self.mode
             ));
         }
         if self.ttl_ms == Some(0) {

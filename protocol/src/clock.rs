@@ -53,6 +53,14 @@ impl HybridClock {
         self.last
     }
 
+    /// The first of so many stamps, one after the other, all above those that this clock gave or
+    /// observed.
+    pub fn reserve(&mut self, now_ms: u64, count: u64) -> Stamp {
+        let first = self.tick(now_ms);
+        self.last = Stamp(first.0.saturating_add(count.saturating_sub(1)));
+        first
+    }
+
     /// Moves past a stamp that was seen, so that what is minted next comes after it. A stamp more
     /// than `ahead_ms_max` ahead of `now_ms` is left alone and `false` returned: one far-off
     /// record must not push every later stamp of this clock beyond what servers take.
@@ -113,7 +121,9 @@ mod tests {
             for now in times {
                 let stamp = clock.tick(now);
                 prop_assert!(stamp > last && stamp >= Stamp::at(now));
-                last = stamp;
+                let first = clock.reserve(now, now % 5);
+                prop_assert!(first > stamp);
+                last = Stamp(first.0 + (now % 5).saturating_sub(1));
             }
         }
     }

@@ -11,6 +11,7 @@
 //! - [`clock`]: hybrid logical time
 //! - [`record`]: what is stored under a key, its version, expiry and checksums
 //! - [`siblings`]: the same where concurrent writes are kept; [`ballot`]: attempts to agree
+//! - [`session`]: what a reader has seen, to hand on
 //! - [`bucket`]: namespaces and their policy; [`level`]: how many replicas must agree
 //! - [`view`]: the members, the partition table and the buckets of one epoch; [`epoch`]: what leads
 //!   from one view to the next, and how it is agreed on
@@ -34,5 +35,6 @@ pub mod message;
 mod names;
 pub mod record;
 pub mod scan;
+pub mod session;
 pub mod siblings;
 pub mod view;

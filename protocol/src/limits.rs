@@ -23,6 +23,8 @@ pub const MEMBERS_MAX: usize = 100_000;
 pub const BUCKETS_MAX: usize = 10_000;
 /// Most regions of a cluster.
 pub const REGIONS_MAX: usize = 64;
+/// Most owners of a key: in each region one list.
+pub const OWNERS_MAX: usize = REPLICAS_MAX * REGIONS_MAX;
 /// Longest member address, zone or region name in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Longest encoded view in bytes, before compression.
@@ -41,6 +43,9 @@ pub const GRACE_MS: u64 = 7 * 24 * 3_600_000;
 pub const HINT_AGE_MS_MAX: u64 = GRACE_MS / 2;
 /// Most concurrent values of a key; a put that would make one more is refused.
 pub const SIBLINGS_MAX: usize = 100;
+/// Most concurrent values in one record: each owner of a key may have taken as many as it takes,
+/// and a merge drops none of them.
+pub const SIBLINGS_MERGED_MAX: usize = SIBLINGS_MAX * OWNERS_MAX;
 /// More concurrent values than this are warned of: nobody merges them.
 pub const SIBLINGS_WARNED: usize = 25;
 /// Most entries in one page of a scan.

@@ -9,6 +9,7 @@ use crate::limits::OPERATIONS_MAX;
 use crate::names::{named, tagged};
 use crate::record::{Expiry, Head, Record, Version};
 use crate::scan::{Page, Scan};
+use crate::siblings::message::{Compare, Found as SiblingsFound, Merge, Mint, Minted};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,12 @@ tagged! {
         Touch(Touch) = "touch",
         /// What is stored in an arc.
         Scan(Scan) = "scan",
+        /// Store one of possibly many concurrent values.
+        Mint(Mint) = "mint",
+        /// Merge concurrent values, or what was seen of them.
+        Merge(Merge) = "merge",
+        /// Whether concurrent values are the same.
+        Compare(Compare) = "compare",
     }
 }
 
@@ -167,9 +174,13 @@ tagged! {
         FoundHead(Head) = "found_head",
         /// Nothing is stored.
         Absent(Absent) = "absent",
+        /// Concurrent values are stored.
+        Siblings(SiblingsFound) = "siblings",
         /// The record is stored, or something newer is.
         Written(Written) = "written",
-        /// The version that was to be touched is not stored, and nothing newer is.
+        /// The value is stored beside or in place of others.
+        Minted(Minted) = "minted",
+        /// The version that was to be touched, or the record compared with, is not stored.
         Lacking(Lacking) = "lacking",
         /// A part of an arc.
         Page(Page) = "page",
@@ -186,7 +197,7 @@ pub struct Absent {
     pub floor: crate::clock::Stamp,
 }
 
-/// A touch found nothing to set: the record must come first.
+/// A touch found nothing to set, or a comparison a difference: the record must come first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lacking {}
 
@@ -240,6 +251,8 @@ named! {
         TooLarge = "too_large",
         /// The record does not match its checksum.
         BadChecksum = "bad_checksum",
+        /// What is stored under the key does not allow it: read it, then write with what was read.
+        Conflict = "conflict",
         /// What is stored under the key is damaged; ask another owner.
         Damaged = "damaged",
         /// Too much to do: come back after the time given.

@@ -16,15 +16,20 @@
 //!
 //! Records are merged in any order, any number of times, and always whole: a dot without the vector
 //! that it came with would claim knowledge that its holder does not have. Only servers mint dots.
-//! [`wire`] has the bytes, [`merges`] what a bucket makes of concurrent values by itself.
+//! [`wire`] has the bytes, [`message`] the requests, [`merges`] what a bucket makes of concurrent
+//! values by itself.
 
+#[cfg(feature = "faults")]
+mod faults;
 pub mod merges;
+pub mod message;
 pub mod wire;
 
 use crate::clock::Stamp;
 use crate::ids::{Incarnation, NodeId, OpId};
-use crate::limits::{SIBLINGS_MAX, VALUE_BYTES_MAX};
+use crate::limits::SIBLINGS_MAX;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wire::ACTORS_MAX;
 use xxhash_rust::xxh3::xxh3_64;
@@ -64,13 +69,15 @@ pub struct Minting {
 }
 
 /// What a writer makes of a value; the same through whichever owner it goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// The operation.
     pub op: OpId,
     /// The value.
+    #[serde(default)]
     pub value: Bytes,
     /// The time from which it is no longer readable, in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at_ms: Option<u64>,
     /// The client's, over bucket, key, operation, expiry and value.
     pub checksum: u64,
@@ -122,8 +129,8 @@ pub enum PutError {
     TooMany,
     /// The values would be too long together.
     #[error(
-        "the key's concurrent values have over {VALUE_BYTES_MAX} bytes together: read it and write \
-         it with the context that came with them"
+        "the key's concurrent values would be too long together: read it and write it with the \
+         context that came with them"
     )]
     TooLong,
     /// There would be too many actors.
@@ -161,6 +168,11 @@ impl Write {
         };
         write.checksum = write.sum(bucket, key);
         write
+    }
+
+    /// Whether its time is over.
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
     }
 
     /// Whether the checksum fits the content.
@@ -215,6 +227,69 @@ impl Siblings {
     pub fn knows(&self, dot: &Dot) -> bool {
         let entry = self.vector.get(&dot.actor).copied().unwrap_or_default();
         dot.stamp <= self.base.max(entry)
+    }
+
+    /// Bytes of all values together.
+    pub fn value_bytes(&self) -> usize {
+        self.iter().map(|sibling| sibling.write.value.len()).sum()
+    }
+
+    /// The sibling of this operation.
+    pub fn sibling(&self, op: &OpId) -> Option<&Sibling> {
+        self.siblings.get(op)
+    }
+
+    /// It with every value left out: enough to compare and to merge, not to read or to keep.
+    #[must_use]
+    pub fn bare(&self) -> Self {
+        let mut bare = self.clone();
+        for sibling in bare.siblings.values_mut() {
+            sibling.write.value = Bytes::new();
+        }
+        bare
+    }
+
+    /// It with the value of one operation left out, which the other side has.
+    #[must_use]
+    pub fn without_value(&self, op: &OpId) -> Self {
+        self.with_value(op, Bytes::new())
+    }
+
+    /// It with this as the value of one operation, if that is a sibling.
+    #[must_use]
+    pub fn with_value(&self, op: &OpId, value: Bytes) -> Self {
+        let mut with = self.clone();
+        if let Some(sibling) = with.siblings.get_mut(op) {
+            sibling.write.value = value;
+        }
+        with
+    }
+
+    /// It without the siblings that no reader can see any more: those that had expired by then.
+    /// Each owner comes to the same, since a value's end never changes.
+    #[must_use]
+    pub fn without_expired(&self, now_ms: u64) -> Self {
+        let mut rest = self.clone();
+        rest.siblings
+            .retain(|_, sibling| !sibling.write.is_expired(now_ms));
+        rest
+    }
+
+    /// Whether both say the same of every write. What is remembered of overwritten operations is
+    /// not compared: it is forgotten at different times.
+    pub fn agrees(&self, other: &Self) -> bool {
+        let dots = |record: &Self| -> Vec<_> {
+            let dot = |sibling: &Sibling| (sibling.write.op, sibling.minted.clone());
+            record.iter().map(dot).collect()
+        };
+        self.base == other.base && self.vector == other.vector && dots(self) == dots(other)
+    }
+
+    /// A number that is the same for records that agree, and for hardly any others.
+    pub fn fingerprint(&self) -> u64 {
+        let mut same = self.bare();
+        same.past.clear();
+        xxh3_64(&same.encode())
     }
 
     /// Whether it was done here: its value stands, or was overwritten.
@@ -289,16 +364,17 @@ impl Siblings {
     }
 
     /// Writes a value that has seen `context`, as this actor. `stamp`: of the actor's clock;
-    /// `again`: it was, or may have been, sent to another owner before.
+    /// `again`: it was, or may have been, sent to another owner before; `bytes_max`: longest that
+    /// all values may be together.
     ///
     /// # Errors
     /// If it is refused; then nothing changes.
     pub fn put(
         &mut self,
         context: &Self,
-        write: Write,
-        again: bool,
+        (write, again): (Write, bool),
         (actor, stamp): (Actor, Stamp),
+        bytes_max: usize,
     ) -> Result<Put, PutError> {
         if stamp.millis() > write.op.first_sent_ms.saturating_add(MINT_AGE_MS_MAX) {
             return Err(PutError::TooOld);
@@ -308,11 +384,10 @@ impl Siblings {
             *self = merged;
             return Ok(Put::Known);
         }
-        let bytes: usize = merged.iter().map(|sibling| sibling.write.value.len()).sum();
         if merged.siblings.len() >= SIBLINGS_MAX {
             return Err(PutError::TooMany);
         }
-        if !merged.siblings.is_empty() && bytes + write.value.len() > VALUE_BYTES_MAX {
+        if !merged.siblings.is_empty() && merged.value_bytes() + write.value.len() > bytes_max {
             return Err(PutError::TooLong);
         }
         if merged.vector.len() >= ACTORS_MAX && !merged.vector.contains_key(&actor) {

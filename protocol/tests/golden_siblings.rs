@@ -2,8 +2,12 @@
 //! disks, so what these bytes say must not change.
 
 use annulet_protocol::clock::Stamp;
-use annulet_protocol::ids::{Incarnation, NodeId, OpId};
+use annulet_protocol::codec;
+use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
+use annulet_protocol::message::{Answer, Load, Operation, Reply, Request, Source};
+use annulet_protocol::siblings::message::{Compare, Found, Merge, Mint, Minted};
 use annulet_protocol::siblings::{Actor, Siblings, Write};
+use bytes::Bytes;
 
 fn write(sequence: u64, expires_at_ms: Option<u64>) -> Write {
     let op = OpId {
@@ -24,12 +28,12 @@ fn record() -> Siblings {
     let at = |ms: u64| Stamp::at(1_700_000_000_000 + ms);
     let mut record = Siblings::default();
     let nothing = Siblings::default();
-    let put = record.put(&nothing, write(1, None), false, (actor(1), at(1)));
+    let put = record.put(&nothing, (write(1, None), false), (actor(1), at(1)), 99);
     put.expect("the first");
     let seen = record.context();
-    let put = record.put(&seen, write(2, Some(5)), false, (actor(1), at(2)));
+    let put = record.put(&seen, (write(2, Some(5)), false), (actor(1), at(2)), 99);
     put.expect("the second");
-    let put = record.put(&nothing, write(3, None), true, (actor(2), at(3)));
+    let put = record.put(&nothing, (write(3, None), true), (actor(2), at(3)), 99);
     put.expect("the third");
     record.raise(at(1));
     record
@@ -87,4 +91,117 @@ fn fields_of_later_versions_are_left_alone() {
     bytes[0] = 0x85;
     bytes.extend(b"\xa5newer\x92\x01\x02");
     assert_eq!(Siblings::decode(&bytes), Ok(record()));
+}
+
+#[test]
+fn sealed_bytes_are_of_their_key_alone() {
+    let sealed = record().seal(1, b"key");
+    let hex: String = sealed[..9]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(hex, "01ad3d02dba69cf8bd");
+    assert_eq!(Siblings::unseal(1, b"key", &sealed), Ok(record()));
+    assert!(Siblings::unseal(2, b"key", &sealed).is_err());
+    assert!(Siblings::unseal(1, b"Key", &sealed).is_err());
+    for bit in 0..sealed.len() * 8 {
+        let mut damaged = sealed.to_vec();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(Siblings::unseal(1, b"key", &damaged).is_err(), "bit {bit}");
+    }
+}
+
+fn pin(bytes: &[u8], golden: &str) {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, golden);
+}
+
+#[test]
+fn requests_about_concurrent_values_never_change() {
+    let (bucket, key) = (1, Bytes::from("key"));
+    let mint = Mint {
+        bucket,
+        key: key.clone(),
+        context: Bytes::new(),
+        write: write(1, None),
+        again: false,
+        owners: Vec::new(),
+    };
+    let kept = Mint {
+        context: "context".into(),
+        again: true,
+        owners: vec![NodeId(2)],
+        ..mint.clone()
+    };
+    let merge = Merge {
+        bucket,
+        key: key.clone(),
+        source: Source::Repair,
+        record: "record".into(),
+        owners: Vec::new(),
+    };
+    let compare = Compare {
+        bucket,
+        key,
+        fingerprint: 7,
+    };
+    let request = Request {
+        cluster: ClusterId([0xc1; 16]),
+        epoch: 7,
+        budget_ms: 5_000,
+        operations: vec![
+            Operation::Mint(mint),
+            Operation::Mint(kept),
+            Operation::Merge(merge),
+            Operation::Compare(compare),
+        ],
+    };
+    let bytes = codec::encode(&request);
+    assert_eq!(codec::decode_request(&bytes, 99), Ok(request));
+    pin(
+        &bytes,
+        "84a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a565706f636807a96275646765745f6d\
+         73cd1388aa6f7065726174696f6e739481a46d696e7483a66275636b657401a36b6579c4036b6579a57772\
+         69746583a26f7083a6636c69656e74c410aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa873657175656e636501\
+         ad66697273745f73656e745f6d73cf0000018bcfe56800a576616c7565c4027631a8636865636b73756dcf\
+         97eb25740ddcc6a681a46d696e7486a66275636b657401a36b6579c4036b6579a7636f6e74657874c40763\
+         6f6e74657874a5777269746583a26f7083a6636c69656e74c410aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa8\
+         73657175656e636501ad66697273745f73656e745f6d73cf0000018bcfe56800a576616c7565c4027631a8\
+         636865636b73756dcf97eb25740ddcc6a6a5616761696ec3a66f776e657273910281a56d6572676584a662\
+         75636b657401a36b6579c4036b6579a6736f75726365a6726570616972a67265636f7264c4067265636f72\
+         6481a7636f6d7061726583a66275636b657401a36b6579c4036b6579ab66696e6765727072696e7407",
+    );
+}
+
+#[test]
+fn answers_about_concurrent_values_never_change() {
+    let found = |bare| {
+        Answer::Siblings(Found {
+            record: "record".into(),
+            bare,
+        })
+    };
+    let reply = Reply {
+        cluster: ClusterId([0xc1; 16]),
+        node: NodeId(3),
+        epoch: 7,
+        time_ms: 9,
+        load: Load::default(),
+        results: vec![
+            found(false),
+            found(true),
+            Answer::Minted(Minted {
+                record: "record".into(),
+            }),
+        ],
+    };
+    let bytes = codec::encode(&reply);
+    assert_eq!(codec::decode_reply(&bytes), Ok(reply));
+    pin(
+        &bytes,
+        "86a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a46e6f646503a565706f636807a77469\
+         6d655f6d7309a46c6f616482a9696e5f666c6967687400aa736572766963655f757300a7726573756c7473\
+         9381a87369626c696e677381a67265636f7264c4067265636f726481a87369626c696e677382a67265636f\
+         7264c4067265636f7264a462617265c381a66d696e74656481a67265636f7264c4067265636f7264",
+    );
 }

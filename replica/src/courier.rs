@@ -4,13 +4,13 @@
 //! under the view of the moment. What an owner holds durably is forgotten here; an owner that
 //! cannot be reached is tried again, less and less often.
 
-use crate::hints::{self, Kept, Tally, Waiting};
-use crate::rules::Task;
+use crate::hints::{self, Kept, KeptRecord, Tally, Waiting};
+use crate::rules::{Demand, Mutation, Sent, Task};
 use crate::store::{Store, StoreError};
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::message::{Answer, RefusalKind, Source, Write};
-use annulet_protocol::record::Head;
+use annulet_protocol::message::{Answer, Operation, RefusalKind, Source, Write};
+use annulet_protocol::siblings::message::Merge;
 use annulet_protocol::view::View;
 use annulet_ring::owners::Owners;
 use bytes::Bytes;
@@ -48,16 +48,27 @@ struct Route {
 pub struct Parcel {
     /// Where they go.
     pub owner: NodeId,
-    /// The records, each with its storage key; empty: nothing is to be sent now.
-    pub writes: Vec<(Bytes, Write)>,
+    /// The records; empty: nothing is to be sent now.
+    pub items: Vec<Item>,
     /// What was found out about others on the way, for [`Replica::decide`].
     ///
     /// [`Replica::decide`]: crate::rules::Replica::decide
     pub tasks: Vec<Task>,
     /// Records that this server itself has become an owner of, for the same.
-    pub own: Vec<Write>,
+    pub own: Vec<Mutation>,
     /// Kept records that cannot be read.
     pub damaged: usize,
+}
+
+/// One record of a parcel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Storage key.
+    pub key: Bytes,
+    /// What the owner is sent.
+    pub operation: Operation,
+    /// What that is of the kept record.
+    pub sent: Sent,
 }
 
 impl Courier {
@@ -88,7 +99,7 @@ impl Courier {
         let waiting = hints::waiting_for(store, owner, &route.after, PARCEL_MAX)?;
         let mut parcel = Parcel {
             owner,
-            writes: Vec::new(),
+            items: Vec::new(),
             tasks: Vec::new(),
             own: Vec::new(),
             damaged: 0,
@@ -130,7 +141,7 @@ impl Courier {
     ) -> Vec<Task> {
         let taken = |answer: &Answer| matches!(answer, Answer::Written(_));
         let answered = answers.unwrap_or_default();
-        let stuck = !parcel.writes.is_empty() && !answered.iter().any(taken);
+        let stuck = !parcel.items.is_empty() && !answered.iter().any(taken);
         let route = self.routes.entry(parcel.owner).or_default();
         route.busy = false;
         route.failures = if stuck { route.failures + 1 } else { 0 };
@@ -146,26 +157,23 @@ impl Courier {
             // The same parcel again.
             route.after = Bytes::new();
         }
-        let delivered = |((key, write), answer): (&(Bytes, Write), &Answer)| match answer {
+        let delivered = |(item, answer): (&Item, &Answer)| match answer {
             Answer::Written(_) => Some(Task::Delivered {
-                key: key.clone(),
+                key: item.key.clone(),
                 owner: parcel.owner,
-                head: write.record.head,
+                sent: item.sent,
             }),
             // This server's view is the older one, or the newer: the owner or this server learns of
             // it, and the record is looked at again. A record that the owner finds damaged will not
             // become well; people must look at it.
             Answer::Refused(refusal) if refusal.kind == RefusalKind::BadChecksum => {
-                Some(Task::SetAside { key: key.clone() })
+                let key = item.key.clone();
+                Some(Task::SetAside { key })
             }
             _ => None,
         };
-        parcel
-            .writes
-            .iter()
-            .zip(answered)
-            .filter_map(delivered)
-            .collect()
+        let items = parcel.items.iter().zip(answered);
+        items.filter_map(delivered).collect()
     }
 
     /// An owner was heard of: what waits for it can go at once.
@@ -190,22 +198,21 @@ impl Parcel {
             }
             return 0;
         };
-        let write = Write {
-            bucket: number,
-            key: Bytes::copy_from_slice(name),
-            source: Source::Repair,
-            record: kept.record,
-            gone: false,
-        };
+        let name = key.slice(key.len() - name.len()..);
+        let (operation, sent) = brought(number, name, kept.record);
         let owners = Owners::of(view, bucket, hash);
         if owners.contains(self.owner) {
-            let bytes = key.len() + write.record.value.len();
-            self.writes.push((key, write));
+            let bytes = key.len() + value_bytes(&operation);
+            self.items.push(Item {
+                key,
+                operation,
+                sent,
+            });
             return bytes;
         }
         // It is an owner no more: those that are get the record in its place.
-        if owners.contains(own) {
-            self.own.push(write);
+        if let (true, Demand::Change(mutation)) = (owners.contains(own), operation.into()) {
+            self.own.push(mutation);
         }
         let (from, to) = (
             self.owner,
@@ -216,10 +223,39 @@ impl Parcel {
     }
 }
 
-/// Heads of the records in a parcel, for the log.
-impl Parcel {
-    /// The head of the first record.
-    pub fn first(&self) -> Option<&Head> {
-        self.writes.first().map(|(_, write)| &write.record.head)
+/// What brings a kept record to an owner.
+fn brought(bucket: u32, key: Bytes, record: KeptRecord) -> (Operation, Sent) {
+    let source = Source::Repair;
+    match record {
+        KeptRecord::Lww(record) => {
+            let sent = Sent::Head(record.head);
+            let write = Write {
+                bucket,
+                key,
+                source,
+                record,
+                gone: false,
+            };
+            (Operation::Write(write), sent)
+        }
+        KeptRecord::Siblings { record, .. } => {
+            let merge = Merge {
+                bucket,
+                record: record.seal(bucket, &key),
+                key,
+                source,
+                owners: Vec::new(),
+            };
+            let sent = Sent::Siblings(record.fingerprint());
+            (Operation::Merge(merge), sent)
+        }
+    }
+}
+
+fn value_bytes(operation: &Operation) -> usize {
+    match operation {
+        Operation::Write(write) => write.record.value.len(),
+        Operation::Merge(merge) => merge.record.len(),
+        _ => 0,
     }
 }

@@ -13,19 +13,21 @@
 //! [`Hints`]: crate::store::Family::Hints
 //! [`Notes`]: crate::store::Family::Notes
 
+use crate::layout::siblings::{self as siblings_layout, Marks};
 use crate::layout::{self, Stored, StoredValue};
+use crate::rules::Moment;
 use crate::store::{Family, Span, Store, StoreError};
+use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::limits::{REGIONS_MAX, REPLICAS_MAX};
-use annulet_protocol::record::Record;
+use annulet_protocol::limits::OWNERS_MAX;
+use annulet_protocol::record::{Record, Version};
+use annulet_protocol::siblings::Siblings;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::collections::BTreeMap;
 
 /// Format byte of a kept record.
 const FORMAT: u8 = 1;
 const ASIDE: u8 = 1;
-/// Most owners that one record is kept for: all that a key can have.
-pub const OWNERS_MAX: usize = REPLICAS_MAX * REGIONS_MAX;
 /// What a kept record takes besides its key and value, roughly: its heads and its notes.
 const OVERHEAD_BYTES: u64 = 200;
 
@@ -48,13 +50,111 @@ pub struct Kept {
     /// Owners that have not got it, each once.
     pub owners: Vec<NodeId>,
     /// The record.
-    pub record: Record,
+    pub record: KeptRecord,
+}
+
+/// What is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeptRecord {
+    /// Of a last-write-wins bucket.
+    Lww(Record),
+    /// Of a bucket that keeps concurrent writes.
+    Siblings {
+        /// The record.
+        record: Siblings,
+        /// When this server began to keep the key: takes the place of the epoch in its actor.
+        tenure: Stamp,
+    },
+}
+
+impl KeptRecord {
+    /// The record of a last-write-wins bucket.
+    pub fn lww(&self) -> Option<&Record> {
+        match self {
+            Self::Lww(record) => Some(record),
+            Self::Siblings { .. } => None,
+        }
+    }
+
+    /// Its version; of concurrent values the newest stamp and the fingerprint.
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Lww(record) => record.head.version,
+            Self::Siblings { record, .. } => Version {
+                stamp: record.newest(),
+                checksum: record.fingerprint(),
+                ..Version::default()
+            },
+        }
+    }
+
+    fn value_bytes(&self) -> usize {
+        match self {
+            Self::Lww(record) => record.value.len(),
+            Self::Siblings { record, .. } => record.value_bytes(),
+        }
+    }
+
+    fn encode(&self) -> Bytes {
+        match self {
+            Self::Lww(record) => layout::encode_whole(record),
+            Self::Siblings { record, tenure } => {
+                let marks = Marks {
+                    tenure: Some(*tenure),
+                    ..Marks::default()
+                };
+                siblings_layout::encode_whole(record, marks)
+            }
+        }
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, String> {
+        if bytes.first() == Some(&siblings_layout::FORMAT) {
+            let stored = siblings_layout::decode(bytes)?;
+            return match (stored.apart, stored.marks.tenure) {
+                (None, Some(tenure)) => Ok(Self::Siblings {
+                    record: stored.record,
+                    tenure,
+                }),
+                _ => Err("a kept record has lost its values".into()),
+            };
+        }
+        let Stored { head, value } = layout::decode(bytes)?;
+        let StoredValue::Inline(value) = value else {
+            return Err("a kept record has lost its value".into());
+        };
+        Ok(Self::Lww(Record { head, value }))
+    }
 }
 
 impl Kept {
+    /// This record in place of the one that is kept already, for the owners of both: who waited for
+    /// the older one needs this as well.
+    pub fn join(
+        current: Option<&Self>,
+        record: KeptRecord,
+        owners: &[NodeId],
+        moment: Moment<'_>,
+    ) -> Self {
+        let mut kept = Self {
+            since_ms: current.map_or(moment.now_ms, |kept| kept.since_ms),
+            epoch: current.map_or(moment.view.epoch, |kept| kept.epoch),
+            aside: current.is_some_and(|kept| kept.aside),
+            owners: Vec::new(),
+            record,
+        };
+        let waiting = current.iter().flat_map(|kept| &kept.owners);
+        for owner in waiting.chain(owners) {
+            if !kept.owners.contains(owner) {
+                kept.owners.push(*owner);
+            }
+        }
+        kept
+    }
+
     /// It as it is stored.
     pub fn encode(&self) -> Bytes {
-        let record = layout::encode_whole(&self.record);
+        let record = self.record.encode();
         let mut bytes = BytesMut::with_capacity(40 + 8 * self.owners.len() + record.len());
         bytes.put_u8(FORMAT);
         bytes.put_u8(if self.aside { ASIDE } else { 0 });
@@ -90,22 +190,18 @@ impl Kept {
         }
         let owners = (0..count).map(|_| bytes.try_get_u64().map(NodeId));
         let owners = owners.collect::<Result<_, _>>().map_err(read)?;
-        let Stored { head, value } = layout::decode(bytes)?;
-        let StoredValue::Inline(value) = value else {
-            return Err("a kept record has lost its value".into());
-        };
         Ok(Self {
             since_ms,
             epoch,
             aside: flags & ASIDE != 0,
             owners,
-            record: Record { head, value },
+            record: KeptRecord::decode(bytes)?,
         })
     }
 
     /// Bytes that it counts for.
     pub fn bytes(&self, storage_key: &[u8]) -> u64 {
-        OVERHEAD_BYTES + (storage_key.len() + self.record.value.len()) as u64
+        OVERHEAD_BYTES + (storage_key.len() + self.record.value_bytes()) as u64
     }
 
     /// Its notes, keys and values.
@@ -303,7 +399,7 @@ mod tests {
             epoch: 7,
             aside,
             owners: owners.iter().copied().map(NodeId).collect(),
-            record: Record::seal(1, b"k", origin, Some(value.into()), None),
+            record: KeptRecord::Lww(Record::seal(1, b"k", origin, Some(value.into()), None)),
         }
     }
 

@@ -8,8 +8,11 @@
 //! is no value any more, since it has expired long ago; last, a checksum over all before (4, the
 //! low half of xxh3), since a damaged head would decide which record stays. A value that lies apart
 //! has the client's checksum only, which its readers check. All numbers are big-endian.
+//! [`siblings`] has the layout of records of concurrent values.
 //!
 //! [`Values`]: crate::store::Family::Values
+
+pub mod siblings;
 
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::{Incarnation, OpId};

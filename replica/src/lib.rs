@@ -9,8 +9,8 @@
 //! - [`layout`]: keys and values as the store holds them
 //! - [`hints`]: records kept for owners that could not be reached, as the store holds them
 //! - [`rules`]: what is answered to each operation
-//! - [`courier`]: hands kept records over; [`sweep`]: finds what is over; [`restore`]: brings back
-//!   what is damaged
+//! - [`courier`]: hands kept records over; [`spread`]: sends on what was minted here
+//! - [`sweep`]: finds what is over; [`restore`]: brings back what is damaged
 //! - [`acceptor`]: what one of those that agree on a value must remember
 //! - [`chain`]: a server's part in the chain of epochs
 //! - [`gate`]: answers wait until what they rest on is durable
@@ -26,5 +26,6 @@ pub mod layout;
 pub mod memory;
 pub mod restore;
 pub mod rules;
+pub mod spread;
 pub mod store;
 pub mod sweep;

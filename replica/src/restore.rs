@@ -5,11 +5,14 @@
 //! this one not counted, say what they hold, and the freshest of it takes its place.
 
 use crate::rules::Task;
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::BUDGET_MS_MAX;
 use annulet_protocol::message::{Answer, Read};
 use annulet_protocol::record::Head;
+use annulet_protocol::siblings::message::Found;
+use annulet_protocol::siblings::{Sibling, Siblings};
 use annulet_protocol::view::View;
 use annulet_ring::owners::{Nodes, Owners};
 use annulet_ring::quorum::Quorum;
@@ -99,9 +102,20 @@ impl Restorer {
         let witnesses = Quorum::witnesses(&Owners::of(view, bucket, hash), own)?;
         let mut told = Nodes::new();
         let mut newest: Option<Copy> = None;
+        let mut together = Siblings::default();
         for (node, answer) in answers {
             let copy = match answer {
                 Answer::Absent(_) => None,
+                Answer::Siblings(Found {
+                    record,
+                    bare: false,
+                }) => {
+                    let Some(record) = sound(number, name, &record) else {
+                        continue;
+                    };
+                    together = together.merge(&record);
+                    None
+                }
                 Answer::Found(record) if record.verify(number, name).is_ok() => Some(Copy {
                     head: record.head,
                     value: Some(record.value),
@@ -119,11 +133,23 @@ impl Restorer {
             return None;
         }
         self.known.remove(&inquiry.key);
-        Some(Task::Restore {
-            key: inquiry.key.clone(),
-            copy: newest,
+        let key = inquiry.key.clone();
+        Some(match bucket.mode {
+            Mode::Siblings => Task::RestoreSiblings {
+                key,
+                record: together,
+            },
+            Mode::Lww | Mode::Strong => Task::Restore { key, copy: newest },
         })
     }
+}
+
+/// The record of concurrent values that these bytes are, if all of it is well.
+fn sound(bucket: u32, key: &[u8], bytes: &[u8]) -> Option<Siblings> {
+    let record = Siblings::unseal(bucket, key, bytes).ok()?;
+    let is_sound = |sibling: &Sibling| sibling.write.is_sound(bucket, key);
+    let sound = record.iter().all(is_sound);
+    sound.then_some(record)
 }
 
 /// What another owner holds.

@@ -7,36 +7,43 @@
 //! | the fresher record stays, whatever the order of arrival | `merge` |
 //! | what is damaged is refused, never taken for absent | `decode_stored` |
 //! | records for owners that could not be reached are kept within bounds | `keep` |
+//! | concurrent values are minted, merged and compared | `siblings` |
+//!
+//! What they change is named in `mutation`.
 //! | an arc is read in pages | `page` |
 
 mod draft;
 mod faults;
 mod keep;
 mod merge;
+mod mutation;
 mod page;
+mod siblings;
 #[cfg(test)]
 mod tests;
 
 use crate::gate::{Gate, SyncPoint};
-use crate::hints::{self, Kept};
+use crate::hints::{self, KeptRecord};
 use crate::layout::{self, Stored, StoredValue};
-use crate::restore::Copy;
 use crate::store::{Batch, Family, Store, StoreError};
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
+use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::{KeyHash, storage_key};
-use annulet_protocol::ids::NodeId;
+use annulet_protocol::ids::{Incarnation, NodeId};
 use annulet_protocol::limits::KEY_BYTES_MAX;
-use annulet_protocol::message::{
-    Absent, Answer, Hint, Read, Refusal, RefusalKind, Source, Touch, Write,
-};
+use annulet_protocol::message::{Absent, Answer, Read, Refusal, RefusalKind, Source, Write};
 use annulet_protocol::record::{Damage, Head, Kind, Record};
 use annulet_protocol::scan::Scan;
+use annulet_protocol::siblings::Siblings;
+use annulet_protocol::siblings::message::Compare;
 use annulet_protocol::view::View;
 use annulet_ring::owners::Owners;
 use bytes::Bytes;
 use draft::Draft;
 #[cfg(feature = "faults")]
 pub use faults::Fault;
+pub use mutation::{Demand, Mutation, Sent, Task};
+use mutation::{family_of, is_of_siblings};
 use std::cmp::Ordering;
 
 /// Whether a rule is broken on purpose.
@@ -59,6 +66,8 @@ use breaks;
 pub struct Replica {
     /// The server's own id.
     pub node: NodeId,
+    /// Drawn at random at this start of the server: dots of different starts differ.
+    pub incarnation: Incarnation,
     /// Furthest that a first-hand stamp may lie ahead of the server's clock, in milliseconds.
     pub skew_ms_max: u64,
     /// Most bytes that all records kept for others may take.
@@ -76,77 +85,15 @@ pub const HINT_BYTES_MAX: u64 = 1 << 30;
 pub struct Moment<'a> {
     /// The server's clock, in milliseconds since the Unix epoch.
     pub now_ms: u64,
+    /// The first of as many stamps as there are mutations, above all that this start of the server
+    /// was given before.
+    pub stamp: Stamp,
     /// Whether that clock agrees with the peers' clocks.
     pub clock_trusted: bool,
     /// Whether the disk is so full that only deletes, repairs and what frees room are taken.
     pub disk_full: bool,
     /// The server's view.
     pub view: &'a View,
-}
-
-/// Something that changes what is stored.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Mutation {
-    /// Merge a record.
-    Write(Write),
-    /// Set when a record expires.
-    Touch(Touch),
-    /// Keep a record for others.
-    Hint(Hint),
-    /// What the server itself found out.
-    Task(Task),
-}
-
-/// What a server finds out by itself and has to note.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Task {
-    /// An owner, which was sent the record kept under this key, holds it durably, or a fresher one.
-    Delivered {
-        /// Storage key.
-        key: Bytes,
-        /// The owner that it was kept for.
-        owner: NodeId,
-        /// Head of the record that was sent.
-        head: Head,
-    },
-    /// The record kept under this key is too old to be handed over, or damaged.
-    SetAside {
-        /// Storage key.
-        key: Bytes,
-    },
-    /// The record kept under this key is for an owner whose place others have taken.
-    Reroute {
-        /// Storage key.
-        key: Bytes,
-        /// The owner that it was kept for.
-        from: NodeId,
-        /// The owners that are to get it instead.
-        to: Vec<NodeId>,
-    },
-    /// The record kept under this key is of a bucket that is no more.
-    Discard {
-        /// Storage key.
-        key: Bytes,
-    },
-    /// The record under this key is of a bucket that is no more.
-    Remove {
-        /// Storage key.
-        key: Bytes,
-    },
-    /// The record under this key has expired by so much that its value is needed no more.
-    Expire {
-        /// Storage key.
-        key: Bytes,
-        /// Head of the record that had expired.
-        head: Head,
-    },
-    /// What other owners hold in place of a record that is damaged here; `None`: they hold none.
-    Restore {
-        /// Storage key.
-        key: Bytes,
-        /// The freshest copy that a majority of the owners has.
-        copy: Option<Copy>,
-    },
 }
 
 /// Answers to reads, and what they rest on.
@@ -173,6 +120,8 @@ pub struct Decided {
     pub needs_sync: bool,
     /// Storage keys of records that were found damaged.
     pub damaged: Vec<Bytes>,
+    /// Writes that left a key with more concurrent values than anybody should have.
+    pub crowded: usize,
 }
 
 impl Decided {
@@ -199,13 +148,20 @@ struct Admitted<'a> {
     /// Where it lies; a task has its key only.
     place: Option<Place<'a>>,
     mutation: &'a Mutation,
+    /// The concurrent values, or the context, that it brings.
+    brought: Option<Siblings>,
 }
 
+/// Modes of buckets whose records are read, merged and kept without agreement.
+const MERGED: &[Mode] = &[Mode::Lww, Mode::Siblings];
+
 impl Replica {
-    /// The rules of the server of this id, with the usual bounds.
-    pub fn new(node: NodeId) -> Self {
+    /// The rules of the server of this id, with the usual bounds. `incarnation`: drawn at random
+    /// for this start of it.
+    pub fn new(node: NodeId, incarnation: Incarnation) -> Self {
         Self {
             node,
+            incarnation,
             skew_ms_max: annulet_protocol::limits::SKEW_MS_MAX,
             hint_bytes_max: HINT_BYTES_MAX,
             #[cfg(feature = "faults")]
@@ -226,8 +182,8 @@ impl Replica {
         let mut keys = Vec::new();
         for (epoch, read) in reads {
             let placed = match read.hinted {
-                true => self.locate(moment, epoch, read.bucket, &read.key),
-                false => self.place(moment, epoch, read.bucket, &read.key),
+                true => self.locate(moment, (epoch, MERGED), read.bucket, &read.key),
+                false => self.place(moment, (epoch, MERGED), read.bucket, &read.key),
             };
             match placed {
                 Err(refusal) => answers.push(Answer::Refused(refusal)),
@@ -236,15 +192,15 @@ impl Replica {
                         touched.push(hash);
                     }
                     keys.push(storage_key(hash, read.bucket, &read.key));
-                    found.push((answers.len(), read));
+                    found.push((answers.len(), read, bucket.mode));
                     answers.push(Answer::Absent(Absent::default()));
                 }
             }
         }
         let entries = store.read(Family::Records, &keys);
         let mut damaged = Vec::new();
-        for (((at, read), key), entry) in found.into_iter().zip(keys).zip(entries) {
-            answers[at] = answer_read(store, read, key.clone(), entry);
+        for (((at, read, mode), key), entry) in found.into_iter().zip(keys).zip(entries) {
+            answers[at] = answer_read(store, (read, mode), key.clone(), entry);
             if is_damage(&answers[at]) {
                 damaged.push(key);
             }
@@ -299,7 +255,11 @@ impl Replica {
         let mut records = store.read(Family::Records, &records).into_iter();
         let mut kept = hints::read(store, &kept).into_iter();
         let mut draft = Draft::new(admitted.len());
-        for admitted in admitted {
+        for (number, admitted) in (0u64..).zip(admitted) {
+            let moment = Moment {
+                stamp: Stamp(moment.stamp.0.saturating_add(number)),
+                ..moment
+            };
             let answer = match admitted {
                 Err(refusal) => Answer::Refused(refusal),
                 Ok(admitted) if family_of(admitted.mutation) == Family::Hints => {
@@ -308,7 +268,12 @@ impl Replica {
                 }
                 Ok(admitted) => {
                     let found = records.next().unwrap_or(Ok(None));
-                    let answer = self.decide_record(moment, &admitted, found, &mut draft)?;
+                    let answer = match is_of_siblings(admitted.mutation) {
+                        true => {
+                            self.decide_siblings(store, moment, &admitted, found, &mut draft)?
+                        }
+                        false => self.decide_record(moment, &admitted, found, &mut draft)?,
+                    };
                     if is_damage(&answer) {
                         draft.damaged.push(admitted.storage_key);
                     }
@@ -324,11 +289,11 @@ impl Replica {
     fn place<'a>(
         &self,
         moment: Moment<'a>,
-        epoch: u64,
+        asked: (u64, &[Mode]),
         bucket: u32,
         key: &[u8],
     ) -> Result<Place<'a>, Refusal> {
-        let place = self.locate(moment, epoch, bucket, key)?;
+        let place = self.locate(moment, asked, bucket, key)?;
         if !Owners::of(moment.view, place.bucket, place.hash).contains(self.node) {
             let why = format!("server {} does not own this key", self.node);
             return Err(Refusal::new(RefusalKind::NotOwner, why));
@@ -340,11 +305,11 @@ impl Replica {
     fn locate<'a>(
         &self,
         moment: Moment<'a>,
-        epoch: u64,
+        asked: (u64, &[Mode]),
         bucket: u32,
         key: &[u8],
     ) -> Result<Place<'a>, Refusal> {
-        let bucket = self.bucket(moment, epoch, bucket)?;
+        let bucket = self.bucket(moment, asked, bucket)?;
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             let why = format!(
                 "the key has {} bytes; it must have 1 to {KEY_BYTES_MAX}",
@@ -356,11 +321,12 @@ impl Replica {
         Ok(Place { bucket, hash })
     }
 
-    /// The bucket, for a request of an epoch that this server can answer.
+    /// The bucket, for a request of an epoch that this server can answer, about buckets of these
+    /// modes.
     fn bucket<'a>(
         &self,
         moment: Moment<'a>,
-        epoch: u64,
+        (epoch, modes): (u64, &[Mode]),
         bucket: u32,
     ) -> Result<&'a Bucket, Refusal> {
         let view = moment.view;
@@ -382,8 +348,11 @@ impl Replica {
             let why = format!("epoch {} has no bucket number {bucket}", view.epoch);
             return Err(Refusal::new(RefusalKind::UnknownBucket, why));
         };
-        if bucket.mode != Mode::Lww {
-            let why = format!("bucket `{}` has mode {}", bucket.name, bucket.mode);
+        if !modes.contains(&bucket.mode) {
+            let why = format!(
+                "bucket `{}` has mode {}, which takes no such operation",
+                bucket.name, bucket.mode
+            );
             return Err(Refusal::new(RefusalKind::WrongMode, why));
         }
         Ok(bucket)
@@ -397,51 +366,85 @@ impl Replica {
         epoch: u64,
         mutation: &'a Mutation,
     ) -> Result<Admitted<'a>, Refusal> {
-        let (place, key) = match mutation {
-            Mutation::Write(write) if write.gone => {
-                let place = self.place(moment, epoch, write.bucket, &write.key)?;
-                self.admit_gone(moment, write)?;
-                (place, storage_key(place.hash, write.bucket, &write.key))
-            }
+        let lww = (epoch, &[Mode::Lww][..]);
+        let siblings = (epoch, &[Mode::Siblings][..]);
+        let mut brought = None;
+        let (place, bucket, key) = match mutation {
             Mutation::Write(write) => {
-                let place = self.place(moment, epoch, write.bucket, &write.key)?;
-                self.admit_record(moment, write.bucket, &write.key, &write.record)?;
-                (place, storage_key(place.hash, write.bucket, &write.key))
+                let place = self.place(moment, lww, write.bucket, &write.key)?;
+                match write.gone {
+                    true => self.admit_gone(moment, write)?,
+                    false => {
+                        self.admit_record(moment, write.bucket, &write.key, &write.record)?;
+                    }
+                }
+                (place, write.bucket, &write.key)
             }
             Mutation::Touch(touch) => {
-                let place = self.place(moment, epoch, touch.bucket, &touch.key)?;
+                let place = self.place(moment, lww, touch.bucket, &touch.key)?;
                 let sound = touch
                     .expiry
                     .verify(touch.bucket, &touch.key, &touch.version);
                 sound.or_else(|damage| self.forgive(damage)).map_err(bad)?;
-                (place, storage_key(place.hash, touch.bucket, &touch.key))
+                (place, touch.bucket, &touch.key)
             }
             Mutation::Hint(hint) => {
-                let place = self.locate(moment, epoch, hint.bucket, &hint.key)?;
-                self.admit_hint(moment, place, hint)?;
-                (place, storage_key(place.hash, hint.bucket, &hint.key))
+                let place = self.locate(moment, lww, hint.bucket, &hint.key)?;
+                self.admit_owners(moment, place, &hint.owners)?;
+                self.admit_record(moment, hint.bucket, &hint.key, &hint.record)?;
+                (place, hint.bucket, &hint.key)
             }
-            Mutation::Task(
-                Task::Delivered { key, .. }
-                | Task::SetAside { key }
-                | Task::Reroute { key, .. }
-                | Task::Discard { key }
-                | Task::Remove { key }
-                | Task::Expire { key, .. }
-                | Task::Restore { key, .. },
-            ) => {
+            Mutation::Mint(mint) => {
+                let place =
+                    self.place_for(moment, siblings, (mint.bucket, &mint.key), &mint.owners)?;
+                brought = Some(self.admit_mint(moment, mint)?);
+                (place, mint.bucket, &mint.key)
+            }
+            Mutation::Merge(merge) => {
+                let place =
+                    self.place_for(moment, siblings, (merge.bucket, &merge.key), &merge.owners)?;
+                brought = Some(self.admit_merge(moment, merge)?);
+                (place, merge.bucket, &merge.key)
+            }
+            Mutation::Compare(Compare { bucket, key, .. }) => {
+                (self.place(moment, siblings, *bucket, key)?, *bucket, key)
+            }
+            Mutation::Task(task) => {
                 return Ok(Admitted {
-                    storage_key: key.clone(),
+                    storage_key: task.key().clone(),
                     place: None,
                     mutation,
+                    brought,
                 });
             }
         };
         Ok(Admitted {
-            storage_key: key,
+            storage_key: storage_key(place.hash, bucket, key),
             place: Some(place),
             mutation,
+            brought,
         })
+    }
+
+    /// Where a key lies that is either this server's own, or kept for these owners.
+    fn place_for<'a>(
+        &self,
+        moment: Moment<'a>,
+        asked: (u64, &[Mode]),
+        (bucket, key): (u32, &[u8]),
+        owners: &[NodeId],
+    ) -> Result<Place<'a>, Refusal> {
+        if owners.is_empty() {
+            return self.place(moment, asked, bucket, key);
+        }
+        let place = self.locate(moment, asked, bucket, key)?;
+        self.admit_owners(moment, place, owners)?;
+        Ok(place)
+    }
+
+    /// Whether writes of a key are durable before they are acknowledged.
+    fn is_durable(&self, place: Place<'_>) -> bool {
+        place.bucket.durability == Durability::Group && !self.acks_before_sync()
     }
 
     /// Checks the head of a record whose value is gone: it must have expired, by its own word and
@@ -489,24 +492,6 @@ fn is_damage(answer: &Answer) -> bool {
     matches!(answer, Answer::Refused(refusal) if refusal.kind == RefusalKind::Damaged)
 }
 
-/// Where what a mutation changes lies.
-fn family_of(mutation: &Mutation) -> Family {
-    match mutation {
-        Mutation::Write(_)
-        | Mutation::Touch(_)
-        | Mutation::Task(Task::Remove { .. } | Task::Expire { .. } | Task::Restore { .. }) => {
-            Family::Records
-        }
-        Mutation::Hint(_)
-        | Mutation::Task(
-            Task::Delivered { .. }
-            | Task::SetAside { .. }
-            | Task::Reroute { .. }
-            | Task::Discard { .. },
-        ) => Family::Hints,
-    }
-}
-
 /// Reads an entry of the store. What cannot be read is damaged, not absent.
 fn decode_stored(
     entry: Result<Option<Bytes>, StoreError>,
@@ -525,7 +510,7 @@ fn decode_stored(
 /// Answers one read from its entry, and from what is kept for others if that is asked for.
 fn answer_read(
     store: &impl Store,
-    read: &Read,
+    (read, mode): (&Read, Mode),
     storage_key: Bytes,
     entry: Result<Option<Bytes>, StoreError>,
 ) -> Answer {
@@ -539,23 +524,30 @@ fn answer_read(
         }
         false => None,
     };
+    if mode == Mode::Siblings {
+        return siblings::answer_read(store, read, &storage_key, (entry, kept));
+    }
+    let kept = kept.and_then(|kept| match kept.record {
+        KeptRecord::Lww(record) => Some(record),
+        KeptRecord::Siblings { .. } => None,
+    });
     let stored = match decode_stored(entry, read.bucket, &read.key) {
         Ok(stored) => stored,
         Err(error) => return Answer::Refused(refusal(error)),
     };
-    let fresher = |kept: &Kept| {
+    let fresher = |kept: &Record| {
         let head = stored.as_ref().map(|stored| &stored.head);
-        head.is_none_or(|head| kept.record.head.freshness(head) == Ordering::Greater)
+        head.is_none_or(|head| kept.head.freshness(head) == Ordering::Greater)
     };
     let heads_only = |bytes: u64| {
         let most = read.value_bytes_max.map(u64::from);
         read.head_only || most.is_some_and(|most| bytes > most)
     };
     match (kept.filter(fresher), stored) {
-        (Some(Kept { record, .. }), _) if heads_only(record.value.len() as u64) => {
+        (Some(record), _) if heads_only(record.value.len() as u64) => {
             Answer::FoundHead(record.head)
         }
-        (Some(Kept { record, .. }), _) => Answer::Found(record),
+        (Some(record), _) => Answer::Found(record),
         (None, None) => Answer::Absent(Absent::default()),
         (None, Some(stored))
             if stored.value == StoredValue::Gone || heads_only(stored.value_bytes()) =>

@@ -7,9 +7,10 @@
 //! owners brings the value again.
 
 use crate::hints;
-use crate::layout::{self, StoredValue};
+use crate::layout::{self, Stored, StoredValue};
 use crate::rules::Task;
 use crate::store::{Family, Slice, Span, Store, StoreError};
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::HINT_AGE_MS_MAX;
@@ -115,22 +116,26 @@ impl Sweep {
     }
 
     fn look(&self, view: &View, now_ms: u64, key: Bytes, entry: Bytes, found: &mut Found) {
-        let parsed = parse_storage_key(&key);
-        let (Some((_, bucket, _)), Ok(stored)) = (parsed, layout::decode(entry)) else {
+        let Some((_, number, _)) = parse_storage_key(&key) else {
             found.damaged.push(key);
             return;
         };
-        if view.bucket(bucket).is_none() {
-            if view.had_bucket(bucket) {
+        let Some(bucket) = view.bucket(number) else {
+            if view.had_bucket(number) {
                 found.tasks.push(Task::Remove { key });
             }
             return;
-        }
-        let head = stored.head;
-        let long_ago_ms = now_ms.saturating_sub(self.expired_kept_ms);
-        let gone = stored.value == StoredValue::Gone || head.kind == Kind::Tombstone;
-        if !gone && head.is_expired(long_ago_ms) {
-            found.tasks.push(Task::Expire { key, head });
+        };
+        let until_ms = now_ms.saturating_sub(self.expired_kept_ms);
+        let expired = match bucket.mode {
+            Mode::Lww => expired_record(&key, entry, until_ms),
+            Mode::Siblings => expired_siblings(&key, entry, until_ms),
+            // What has expired there is removed by agreement.
+            Mode::Strong => return,
+        };
+        match expired {
+            Ok(task) => found.tasks.extend(task),
+            Err(_) => found.damaged.push(key),
         }
     }
 
@@ -164,6 +169,24 @@ impl Sweep {
         };
         Ok(found)
     }
+}
+
+/// What is to be done about a record whose value had expired by then.
+fn expired_record(key: &Bytes, entry: Bytes, until_ms: u64) -> Result<Option<Task>, String> {
+    let Stored { head, value } = layout::decode(entry)?;
+    let gone = value == StoredValue::Gone || head.kind == Kind::Tombstone;
+    let key = key.clone();
+    let expired = !gone && head.is_expired(until_ms);
+    Ok(expired.then_some(Task::Expire { key, head }))
+}
+
+/// The same of concurrent values.
+fn expired_siblings(key: &Bytes, entry: Bytes, until_ms: u64) -> Result<Option<Task>, String> {
+    let stored = layout::siblings::decode(entry)?;
+    let key = key.clone();
+    let mut siblings = stored.record.iter();
+    let expired = siblings.any(|sibling| sibling.write.is_expired(until_ms));
+    Ok(expired.then_some(Task::ExpireSiblings { key, until_ms }))
 }
 
 /// A place a 65,536th of the ring further on; at the end of the ring the hints follow.

@@ -6,6 +6,7 @@ use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::ids::{ClusterId, NodeId};
 use annulet_protocol::level::Level;
 use annulet_protocol::limits::{NAME_BYTES_MAX, VALUE_BYTES_DEFAULT};
+use annulet_protocol::siblings::merges::Merge;
 use annulet_protocol::view::{Member, MemberState, View};
 use annulet_ring::cluster::Plan;
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,9 @@ pub struct BucketEntry {
     /// How long a value lives if its writer does not say, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
+    /// What readers make of concurrent values, in a bucket of mode `siblings`. Never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<Merge>,
 }
 
 impl ClusterFile {
@@ -260,6 +264,7 @@ impl BucketEntry {
             read_level: self.read_level,
             write_level: self.write_level,
             ttl_ms: self.ttl_ms,
+            merge: self.merge,
         }
     }
 }
@@ -407,6 +412,7 @@ mod tests {
         let mut file = ClusterFile::new(ClusterId([7; 16]), "test", (1..4).map(member).collect());
         file.seed = i64::MAX as u64;
         file.buckets = vec![BucketEntry {
+            merge: None,
             number: 9,
             name: "sessions".into(),
             mode: Mode::Lww,

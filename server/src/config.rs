@@ -3,6 +3,7 @@
 use crate::disk::Bounds;
 use annulet_replica::restore::DAMAGE_WAIT_MS;
 use annulet_replica::rules::HINT_BYTES_MAX;
+use annulet_replica::spread::CLIENT_HAS_MS;
 use annulet_replica::sweep::EXPIRED_KEPT_MS;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -96,6 +97,9 @@ pub struct Limits {
     pub hint_bytes: u64,
     /// How often what is kept for others is looked at, in milliseconds.
     pub deliver_ms: u64,
+    /// How long a client has to send on what was minted here before this server does, in
+    /// milliseconds.
+    pub spread_after_ms: u64,
     /// Time between two steps of the look at all that is stored, in milliseconds.
     pub sweep_ms: u64,
     /// How long the value of an expired record stays on disk, in milliseconds.
@@ -126,6 +130,7 @@ impl Default for Limits {
             disk_ballast_bytes: 64 << 20,
             hint_bytes: HINT_BYTES_MAX,
             deliver_ms: 200,
+            spread_after_ms: CLIENT_HAS_MS,
             sweep_ms: 100,
             expired_kept_ms: EXPIRED_KEPT_MS,
             damage_wait_ms: DAMAGE_WAIT_MS,

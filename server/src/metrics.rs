@@ -62,6 +62,8 @@ pub(crate) struct Metrics {
     pub(crate) epoch_unfinished: Gauge,
     pub(crate) hints_delivered: Counter,
     pub(crate) hints_damaged: Counter,
+    pub(crate) spread: Counter,
+    pub(crate) crowded: Counter,
     pub(crate) damaged: Counter,
     pub(crate) restored: Counter,
     pub(crate) damaged_waiting: Gauge,
@@ -132,6 +134,8 @@ impl Metrics {
             epoch_unfinished: Gauge::default(),
             hints_delivered: Counter::default(),
             hints_damaged: Counter::default(),
+            spread: Counter::default(),
+            crowded: Counter::default(),
             damaged: Counter::default(),
             restored: Counter::default(),
             damaged_waiting: Gauge::default(),
@@ -161,6 +165,10 @@ impl Metrics {
         r.register("hints_delivered", help, self.hints_delivered.clone());
         let help = "Times that a record kept for others could not be read";
         r.register("hints_damaged", help, self.hints_damaged.clone());
+        let help = "Records of concurrent values sent on to owners that lacked something";
+        r.register("spread", help, self.spread.clone());
+        let help = "Writes that left a key with more than 25 concurrent values";
+        r.register("crowded", help, self.crowded.clone());
         r.register(
             "damaged",
             "Stored records found damaged",

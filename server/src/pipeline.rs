@@ -32,6 +32,7 @@ use crate::disk::Disk;
 use crate::metrics::{Metrics, UnderWay};
 use crate::served::{Current, ServedView};
 use crate::store::Engine;
+use annulet_protocol::clock::Stamp;
 use annulet_protocol::message::{Answer, DiskState, Load, Operation, Read, Refusal, RefusalKind};
 use annulet_protocol::view::View;
 use annulet_replica::rules::{Moment, Mutation, Replica};
@@ -439,15 +440,17 @@ impl Shared {
     fn moment<'a>(&self, view: &'a View) -> Moment<'a> {
         Moment {
             now_ms: clock::now_ms(),
+            stamp: Stamp::default(),
             clock_trusted: self.clock_trusted.load(Ordering::Relaxed),
             disk_full: false,
             view,
         }
     }
 
-    /// The moment of a batch of writes.
-    fn write_moment<'a>(&self, view: &'a View) -> Moment<'a> {
+    /// The moment of a batch of writes, whose first stamp is this.
+    fn write_moment<'a>(&self, view: &'a View, stamp: Stamp) -> Moment<'a> {
         Moment {
+            stamp,
             disk_full: self.parts.disk.state() == DiskState::Full,
             ..self.moment(view)
         }

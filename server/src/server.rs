@@ -99,6 +99,7 @@ impl Server {
             cluster,
             node,
             incarnation: Incarnation(random::bytes()?),
+            start: Incarnation(random::bytes()?),
             now_ms: clock::now_ms(),
         };
         let (folder, engine) = open(&config, owner)?;
@@ -118,7 +119,7 @@ impl Server {
         let parts = Parts {
             replica: Replica {
                 hint_bytes_max: config.limits.hint_bytes,
-                ..Replica::new(node)
+                ..Replica::new(node, folder.start())
             },
             engine,
             disk: Disk::new(&config.data, config.disk_bounds()),

@@ -1,9 +1,11 @@
 //! What a server does by itself, while no client waits: it hands over what it keeps for others,
-//! looks at all that it stores, and brings back what is damaged. The decisions are the replica's;
-//! this gives them time, threads and connections.
+//! sends on what was minted here, looks at all that it stores, and brings back what is damaged. The
+//! decisions are the replica's; this gives them time, threads and connections.
 
+mod ask;
 mod deliver;
 mod restore;
+mod spread;
 
 use crate::clock;
 use crate::config::Limits;
@@ -54,7 +56,8 @@ pub(crate) async fn run(state: Arc<State>, tls: Arc<Tls>) {
         deliver::run(&state, &tls),
         sweep(&state),
         reclaim(&state),
-        restore::run(&state, &tls)
+        restore::run(&state, &tls),
+        spread::run(&state, &tls)
     );
 }
 
@@ -180,7 +183,7 @@ fn aside(key: &Bytes, kept: Kept) -> Option<HintAside> {
     Some(HintAside {
         bucket,
         key: Bytes::copy_from_slice(name),
-        version: kept.record.head.version,
+        version: kept.record.version(),
         owners: kept.owners,
         since_ms: kept.since_ms,
     })

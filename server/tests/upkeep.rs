@@ -11,7 +11,7 @@ use annulet_protocol::hints::{HintsReport, HintsWaiting};
 use annulet_protocol::ids::{Incarnation, NodeId, OpId};
 use annulet_protocol::message::{Answer, Hint, Operation, RefusalKind, Source, Write};
 use annulet_protocol::record::{Origin, Record};
-use annulet_replica::hints::{Kept, Tally};
+use annulet_replica::hints::{Kept, KeptRecord, Tally};
 use annulet_replica::store::{Change, Family, Store};
 use annulet_server::store::Engine;
 use annulet_server::store::rocks::{RocksStore, Sizes};
@@ -120,7 +120,7 @@ async fn what_was_kept_for_too_long_is_set_aside_and_told() {
         epoch: 1,
         aside: false,
         owners: vec![NodeId(1)],
-        record: record("old", None),
+        record: KeptRecord::Lww(record("old", None)),
     };
     let key = storage_key(cluster.view().hash(BUCKET, &KEY), BUCKET, &KEY);
     let mut tally = Tally::default();
@@ -143,7 +143,7 @@ async fn what_was_kept_for_too_long_is_set_aside_and_told() {
     let listed = &report.aside_listed[0];
     assert_eq!((&listed.key, listed.bucket), (&KEY, BUCKET));
     assert_eq!(listed.owners, [NodeId(1)]);
-    assert_eq!(listed.version, kept.record.head.version);
+    assert_eq!(listed.version, kept.record.version());
     assert_eq!(listed.since_ms, kept.since_ms);
 }
 

@@ -60,7 +60,8 @@ pub const DECODERS: &[Decoder] = &[
     Decoder::new("counter", Shape::Message, messages::counter),
     Decoder::new("stored_record", Shape::Fixed, stored::record),
     Decoder::new("stored_value", Shape::Fixed, stored::value),
-    Decoder::new("kept_record", Shape::Fixed, stored::kept),
+    Decoder::new("stored_siblings", Shape::Message, stored::siblings),
+    Decoder::new("kept_record", Shape::Message, stored::kept),
     Decoder::new("tally", Shape::Fixed, stored::tally),
     Decoder::new("storage_key", Shape::Fixed, stored::key),
     Decoder::new("level", Shape::Text, texts::level),
@@ -69,6 +70,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder::new("cluster_file", Shape::Text, texts::cluster_file),
     Decoder::new("server_config", Shape::Text, texts::server_config),
     Decoder::new("profile", Shape::Text, texts::profile),
+    Decoder::new("history", Shape::Text, texts::history),
 ];
 
 /// The decoder of this name.

@@ -94,6 +94,36 @@ fn a_scan_that_goes_on_beyond_where_an_answer_ends_is_noticed() {
 }
 
 #[test]
+fn a_session_that_is_shown_something_older_is_noticed() {
+    noticed(Fault::Client(Client::SessionIgnored), &["session"]);
+}
+
+#[test]
+fn a_server_that_stays_the_same_actor_over_a_restart_is_noticed() {
+    noticed(Fault::IncarnationKept, &["dropped"]);
+}
+
+#[test]
+fn an_overwritten_value_that_is_minted_when_it_comes_late_is_noticed() {
+    noticed(Fault::Replica(Replica::LateMinted), &["resurrected"]);
+}
+
+#[test]
+fn a_put_that_is_another_one_at_another_owner_is_noticed() {
+    noticed(Fault::Client(Client::OpIdForgotten), &["twin"]);
+}
+
+#[test]
+fn a_value_that_is_sent_on_without_its_record_is_noticed() {
+    noticed(Fault::Client(Client::DotAlone), &["dropped", "lost"]);
+}
+
+#[test]
+fn a_context_that_hides_siblings_is_noticed() {
+    noticed(Fault::Client(Client::SiblingsHidden), &["dropped", "lost"]);
+}
+
+#[test]
 fn reads_that_do_not_repair_are_noticed() {
     noticed(
         Fault::Client(Client::RepairOff),

@@ -5,7 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::{connect, output, units};
 use annulet::{
     BucketChanges, BucketOptions, BucketPolicy as Bucket, Client, Durability, ErrorKind, Level,
-    Mode, Ttl,
+    Merge, Mode, Ttl,
 };
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -48,6 +48,10 @@ pub(crate) struct CreateArgs {
     /// changes
     #[arg(long, default_value = "group")]
     durability: Durability,
+    /// What readers make of concurrent values by themselves, in a bucket of mode siblings: union,
+    /// max, counter or lww; never changes
+    #[arg(long)]
+    merge: Option<Merge>,
     /// Level of reads that name none [default: quorum]
     #[arg(long, value_name = "LEVEL")]
     read: Option<Level>,
@@ -91,6 +95,7 @@ async fn create(client: &Client, args: CreateArgs, common: &Common) -> Result<Ex
     let options = BucketOptions {
         replicas: args.replicas,
         durability: args.durability,
+        merge: args.merge,
         read_level: args.read.unwrap_or(Level::Quorum),
         write_level: args.write.unwrap_or(Level::Quorum),
         ttl: match args.ttl {
@@ -209,6 +214,7 @@ fn show(bucket: &Bucket, what: &str, common: &Common) -> Result<Exit, Failure> {
         ("read level", bucket.read_level.to_string()),
         ("write level", bucket.write_level.to_string()),
         ("durability", bucket.durability.to_string()),
+        ("merge", merge(bucket).unwrap_or("-").to_owned()),
         ("time to live", ttl(bucket)),
     ];
     let rows: Vec<Vec<String>> = lines
@@ -228,7 +234,12 @@ fn to_json(bucket: &Bucket) -> Value {
         "write_level": bucket.write_level.to_string(),
         "durability": bucket.durability.to_string(),
         "ttl_ms": bucket.ttl_ms,
+        "merge": merge(bucket),
     })
+}
+
+fn merge(bucket: &Bucket) -> Option<&'static str> {
+    bucket.merge.map(Merge::as_str)
 }
 
 fn ttl(bucket: &Bucket) -> String {

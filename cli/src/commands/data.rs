@@ -1,10 +1,10 @@
 //! `annulet put`, `get`, `delete`, `exists`, `touch`: one key each.
 
-use crate::args::{Common, Target};
+use crate::args::{Common, Single};
 use crate::connect;
 use crate::failure::{Exit, Failure};
 use crate::{output, units};
-use annulet::{Entry, Ttl, Written};
+use annulet::{Context, Entry, Ttl, WriteOptions, Written};
 use annulet_protocol::limits::VALUE_BYTES_MAX;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -28,8 +28,11 @@ pub(crate) struct PutArgs {
     /// How long the value lives: 90s, 1h, or `never`; else the bucket's
     #[arg(long, value_name = "D", value_parser = units::ttl)]
     ttl: Option<Ttl>,
+    /// What a read of the key gave, in a bucket of mode siblings: the write replaces what was seen
+    #[arg(long, value_name = "C")]
+    context: Option<Context>,
     #[command(flatten)]
-    target: Target,
+    target: Single,
 }
 
 #[derive(Args, Debug)]
@@ -37,15 +40,18 @@ pub(crate) struct GetArgs {
     /// The key
     key: OsString,
     #[command(flatten)]
-    target: Target,
+    target: Single,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct DeleteArgs {
     /// The key
     key: OsString,
+    /// What a read of the key gave, in a bucket of mode siblings: the write replaces what was seen
+    #[arg(long, value_name = "C")]
+    context: Option<Context>,
     #[command(flatten)]
-    target: Target,
+    target: Single,
 }
 
 #[derive(Args, Debug)]
@@ -53,7 +59,7 @@ pub(crate) struct ExistsArgs {
     /// The key
     key: OsString,
     #[command(flatten)]
-    target: Target,
+    target: Single,
 }
 
 #[derive(Args, Debug)]
@@ -64,7 +70,7 @@ pub(crate) struct TouchArgs {
     #[arg(long, value_name = "D", value_parser = units::ttl)]
     ttl: Option<Ttl>,
     #[command(flatten)]
-    target: Target,
+    target: Single,
 }
 
 pub(crate) async fn put(args: PutArgs, common: &Common) -> Result<Exit, Failure> {
@@ -74,54 +80,65 @@ pub(crate) async fn put(args: PutArgs, common: &Common) -> Result<Exit, Failure>
         (None, Some(value)) if value == "-" => value_of(std::io::stdin().lock(), "standard input")?,
         (None, value) => bytes_of(value.unwrap_or_default()),
     };
-    let session = connect::session(common, &args.target).await?;
-    let options = session.writing(args.ttl);
+    let session = connect::session_in(common, &args.target).await?;
+    let options = WriteOptions {
+        context: args.context,
+        ..session.writing(args.ttl)
+    };
     let written = session
         .bucket
         .put_with(bytes_of(args.key), value, &options)
         .await;
-    session.client.close().await;
+    session.close().await?;
     report_written(&written?, common)
 }
 
 pub(crate) async fn get(args: GetArgs, common: &Common) -> Result<Exit, Failure> {
-    let session = connect::session(common, &args.target).await?;
+    let session = connect::session_in(common, &args.target).await?;
     let key = bytes_of(args.key);
     let found = session
         .bucket
         .get_with(key.clone(), &session.reading())
         .await;
-    session.client.close().await;
+    session.close().await?;
     let found = found?;
     if common.json {
         output::json(&entry_json(found.as_ref()))?;
     } else {
         match &found {
-            Some(entry) => output::bytes(&entry.value)?,
+            Some(entry) if entry.is_merged => output::bytes(&entry.value)?,
+            Some(entry) => output::note(&format!(
+                "{} concurrent values: --json shows them; write one with the context that comes \
+                 with them",
+                entry.siblings.len()
+            )),
             None => note_not_found(&key),
         }
     }
-    Ok(found_or_not(found.is_some()))
+    Ok(found_or_not(found.is_some_and(|entry| entry.is_merged)))
 }
 
 pub(crate) async fn delete(args: DeleteArgs, common: &Common) -> Result<Exit, Failure> {
-    let session = connect::session(common, &args.target).await?;
-    let options = session.writing(None);
+    let session = connect::session_in(common, &args.target).await?;
+    let options = WriteOptions {
+        context: args.context,
+        ..session.writing(None)
+    };
     let written = session
         .bucket
         .delete_with(bytes_of(args.key), &options)
         .await;
-    session.client.close().await;
+    session.close().await?;
     report_written(&written?, common)
 }
 
 pub(crate) async fn exists(args: ExistsArgs, common: &Common) -> Result<Exit, Failure> {
-    let session = connect::session(common, &args.target).await?;
+    let session = connect::session_in(common, &args.target).await?;
     let exists = session
         .bucket
         .exists_with(bytes_of(args.key), &session.reading())
         .await;
-    session.client.close().await;
+    session.close().await?;
     let exists = exists?;
     if common.json {
         output::json(&json!({ "exists": exists }))?;
@@ -132,13 +149,13 @@ pub(crate) async fn exists(args: ExistsArgs, common: &Common) -> Result<Exit, Fa
 }
 
 pub(crate) async fn touch(args: TouchArgs, common: &Common) -> Result<Exit, Failure> {
-    let session = connect::session(common, &args.target).await?;
+    let session = connect::session_in(common, &args.target).await?;
     let key = bytes_of(args.key);
     let touched = session
         .bucket
         .touch_with(key.clone(), &session.writing(args.ttl))
         .await;
-    session.client.close().await;
+    session.close().await?;
     let touched = touched?;
     if common.json {
         output::json(&json!({
@@ -165,19 +182,25 @@ pub(crate) fn bytes_of(text: OsString) -> Bytes {
 
 /// The fields of a value that was asked for.
 pub(crate) fn entry_json(found: Option<&Entry>) -> Value {
-    let value = found.map(|entry| BASE64.encode(&entry.value));
+    let merged = found.filter(|entry| entry.is_merged);
+    let siblings = found.map(|entry| entry.siblings.iter().map(|value| BASE64.encode(value)));
+    let context = found.map(|entry| entry.context.to_string());
     json!({
         "found": found.is_some(),
-        "value": value,
-        "siblings": value.iter().collect::<Vec<_>>(),
-        "context": null,
+        "value": merged.map(|entry| BASE64.encode(&entry.value)),
+        "siblings": siblings.into_iter().flatten().collect::<Vec<_>>(),
+        "context": context.filter(|context| !context.is_empty()),
         "version": found.map(|entry| &entry.version),
         "expires_at_ms": found.and_then(|entry| entry.expires_at_ms),
     })
 }
 
 pub(crate) fn written_json(written: &Written) -> Value {
-    json!({ "version": written.version, "superseded": written.superseded })
+    json!({
+        "version": written.version,
+        "superseded": written.superseded,
+        "context": written.context.as_ref().map(Context::to_string),
+    })
 }
 
 fn report_written(written: &Written, common: &Common) -> Result<Exit, Failure> {

@@ -422,6 +422,7 @@ fn judge_refusal(refusal: &Refusal) -> Verdict {
         RefusalKind::TooLate => Verdict::Again(None),
         // An operation has one stamp for life: refused once, another attempt cannot succeed.
         RefusalKind::SkewedClock
+        | RefusalKind::Conflict
         | RefusalKind::WrongMode
         | RefusalKind::TooLarge
         | RefusalKind::BadChecksum
@@ -449,6 +450,7 @@ fn is_passing(kind: RefusalKind) -> bool {
         | RefusalKind::SkewedClock
         | RefusalKind::TooLarge
         | RefusalKind::BadChecksum
+        | RefusalKind::Conflict
         | RefusalKind::Unsupported
         | RefusalKind::Other => false,
     }
@@ -477,6 +479,7 @@ pub(super) fn refusal_error(node: NodeId, refusal: &Refusal) -> Error {
         RefusalKind::UnknownBucket | RefusalKind::WrongMode | RefusalKind::TooLarge => {
             ErrorKind::InvalidInput
         }
+        RefusalKind::Conflict => ErrorKind::Conflict,
         RefusalKind::Overloaded | RefusalKind::Full => ErrorKind::Overloaded,
         RefusalKind::TooLate => ErrorKind::Timeout,
         RefusalKind::StaleEpoch

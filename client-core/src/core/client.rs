@@ -126,6 +126,31 @@ impl Start {
         Error::new(ErrorKind::InvalidInput, why)
     }
 
+    /// The same operation at this level.
+    #[must_use]
+    pub fn at(&self, level: Level) -> Self {
+        Self {
+            level,
+            ..self.clone()
+        }
+    }
+
+    /// Checks that its bucket has this mode. `what`: the operation, for people.
+    ///
+    /// # Errors
+    /// `InvalidInput`.
+    pub fn expect(&self, mode: Mode, what: &str) -> Result<()> {
+        let bucket = self.bucket();
+        if bucket.mode == mode {
+            return Ok(());
+        }
+        let why = format!(
+            "bucket `{}` has mode {}, where there is no {what}: that is of mode {mode}",
+            bucket.name, bucket.mode
+        );
+        Err(Error::new(ErrorKind::InvalidInput, why))
+    }
+
     /// The same operation at the bucket's read level, unless the caller named one.
     #[must_use]
     pub fn reading(&self) -> Self {
@@ -184,6 +209,8 @@ pub struct Counts {
     pub trials: u64,
     /// Records left with a fallback for an owner that could not be reached.
     pub hints: u64,
+    /// Reads of a session for which more owners were asked than their level needs.
+    pub widened: u64,
 }
 
 /// One client core.
@@ -359,7 +386,7 @@ impl Core {
             return invalid(format!("the cluster has no bucket `{name}`"));
         };
         let bucket = &self.view.buckets[place];
-        if bucket.mode != Mode::Lww {
+        if bucket.mode == Mode::Strong {
             return invalid(format!(
                 "bucket `{name}` has mode {}, which this version does not serve",
                 bucket.mode
@@ -425,6 +452,14 @@ impl Core {
         self.clock.mint(hash, now.wall_ms)
     }
 
+    /// The time by which expiry is judged, in milliseconds since the Unix epoch.
+    pub fn judged_ms(&self, now: Now) -> u64 {
+        match self.heeds_expiry() {
+            true => self.clock.reached_ms(now.wall_ms),
+            false => 0,
+        }
+    }
+
     /// How far a server is: 0 in the client's zone, 1 in its region, 2 elsewhere.
     pub fn distance(&self, node: NodeId) -> u8 {
         self.distances.get(&node).copied().unwrap_or(2)
@@ -449,7 +484,8 @@ mod faults {
     //! Rules to break, so that tests can show that they would notice. Without the feature each is
     //! a constant that the compiler removes.
 
-    use super::Core;
+    use super::{Core, OpId};
+    use annulet_protocol::siblings::Siblings;
 
     /// A rule to break. Only test builds have these.
     #[cfg(feature = "faults")]
@@ -475,6 +511,14 @@ mod faults {
         DigestTrusted,
         /// A page of a scan is taken to be whole beyond where an answer was cut off.
         CutIgnored,
+        /// Reads of a session show what its level's owners have, be it older than what was seen.
+        SessionIgnored,
+        /// A put that another owner is asked to mint has another op id there.
+        OpIdForgotten,
+        /// Owners are sent the value of a put alone, not the record that was minted with it.
+        DotAlone,
+        /// A put gives a context although other values stand beside its own.
+        SiblingsHidden,
     }
 
     impl Core {
@@ -509,6 +553,24 @@ mod faults {
         }
         pub(in crate::core) fn ignores_cuts(&self) -> bool {
             breaks!(self, CutIgnored)
+        }
+        pub(in crate::core) fn heeds_sessions(&self) -> bool {
+            !breaks!(self, SessionIgnored)
+        }
+        pub(in crate::core) fn forgets_op_ids(&self) -> bool {
+            breaks!(self, OpIdForgotten)
+        }
+        /// What is sent on of a record that was minted.
+        pub(in crate::core) fn sent_on(&self, record: Siblings, op: &OpId) -> Siblings {
+            #[cfg(feature = "faults")]
+            if breaks!(self, DotAlone) {
+                return record.only(op);
+            }
+            let _ = op;
+            record
+        }
+        pub(in crate::core) fn hides_siblings(&self) -> bool {
+            breaks!(self, SiblingsHidden)
         }
         pub(in crate::core) fn checks_records(&self) -> bool {
             !breaks!(self, ChecksumIgnored)

@@ -7,7 +7,9 @@
 //! # Layout
 //! - [`client`]: what all operations of a client share: view, clock, peers, budget
 //! - [`write`](mod@write): put and delete; [`read`]: get and exists, with repair; [`touch`]: a new
-//!   expiry; [`scan`]: a page of all
+//!   expiry; [`scan`]: a page of all; [`siblings`]: the same where concurrent values are kept
+//! - [`session`]: what was seen, so that nothing older is shown
+//! - [`then`]: two of them, one after the other
 //! - [`attempts`]: which owner was asked, and how that went
 //! - [`policy`]: the choice of replicas, and when to try again
 
@@ -17,8 +19,11 @@ pub mod clock;
 pub mod policy;
 pub mod read;
 pub mod scan;
+pub mod session;
+pub mod siblings;
 #[cfg(test)]
 mod testing;
+pub mod then;
 pub mod touch;
 pub mod write;
 

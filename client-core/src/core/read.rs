@@ -1,4 +1,4 @@
-//! Get and exists in a last-write-wins bucket, with repair.
+//! Get and exists, with repair: of last-write-wins records, and of concurrent values.
 //!
 //! A read asks as many of the best replicas as its level needs, and another one for each that
 //! fails or is slow. The newest answer wins. If answers differ, the newest record is written back
@@ -16,6 +16,7 @@
 
 mod ask;
 mod seen;
+pub mod shown;
 
 use super::attempts::{OwnerState, Owners};
 use super::client::{Core, Now, Start};
@@ -24,13 +25,15 @@ use super::{Attempt, Coordinator, Effect, Effects, Response, Send};
 use crate::error::{Error, ErrorKind, Result};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::level::Level;
-use annulet_protocol::message::{Answer, Operation, Read, Source, Write};
-use annulet_protocol::record::{Head, Record};
+use annulet_protocol::message::{Answer, Operation, Read};
+use annulet_protocol::record::Head;
+use annulet_protocol::session::Known;
 use annulet_protocol::view::View;
 use annulet_ring::owners::Nodes;
 use annulet_ring::quorum::{Quorum, Side};
 use bytes::Bytes;
-use seen::Seen;
+pub use seen::Seen;
+use shown::{Asked, Shown};
 use std::sync::Arc;
 
 /// An owner that has not answered for so long is left to answer late, and another one asked,
@@ -56,9 +59,12 @@ enum Phase {
     Over,
 }
 
+/// One get or exists in a last-write-wins bucket.
+pub type ReadOperation = Reading<Seen>;
+
 /// One get or exists.
 #[derive(Debug)]
-pub struct ReadOperation {
+pub struct Reading<S> {
     start: Start,
     head_only: bool,
     phase: Phase,
@@ -71,17 +77,23 @@ pub struct ReadOperation {
     quorum: Quorum,
     /// The nodes in `order`, as they stand in the present phase.
     owners: Owners,
-    seen: Seen,
+    seen: S,
     /// Nodes that were asked for the whole record.
     asked_whole: Nodes,
     /// Owners that hold the newest record.
     holders: Nodes,
+    /// Who can send what is lacking of it.
+    sources: Nodes,
     /// Owners that showed an older one: each is sent the newest, also when the read is over.
     stale: Nodes,
     /// Nodes whose answers were damaged: they count for nothing.
     barred: Nodes,
     /// How many must hold it before the read is over.
     hold: Quorum,
+    /// What a session has seen of the key.
+    floor: Option<Known>,
+    /// The level's owners have answered and shown less than the session has seen: all are asked.
+    widened: bool,
     /// How long to wait before another replica is asked; `None`: it is not hedged.
     hedge_after_ms: Option<u64>,
     /// A message whose answer nobody waits for.
@@ -89,7 +101,7 @@ pub struct ReadOperation {
     completed: bool,
 }
 
-impl ReadOperation {
+impl<S: Shown> Reading<S> {
     /// A get, or an exists if `head_only`.
     ///
     /// # Errors
@@ -108,61 +120,63 @@ impl ReadOperation {
             start,
             head_only,
             phase: Phase::Ask,
-            seen: Seen::default(),
+            seen: S::default(),
             asked_whole: Nodes::new(),
             holders: Nodes::new(),
+            sources: Nodes::new(),
             stale: Nodes::new(),
             barred: Nodes::new(),
+            floor: None,
+            widened: false,
             hedge_after_ms: None,
             trial: None,
             completed: false,
         })
     }
 
+    /// The same, of a session that has seen this of the key: if fewer owners than all do not show
+    /// as much, more are asked.
+    #[must_use]
+    pub fn at_least(mut self, floor: Known) -> Self {
+        self.seen.must_show(&floor);
+        self.floor = Some(floor);
+        self
+    }
+
+    /// Whether more owners were asked than the level needs, for what a session has seen.
+    pub fn is_widened(&self) -> bool {
+        self.widened
+    }
+
     /// Takes an answer that is not a refusal.
     fn take(&mut self, core: &Core, now: Now, node: NodeId, answer: Answer) {
-        let (bucket, key) = (self.start.bucket().number, &self.start.key);
-        let asks = matches!(self.phase, Phase::Ask | Phase::Fetch);
-        let head = match answer {
-            Answer::Written(_) if self.phase == Phase::Repair => {
+        match (self.phase, answer) {
+            (Phase::Repair, Answer::Written(_)) => {
                 self.holders.push(node);
                 self.owners.set(node, OwnerState::Done);
-                return;
             }
-            Answer::Found(record) if asks => {
-                let sound = record.verify(bucket, key);
-                if let (Err(damage), true) = (sound, core.checks_records()) {
-                    let why = format!("server {node} sent a damaged record: {damage}");
+            (Phase::Ask | Phase::Fetch, answer) => {
+                let asked = Asked {
+                    core,
+                    now,
+                    start: &self.start,
+                    whole: self.asked_whole.contains(&node),
+                    fetched: self.phase == Phase::Fetch,
+                };
+                if let Err(why) = self.seen.take(asked, node, answer) {
                     return self.lose(node, why);
                 }
-                let head = record.head;
-                self.seen.note_record(record);
-                Some(head)
-            }
-            Answer::FoundHead(head) if asks => {
-                if let Err(damage) = head.verify_expiry(bucket, key) {
-                    let why = format!("server {node} sent a damaged head: {damage}");
-                    return self.lose(node, why);
+                self.owners.set(node, OwnerState::Done);
+                if self.phase == Phase::Fetch {
+                    self.ask_again();
                 }
-                if self.phase == Phase::Fetch && self.lives(core, now, &head) {
-                    let why = format!("server {node} has the value no more that it showed");
-                    return self.lose(node, why);
-                }
-                if self.phase == Phase::Fetch || self.asked_whole.contains(&node) {
-                    self.seen.note_gone(head);
-                }
-                Some(head)
             }
-            Answer::Absent(_) if asks => None,
-            other => {
-                let why = format!("server {node} answered a read with {other:?}");
-                return self.lose(node, why);
+            (Phase::Repair | Phase::Over, other) => {
+                self.lose(
+                    node,
+                    format!("server {node} answered a repair with {other:?}"),
+                );
             }
-        };
-        self.owners.set(node, OwnerState::Done);
-        self.seen.note(node, head);
-        if self.phase == Phase::Fetch {
-            self.ask_again();
         }
     }
 
@@ -208,10 +222,16 @@ impl ReadOperation {
     }
 
     /// Moves through the phases as far as the answers allow, and sends what the phase needs.
-    fn advance(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
+    fn advance(&mut self, core: &mut Core, now: Now, effects: &mut Effects<S::Done>) {
         loop {
             match self.phase {
-                Phase::Ask if self.is_answered() => self.judge(core, now, effects),
+                Phase::Ask if self.is_answered() && self.widens() && core.heeds_sessions() => {
+                    self.widened = true;
+                    core.counts.widened += 1;
+                }
+                Phase::Ask if self.is_answered() && self.is_enough() => {
+                    self.judge(core, now, effects);
+                }
                 Phase::Repair if !self.completed && (self.is_held() || !core.awaits_repair()) => {
                     self.complete(core, now, effects);
                 }
@@ -231,6 +251,7 @@ impl ReadOperation {
         }
         if self.is_stuck() {
             let error = self.owners.failure(match self.phase {
+                Phase::Ask if self.widened => NOT_AS_MUCH,
                 Phase::Ask => TOO_FEW,
                 Phase::Fetch => "no owner sent the newest value",
                 Phase::Repair | Phase::Over => "too few owners took the newest value",
@@ -240,20 +261,20 @@ impl ReadOperation {
     }
 
     /// Enough owners have answered: what do they say?
-    fn judge(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
-        let newest = self.seen.newest();
+    fn judge(&mut self, core: &mut Core, now: Now, effects: &mut Effects<S::Done>) {
         self.holders = self.seen.holders();
-        let agree = self.holders.len() == self.seen.nodes().count();
+        let agree = self.holders.len() == self.seen.nodes().len();
         let repairs = !agree && core.repairs();
-        let record = newest.is_none_or(|head| self.seen.record(&head).is_some())
-            || core.trusts_digests() && self.seen.any_record().is_some();
-        let over = newest.is_some_and(|head| self.seen.is_gone(&head) && !self.is_live(core, now));
-        let shown = self.completed || self.head_only || !self.is_live(core, now);
+        let record = self.seen.is_whole(core);
+        let live = self.seen.is_live(core, now);
+        let over = self.seen.is_gone() && !live;
+        let shown = self.completed || self.head_only || !live;
         if !record && !over && (repairs || !shown) {
             // Later answers to the question itself are no longer needed.
             self.cancel_questions(effects);
             self.phase = Phase::Fetch;
-            self.owners.restart(self.holders.iter().copied());
+            self.sources = self.seen.sources();
+            self.owners.restart(self.sources.iter().copied());
             return;
         }
         self.cancel_questions(effects);
@@ -274,7 +295,7 @@ impl ReadOperation {
     }
 
     /// Messages whose answers are not needed any more need not be worked on.
-    fn cancel_questions(&mut self, effects: &mut Effects<ReadDone>) {
+    fn cancel_questions(&mut self, effects: &mut Effects<S::Done>) {
         if matches!(self.phase, Phase::Ask | Phase::Fetch) {
             let outstanding = self.owners.outstanding();
             effects.extend(outstanding.map(|(node, attempt)| Effect::Cancel(node, attempt)));
@@ -291,9 +312,8 @@ impl ReadOperation {
         };
         self.quorum = all;
         self.head_only = true;
-        let asked: Nodes = self.seen.nodes().collect();
         self.owners.restart(owners.all());
-        for node in asked {
+        for node in self.seen.nodes() {
             self.owners.set(node, OwnerState::Done);
         }
         self.phase = Phase::Ask;
@@ -305,7 +325,7 @@ impl ReadOperation {
         self.phase = Phase::Repair;
         let owned = |node: &NodeId| self.owned.contains(node);
         let behind = |node: &NodeId| owned(node) && !self.holders.contains(node);
-        self.stale = self.seen.nodes().filter(behind).collect();
+        self.stale = self.seen.nodes().into_iter().filter(behind).collect();
         let unseen = self.order.iter().copied();
         let unseen = unseen
             .filter(|node| owned(node) && !self.seen.has(*node) && !self.barred.contains(node));
@@ -324,7 +344,7 @@ impl ReadOperation {
         self.stale.iter().any(|node| self.owners.is(*node, open))
     }
 
-    fn ask_first(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
+    fn ask_first(&mut self, core: &mut Core, now: Now, effects: &mut Effects<S::Done>) {
         core.rank(&self.start.op, &mut self.order, now);
         self.send_more(now, effects);
         self.learn_delay(core);
@@ -332,7 +352,7 @@ impl ReadOperation {
     }
 
     /// Sends as many messages as the phase still needs, each to a node not asked before.
-    fn send_more(&mut self, now: Now, effects: &mut Effects<ReadDone>) {
+    fn send_more(&mut self, now: Now, effects: &mut Effects<S::Done>) {
         for node in self.order.clone() {
             let idle = self.owners.is(node, |state| state == OwnerState::Idle);
             if idle && self.wants(node) {
@@ -341,10 +361,10 @@ impl ReadOperation {
         }
     }
 
-    fn send(&mut self, node: NodeId, now: Now, effects: &mut Effects<ReadDone>) {
-        let operation = match (self.phase, self.seen.newest()) {
-            (Phase::Repair, Some(head)) => self.repair(head),
-            _ => Operation::Read(self.question(node)),
+    fn send(&mut self, node: NodeId, now: Now, effects: &mut Effects<S::Done>) {
+        let operation = match self.phase {
+            Phase::Repair => self.seen.repair(&self.start),
+            Phase::Ask | Phase::Fetch | Phase::Over => Operation::Read(self.question(node)),
         };
         let attempt = self.owners.sent(node, now.mono_ms);
         self.push(node, attempt, operation, now, effects);
@@ -356,7 +376,7 @@ impl ReadOperation {
         attempt: Attempt,
         operation: Operation,
         now: Now,
-        effects: &mut Effects<ReadDone>,
+        effects: &mut Effects<S::Done>,
     ) {
         effects.push(Effect::Send(Send {
             node,
@@ -367,24 +387,9 @@ impl ReadOperation {
         }));
     }
 
-    /// The newest record, or its head alone where nobody has its value any more.
-    fn repair(&self, head: Head) -> Operation {
-        let record = self.seen.record(&head).cloned();
-        Operation::Write(Write {
-            bucket: self.start.bucket().number,
-            key: self.start.key.clone(),
-            source: Source::Repair,
-            gone: record.is_none(),
-            record: record.unwrap_or_else(|| Record {
-                head,
-                value: Bytes::new(),
-            }),
-        })
-    }
-
     /// Tries an owner that nobody asks otherwise, but not one that is farther than those that are
     /// asked: how quick that is changes nothing. This read does not wait for it.
-    fn try_another(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
+    fn try_another(&mut self, core: &mut Core, now: Now, effects: &mut Effects<S::Done>) {
         let idle = |node: &NodeId| self.owners.is(*node, |state| state == OwnerState::Idle);
         let owned = || self.owned.iter().copied();
         let asked = owned().filter(|node| !idle(node));
@@ -406,46 +411,22 @@ impl ReadOperation {
         self.push(node, attempt, operation, now, effects);
     }
 
-    /// Whether what was found is a value that has not expired.
-    fn is_live(&self, core: &Core, now: Now) -> bool {
-        let newest = self.seen.newest();
-        newest.is_some_and(|head| self.lives(core, now, &head))
-    }
-
-    /// Whether a head is of a value that has not expired, by this client's clock.
-    fn lives(&self, core: &Core, now: Now, head: &Head) -> bool {
-        head.is_live(match core.heeds_expiry() {
-            true => core.clock.reached_ms(now.wall_ms),
-            false => 0,
-        })
-    }
-
-    fn complete(&mut self, core: &mut Core, now: Now, effects: &mut Effects<ReadDone>) {
+    fn complete(&mut self, core: &mut Core, now: Now, effects: &mut Effects<S::Done>) {
         if self.completed {
             return;
         }
         self.completed = true;
-        let head = self.seen.newest();
-        if let Some(head) = &head {
-            core.clock
-                .observe(self.start.hash, head.version.stamp, now.wall_ms);
-        }
-        let live = self.is_live(core, now);
-        let record = match core.trusts_digests() {
-            true => self.seen.any_record(),
-            false => head.and_then(|head| self.seen.record(&head)),
-        };
-        let value = record.filter(|_| live && !self.head_only);
-        let value = value.map(|record| record.value.clone());
-        effects.push(Effect::Complete(Ok(ReadDone { head, value, live })));
+        let done = self.seen.done(core, now, &self.start, !self.head_only);
+        effects.push(Effect::Complete(Ok(done)));
     }
 
-    fn expire(&mut self, effects: &mut Effects<ReadDone>) {
-        let error = self.owners.timeout(TOO_FEW);
+    fn expire(&mut self, effects: &mut Effects<S::Done>) {
+        let what = if self.widened { NOT_AS_MUCH } else { TOO_FEW };
+        let error = self.owners.timeout(what);
         self.fail(error, effects);
     }
 
-    fn fail(&mut self, error: Error, effects: &mut Effects<ReadDone>) {
+    fn fail(&mut self, error: Error, effects: &mut Effects<S::Done>) {
         self.cancel_questions(effects);
         self.phase = Phase::Over;
         if !self.completed {
@@ -460,8 +441,8 @@ impl ReadOperation {
     }
 }
 
-impl Coordinator for ReadOperation {
-    type Done = ReadDone;
+impl<S: Shown> Coordinator for Reading<S> {
+    type Done = S::Done;
 
     fn next_wake_ms(&self) -> Option<u64> {
         if self.is_finished() {
@@ -486,7 +467,7 @@ impl Coordinator for ReadOperation {
         self.phase == Phase::Over
     }
 
-    fn start(&mut self, core: &mut Core, now: Now) -> Effects<ReadDone> {
+    fn start(&mut self, core: &mut Core, now: Now) -> Effects<S::Done> {
         let mut effects = Effects::new();
         let needs = (&self.quorum, self.owned.iter().copied());
         if let Err(error) = core.admit(now, &self.start, Class::Read, needs) {
@@ -504,7 +485,7 @@ impl Coordinator for ReadOperation {
         (node, attempt): (NodeId, Attempt),
         epoch: Option<u64>,
         response: Response,
-    ) -> Effects<ReadDone> {
+    ) -> Effects<S::Done> {
         let mut effects = Effects::new();
         if self.trial == Some((node, attempt)) {
             self.trial = None;
@@ -531,7 +512,7 @@ impl Coordinator for ReadOperation {
         effects
     }
 
-    fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<ReadDone> {
+    fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<S::Done> {
         let mut effects = Effects::new();
         if view.epoch <= self.start.view.epoch || self.is_finished() {
             return effects;
@@ -557,10 +538,15 @@ impl Coordinator for ReadOperation {
         self.hold = hold(&self.start, &self.quorum);
         self.cancel_questions(&mut effects);
         self.phase = Phase::Ask;
-        self.seen = Seen::default();
+        self.seen = S::default();
+        if let Some(floor) = &self.floor {
+            self.seen.must_show(floor);
+        }
+        self.widened = false;
         for nodes in [
             &mut self.asked_whole,
             &mut self.holders,
+            &mut self.sources,
             &mut self.stale,
             &mut self.barred,
         ] {
@@ -574,7 +560,7 @@ impl Coordinator for ReadOperation {
         effects
     }
 
-    fn handle_timer(&mut self, core: &mut Core, now: Now) -> Effects<ReadDone> {
+    fn handle_timer(&mut self, core: &mut Core, now: Now) -> Effects<S::Done> {
         let mut effects = Effects::new();
         if now.mono_ms >= self.start.deadline_ms {
             self.expire(&mut effects);
@@ -608,6 +594,7 @@ impl Coordinator for ReadOperation {
 }
 
 const TOO_FEW: &str = "too few owners answered the read";
+const NOT_AS_MUCH: &str = "no server that answers has what this session has seen or written";
 
 /// How many must hold what a read returns: so many that every later read at its level meets one,
 /// and at `quorum` a majority, which also lasts when the owners change. `one` and `available`

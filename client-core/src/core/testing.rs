@@ -276,6 +276,12 @@ impl<C: Coordinator> Rig<C> {
             Operation::Hint(_) => "hint",
             Operation::Touch(_) => "touch",
             Operation::Scan(_) => "scan",
+            Operation::Mint(mint) if mint.owners.is_empty() => "mint",
+            Operation::Mint(_) => "mint hint",
+            Operation::Merge(merge) if !merge.owners.is_empty() => "merge hint",
+            Operation::Merge(merge) if merge.source == Source::Repair => "merge repair",
+            Operation::Merge(_) => "merge",
+            Operation::Compare(_) => "compare",
             Operation::Unknown => "unknown",
         };
         let since = self.sent[index..].iter();

@@ -11,18 +11,19 @@
 //! fallbacks are asked before.
 //!
 //! A touch goes the same way: it sets the expiry of the version that a read has shown. An owner
-//! that lacks that version is brought the record with it.
+//! that lacks that version is brought the record with it. And so do concurrent values, once an
+//! owner has minted one.
 
 mod change;
 mod holders;
 
-use super::attempts::{OwnerState, Owners, failure_error, refusal_error};
+use super::attempts::{Owner, OwnerState, Owners, failure_error, refusal_error};
 use super::client::{Core, Now, Start};
 use super::{Attempt, Coordinator, Effect, Effects, Response, Send, SendFailure};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::level::Level;
-use annulet_protocol::message::{Answer, Hint, Operation, Source, Written};
+use annulet_protocol::message::{Answer, Operation, Source, Written};
 use annulet_protocol::record::{Expiry, Head, Origin, Record, Version};
 use annulet_protocol::view::View;
 use annulet_ring::quorum::{Quorum, Side};
@@ -38,9 +39,9 @@ const KEEP_AFTER_MS: u64 = 500;
 const FALL_BACK_AFTER_MS: u64 = 50;
 
 /// What a write that is done says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteDone {
-    /// The version written.
+    /// The version written; of concurrent values none.
     pub version: Version,
     /// A newer version that an owner held already: this write is not what readers see.
     pub superseded: Option<Version>,
@@ -63,6 +64,8 @@ pub struct WriteOperation {
     /// Whether a message may have been applied although nothing says so.
     uncertain: bool,
     completed: bool,
+    /// A server that minted it keeps it for the owners.
+    kept: bool,
     /// Nobody will be there to try again later.
     hurried: bool,
 }
@@ -107,9 +110,39 @@ impl WriteOperation {
         Self::of(start, Change::touch(head), round)
     }
 
+    /// A merge of this sealed record into that of every owner, with messages named from `round` on.
+    ///
+    /// # Errors
+    /// As those of [`WriteOperation::new`].
+    pub(super) fn merge(start: Start, record: Bytes, round: u16) -> Result<Self> {
+        Self::of(start, Change::Merge(record), round)
+    }
+
+    /// Starts a merge of a record that `minter` has stored already: an owner, or a server that
+    /// keeps it for the owners, and then nobody waits for the rest.
+    pub(super) fn send_on(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        minter: NodeId,
+    ) -> Effects<WriteDone> {
+        let mut effects = Effects::new();
+        self.uncertain = true;
+        match self.owners.has(minter) {
+            true => {
+                self.owners.set(minter, OwnerState::Done);
+                self.taken.push(minter);
+            }
+            false => (self.kept, self.completed) = (true, true),
+        }
+        self.send_all(now, &mut effects);
+        self.conclude(core, &mut effects);
+        effects
+    }
+
     /// The expiry that owners are to have.
     pub(super) fn expiry(&self) -> Option<Expiry> {
-        self.change.head().expiry
+        self.change.head().and_then(|head| head.expiry)
     }
 
     fn of(start: Start, change: Change, round: u16) -> Result<Self> {
@@ -127,13 +160,15 @@ impl WriteOperation {
             superseded: None,
             uncertain: false,
             completed: false,
+            kept: false,
             hurried: false,
         })
     }
 
     fn send_all(&mut self, now: Now, effects: &mut Effects<WriteDone>) {
-        let all: SmallVec<[NodeId; 5]> = self.owners.iter().map(|owner| owner.node).collect();
-        for node in all {
+        let idle = |owner: &&Owner| owner.state == OwnerState::Idle;
+        let all = self.owners.iter().filter(idle).map(|owner| owner.node);
+        for node in all.collect::<SmallVec<[NodeId; 5]>>() {
             self.send(node, now, effects);
         }
     }
@@ -165,13 +200,10 @@ impl WriteOperation {
     fn leave_hints(&mut self, core: &mut Core, now: Now, effects: &mut Effects<WriteDone>) {
         let failed = self.completed && !self.is_taken();
         let early = self.is_available() || core.counts_hints();
-        let Change::Record(record) = &self.change else {
-            return;
-        };
-        if failed || !self.completed && !early {
+        let kept = !matches!(self.change, Change::Touch(_));
+        if !kept || failed || !self.completed && !early {
             return;
         }
-        let record = record.clone();
         let missing: Missing = self
             .owners
             .missing(!self.completed || self.hurried)
@@ -184,7 +216,7 @@ impl WriteOperation {
             let holder = self.holders.choose(core, start, owners, owner);
             if let Some(holder) = holder {
                 core.counts.hints += 1;
-                self.send_hint((holder, owner), record.clone(), now, effects);
+                self.send_hint((holder, owner), now, effects);
             }
         }
     }
@@ -192,7 +224,6 @@ impl WriteOperation {
     fn send_hint(
         &mut self,
         (holder, owner): (NodeId, NodeId),
-        record: Record,
         now: Now,
         effects: &mut Effects<WriteDone>,
     ) {
@@ -202,21 +233,16 @@ impl WriteOperation {
         let others = self.owners.iter().map(|other| other.node);
         let others = others.filter(|other| first && *other != owner && *other != holder);
         let owners = std::iter::once(owner).chain(others).collect();
-        let attempt = self.owners.name();
-        self.holders.asked(holder, attempt, owner);
         // What an owner has taken needs no further check of its stamp.
         let source = match self.taken.is_empty() {
             true => Source::FirstHand,
             false => Source::Repair,
         };
-        let hint = Operation::Hint(Hint {
-            bucket: self.start.bucket().number,
-            key: self.start.key.clone(),
-            owners,
-            source,
-            record,
-        });
-        self.push(holder, attempt, hint, now, effects);
+        let attempt = self.owners.name();
+        self.holders.asked(holder, attempt, owner);
+        if let Some(hint) = self.change.hint(&self.start, owners, source) {
+            self.push(holder, attempt, hint, now, effects);
+        }
     }
 
     /// Takes what became of a message to a holder.
@@ -245,7 +271,7 @@ impl WriteOperation {
 
     /// Whether anybody has taken the record, so that it will be everywhere in the end.
     fn is_taken(&self) -> bool {
-        !self.taken.is_empty() || self.holders.any_holds()
+        !self.taken.is_empty() || self.holders.any_holds() || self.kept
     }
 
     /// After how long an owner that has not answered is held to be away.
@@ -281,7 +307,11 @@ impl WriteOperation {
         };
         if met || self.is_available() && self.holders.any_holds() {
             self.completed = true;
-            let version = self.change.head().version;
+            let version = self
+                .change
+                .head()
+                .map(|head| head.version)
+                .unwrap_or_default();
             effects.push(Effect::Complete(Ok(WriteDone {
                 version,
                 superseded: self.superseded,
@@ -326,7 +356,7 @@ impl WriteOperation {
 const TOO_FEW: &str = "too few owners took the write";
 
 /// Whether a message without an answer may have been acted upon.
-fn may_have_arrived(failure: &SendFailure) -> bool {
+pub(super) fn may_have_arrived(failure: &SendFailure) -> bool {
     match failure {
         SendFailure::NotSent(_) => false,
         SendFailure::Unanswered(_) => true,

@@ -457,6 +457,9 @@ fn size(operation: &Operation) -> usize {
         Operation::Hint(hint) => hint.key.len() + hint.record.value.len(),
         Operation::Touch(touch) => touch.key.len(),
         Operation::Scan(scan) => scan.after.len(),
+        Operation::Mint(mint) => mint.key.len() + mint.context.len() + mint.write.value.len(),
+        Operation::Merge(merge) => merge.key.len() + merge.record.len(),
+        Operation::Compare(compare) => compare.key.len(),
         Operation::Unknown => 0,
     }
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 const OWNERS: usize = 3;
+const BYTES_MAX: usize = 1 << 20;
 
 /// What happens next. Numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
@@ -124,9 +125,12 @@ impl World {
         sent.attempts += 1;
         let again = sent.attempts > 1;
         let owner = &mut self.owners[at];
-        let put = owner
-            .record
-            .put(&sent.context.record, write(number), again, minter);
+        let put = owner.record.put(
+            &sent.context.record,
+            (write(number), again),
+            minter,
+            BYTES_MAX,
+        );
         put.expect("few siblings");
         owner.history.extend(&sent.context.history);
         owner.history.insert(number);
@@ -291,14 +295,17 @@ fn minter(node: u64, ms: u64) -> (Actor, Stamp) {
 fn a_value_minted_twice_is_one_sibling_and_overwriting_one_is_overwriting_both() {
     let nothing = Siblings::default();
     let (mut a, mut b) = (nothing.clone(), nothing.clone());
-    a.put(&nothing, write(1), false, minter(1, 5)).unwrap();
-    b.put(&nothing, write(1), true, minter(2, 5)).unwrap();
+    a.put(&nothing, (write(1), false), minter(1, 5), BYTES_MAX)
+        .unwrap();
+    b.put(&nothing, (write(1), true), minter(2, 5), BYTES_MAX)
+        .unwrap();
     let both = a.merge(&b);
     assert_eq!(both.iter().len(), 1);
     assert_eq!(both.iter().next().unwrap().minted.len(), 2);
     // Written under what `a` alone showed, at an owner that has seen neither.
     let mut c = nothing;
-    c.put(&a.context(), write(2), false, minter(3, 6)).unwrap();
+    c.put(&a.context(), (write(2), false), minter(3, 6), BYTES_MAX)
+        .unwrap();
     assert_eq!(numbers(&c.merge(&b)), BTreeSet::from([2]));
 }
 
@@ -306,15 +313,19 @@ fn a_value_minted_twice_is_one_sibling_and_overwriting_one_is_overwriting_both()
 fn a_dot_rises_for_its_actor_and_lies_above_the_base() {
     let nothing = Siblings::default();
     let mut record = nothing.clone();
-    let first = record.put(&nothing, write(1), false, minter(1, 9)).unwrap();
-    let second = record.put(&nothing, write(2), false, minter(1, 3)).unwrap();
+    let first = record
+        .put(&nothing, (write(1), false), minter(1, 9), BYTES_MAX)
+        .unwrap();
+    let second = record
+        .put(&nothing, (write(2), false), minter(1, 3), BYTES_MAX)
+        .unwrap();
     let (Put::Minted(first), Put::Minted(second)) = (first, second) else {
         panic!("both are new");
     };
     assert!(second.stamp > first.stamp, "the clock went back");
     record.raise(Stamp::at(50));
     let third = record
-        .put(&nothing, write(3), false, minter(2, 10))
+        .put(&nothing, (write(3), false), minter(2, 10), BYTES_MAX)
         .unwrap();
     assert!(matches!(third, Put::Minted(dot) if dot.stamp > Stamp::at(50)));
     assert_eq!(numbers(&record), BTreeSet::from([1, 2, 3]));
@@ -324,12 +335,16 @@ fn a_dot_rises_for_its_actor_and_lies_above_the_base() {
 fn what_is_done_is_not_done_again_be_it_overwritten() {
     let nothing = Siblings::default();
     let mut record = nothing.clone();
-    record.put(&nothing, write(1), false, minter(1, 5)).unwrap();
-    let known = record.put(&nothing, write(1), true, minter(1, 6));
+    record
+        .put(&nothing, (write(1), false), minter(1, 5), BYTES_MAX)
+        .unwrap();
+    let known = record.put(&nothing, (write(1), true), minter(1, 6), BYTES_MAX);
     assert_eq!(known, Ok(Put::Known));
     let seen = record.context();
-    record.put(&seen, write(2), false, minter(1, 7)).unwrap();
-    let known = record.put(&nothing, write(1), true, minter(1, 8));
+    record
+        .put(&seen, (write(2), false), minter(1, 7), BYTES_MAX)
+        .unwrap();
+    let known = record.put(&nothing, (write(1), true), minter(1, 8), BYTES_MAX);
     assert_eq!(known, Ok(Put::Known));
     assert_eq!(numbers(&record), BTreeSet::from([2]));
 }
@@ -339,12 +354,17 @@ fn a_put_that_would_be_too_much_or_comes_too_late_changes_nothing() {
     let nothing = Siblings::default();
     let mut record = nothing.clone();
     for number in 1..=SIBLINGS_MAX as u64 {
-        let put = record.put(&nothing, write(number), false, minter(1, number));
+        let put = record.put(
+            &nothing,
+            (write(number), false),
+            minter(1, number),
+            BYTES_MAX,
+        );
         put.unwrap();
     }
     let full = record.clone();
     let put = |record: &mut Siblings, context: &Siblings, write, ms| {
-        record.put(context, write, false, minter(1, ms))
+        record.put(context, (write, false), minter(1, ms), BYTES_MAX)
     };
     assert_eq!(
         put(&mut record, &nothing, write(500), 500),
@@ -356,7 +376,7 @@ fn a_put_that_would_be_too_much_or_comes_too_late_changes_nothing() {
     put(&mut record, &full.context(), write(502), 502).unwrap();
     assert_eq!(numbers(&record), BTreeSet::from([502]));
     let long = |number| Write {
-        value: Bytes::from(vec![0; VALUE_BYTES_MAX]),
+        value: Bytes::from(vec![0; BYTES_MAX]),
         ..write(number)
     };
     let before = record.clone();
@@ -371,7 +391,9 @@ fn a_put_that_would_be_too_much_or_comes_too_late_changes_nothing() {
 fn a_delete_is_its_context_and_leaves_nothing_that_could_not_go() {
     let nothing = Siblings::default();
     let mut record = nothing.clone();
-    record.put(&nothing, write(1), false, minter(1, 5)).unwrap();
+    record
+        .put(&nothing, (write(1), false), minter(1, 5), BYTES_MAX)
+        .unwrap();
     let deleted = record.merge(&record.context());
     assert_eq!(deleted.iter().len(), 0);
     assert_eq!(deleted.merge(&record), deleted);
@@ -418,7 +440,9 @@ fn overwritten_operations_are_forgotten_by_age_and_number_those_sent_again_last(
 fn bytes_that_no_record_has_are_refused() {
     let nothing = Siblings::default();
     let mut record = nothing.clone();
-    record.put(&nothing, write(1), false, minter(1, 5)).unwrap();
+    record
+        .put(&nothing, (write(1), false), minter(1, 5), BYTES_MAX)
+        .unwrap();
     let refused = |record: &Siblings| Siblings::decode(&record.encode()).unwrap_err().to_string();
     let mut unknown = record.clone();
     unknown.vector.clear();

@@ -1,14 +1,17 @@
-//! Records of concurrent values as bytes: on the wire, and as the opaque contexts that applications
-//! hold. Maps, so that later versions may add fields; actors and dots are lists of fixed length.
+//! Records of concurrent values as bytes: on the wire, on disk, and as the opaque contexts that
+//! applications hold. Maps, so that later versions may add fields; actors and dots are lists of
+//! fixed length. Sealed bytes begin with a format byte and a checksum over bucket, key and the
+//! rest: made anew by whoever puts a record together, after it checked what it was made from.
 
 use super::{Actor, Dot, Minting, Past, Sibling, Siblings, Write};
 use crate::bounded;
 use crate::clock::Stamp;
 use crate::codec::{self, DecodeError};
 use crate::ids::{Incarnation, NodeId, OpId};
-use crate::limits::SIBLINGS_MAX;
+use crate::limits::SIBLINGS_MERGED_MAX;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Most actors of one record. Each start of each owner is one, until the base covers it.
 pub const ACTORS_MAX: usize = 16_384;
@@ -16,6 +19,11 @@ pub const ACTORS_MAX: usize = 16_384;
 pub const PAST_WIRE_MAX: usize = 1_024;
 /// Most dots of one value: it is minted once by each server that an attempt comes to.
 pub const DOTS_MAX: usize = 256;
+
+/// First byte of sealed bytes.
+const FORMAT: u8 = 1;
+/// Format and checksum before a sealed record.
+const SEAL_BYTES: usize = 9;
 
 #[derive(Serialize, Deserialize)]
 struct WireRecord {
@@ -25,7 +33,7 @@ struct WireRecord {
     #[serde(
         default,
         skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "bounded::list::<SIBLINGS_MAX, _, _>"
+        deserialize_with = "bounded::list::<SIBLINGS_MERGED_MAX, _, _>"
     )]
     siblings: Vec<WireSibling>,
     #[serde(
@@ -69,7 +77,46 @@ fn dot((node, incarnation, tenure, stamp): WireDot) -> Dot {
     Dot { actor, stamp }
 }
 
+fn checksum(bucket: u32, key: &[u8], body: &[u8]) -> u64 {
+    let mut bytes = smallvec::SmallVec::<[u8; 256]>::new();
+    bytes.extend_from_slice(&bucket.to_be_bytes());
+    bytes.extend_from_slice(&xxh3_64(body).to_be_bytes());
+    bytes.extend_from_slice(key);
+    xxh3_64(&bytes)
+}
+
 impl Siblings {
+    /// Its bytes with the checksum that binds them to this key of this bucket.
+    pub fn seal(&self, bucket: u32, key: &[u8]) -> Bytes {
+        let body = self.encode();
+        let mut bytes = Vec::with_capacity(SEAL_BYTES + body.len());
+        bytes.push(FORMAT);
+        bytes.extend_from_slice(&checksum(bucket, key, &body).to_be_bytes());
+        bytes.extend_from_slice(&body);
+        bytes.into()
+    }
+
+    /// Reads what [`Siblings::seal`] made.
+    ///
+    /// # Errors
+    /// As those of [`Siblings::decode`]; or if the bytes are damaged, of another key, or of a newer
+    /// version.
+    pub fn unseal(bucket: u32, key: &[u8], bytes: &[u8]) -> Result<Self, DecodeError> {
+        let malformed = |why: String| Err(DecodeError::Malformed(why));
+        let Some((seal, body)) = bytes.split_at_checked(SEAL_BYTES) else {
+            return malformed("a record of concurrent values is cut off".into());
+        };
+        if seal[0] != FORMAT {
+            let why = format!("concurrent values of format {}, {FORMAT} is known", seal[0]);
+            return malformed(why);
+        }
+        if seal[1..] != checksum(bucket, key, body).to_be_bytes() {
+            let why = "concurrent values that are damaged, or of another key";
+            return malformed(why.into());
+        }
+        Self::decode(body)
+    }
+
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
         let entry = |(actor, stamp): (&Actor, &Stamp)| {
@@ -115,7 +162,7 @@ impl Siblings {
             past,
         } = codec::decode(bytes)?;
         codec::no_more("actors", vector.len(), ACTORS_MAX)?;
-        codec::no_more("siblings", siblings.len(), SIBLINGS_MAX)?;
+        codec::no_more("siblings", siblings.len(), SIBLINGS_MERGED_MAX)?;
         codec::no_more("overwritten operations", past.len(), PAST_WIRE_MAX)?;
         let mut record = Self {
             base,

@@ -2,11 +2,15 @@
 
 use super::Decided;
 use crate::hints::{Kept, Tally};
+use crate::layout::siblings::{self as siblings_layout, Apart, Marks};
 use crate::layout::{self, Stored, StoredValue};
+use crate::spread;
 use crate::store::{Batch, Change, Family, Store, StoreError};
 use annulet_protocol::hash::KeyHash;
+use annulet_protocol::limits::SIBLINGS_WARNED;
 use annulet_protocol::message::Answer;
 use annulet_protocol::record::Record;
+use annulet_protocol::siblings::Siblings;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -16,14 +20,25 @@ pub(super) struct Draft {
     pub(super) touched: Vec<KeyHash>,
     pub(super) needs_sync: bool,
     pub(super) damaged: Vec<Bytes>,
+    crowded: usize,
     batch: Batch,
     /// Records as the batch leaves them.
     records: BTreeMap<Bytes, Stored>,
+    /// Concurrent values as the batch leaves them.
+    siblings: BTreeMap<Bytes, Held>,
     /// Kept records as the batch leaves them; `None`: removed.
     kept: BTreeMap<Bytes, Option<Kept>>,
     /// The tally as the batch leaves it, once it was asked for.
     tally: Option<Tally>,
     tally_changed: bool,
+}
+
+/// A record of concurrent values with all its values, and how it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) record: Siblings,
+    pub(super) apart: Option<Apart>,
+    pub(super) marks: Marks,
 }
 
 impl Draft {
@@ -33,8 +48,10 @@ impl Draft {
             touched: Vec::new(),
             needs_sync: false,
             damaged: Vec::new(),
+            crowded: 0,
             batch: Batch::new(),
             records: BTreeMap::new(),
+            siblings: BTreeMap::new(),
             kept: BTreeMap::new(),
             tally: None,
             tally_changed: false,
@@ -96,7 +113,52 @@ impl Draft {
         self.batch
             .push(Change::Delete(Family::Records, key.clone()));
         self.remove_value(key);
+        self.remove_note(key);
         self.records.remove(key);
+        self.siblings.insert(key.clone(), Held::default());
+    }
+
+    /// Removes the note that other owners may not have a record.
+    pub(super) fn remove_note(&mut self, key: &Bytes) {
+        let note = spread::note(key);
+        self.batch.push(Change::Delete(Family::Notes, note));
+    }
+
+    /// Concurrent values as the batch left them, if it changed them.
+    pub(super) fn held(&self, key: &Bytes) -> Option<&Held> {
+        self.siblings.get(key)
+    }
+
+    /// Writes concurrent values over those that were stored; long ones only if they are others.
+    pub(super) fn put_siblings(&mut self, key: &Bytes, mut after: Held, before: &Held) {
+        if after.record.is_nothing() {
+            return self.remove(key);
+        }
+        if after.record.iter().len() > SIBLINGS_WARNED && after.record != before.record {
+            self.crowded += 1;
+        }
+        let (entry, values) = siblings_layout::encode(&after.record, after.marks);
+        let put = |family, value| Change::Put(family, key.clone(), value);
+        self.batch.push(put(Family::Records, entry));
+        after.apart = values.as_ref().map(|(apart, _)| *apart);
+        match values {
+            Some((apart, values)) if before.apart != Some(apart) => {
+                self.batch.push(put(Family::Values, values));
+            }
+            None if before.apart.is_some() => self.remove_value(key),
+            Some(_) | None => {}
+        }
+        let since = |held: &Held| held.marks.unspread_since_ms;
+        match (since(before), since(&after)) {
+            (None, Some(since_ms)) => {
+                let since = Bytes::copy_from_slice(&since_ms.to_be_bytes());
+                self.batch
+                    .push(Change::Put(Family::Notes, spread::note(key), since));
+            }
+            (Some(_), None) => self.remove_note(key),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        self.siblings.insert(key.clone(), after);
     }
 
     /// Removes the value that lies apart.
@@ -163,6 +225,7 @@ impl Draft {
             touched: self.touched,
             needs_sync: self.needs_sync,
             damaged: self.damaged,
+            crowded: self.crowded,
         }
     }
 }

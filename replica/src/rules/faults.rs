@@ -2,6 +2,8 @@
 //! a constant that the compiler removes.
 
 use super::{Damage, Replica, breaks};
+use annulet_protocol::ids::OpId;
+use annulet_protocol::siblings::Siblings;
 
 /// A rule to break. Only test builds have these.
 #[cfg(feature = "faults")]
@@ -27,6 +29,8 @@ pub enum Fault {
     TouchRewinds,
     /// First-hand writes are taken although the disk is full.
     FullDiskIgnored,
+    /// An operation that was overwritten is minted once more when it comes late.
+    LateMinted,
 }
 
 impl Replica {
@@ -64,6 +68,14 @@ impl Replica {
     }
     pub(super) fn fills_the_disk(&self) -> bool {
         breaks!(self, FullDiskIgnored)
+    }
+    /// Forgets that an operation was overwritten, if that is broken.
+    pub(super) fn forget_done(&self, record: &mut Siblings, op: &OpId) {
+        #[cfg(feature = "faults")]
+        if breaks!(self, LateMinted) {
+            *record = record.forgetting(op);
+        }
+        let _ = (record, op);
     }
     pub(super) fn forgive(&self, damage: Damage) -> Result<(), Damage> {
         if breaks!(self, ChecksumIgnored) {

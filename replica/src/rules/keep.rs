@@ -1,29 +1,27 @@
 //! Records kept for owners that could not be reached.
 
 use super::draft::Draft;
-use super::{Admitted, Moment, Mutation, Place, Replica, Task, refusal};
-use crate::hints::Kept;
+use super::{Admitted, Moment, Mutation, Place, Replica, Sent, Task, refusal};
+use crate::hints::{Kept, KeptRecord};
 use crate::store::{Store, StoreError};
-use annulet_protocol::bucket::Durability;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Answer, Hint, Refusal, RefusalKind, Written};
-use annulet_protocol::record::Head;
+use annulet_protocol::record::Record;
 use annulet_ring::owners::Owners;
 use bytes::Bytes;
 use std::cmp::Ordering;
 
 impl Replica {
-    /// Checks a hint by itself: its record, and whether it is for owners of the key, others than
-    /// this server.
-    pub(super) fn admit_hint(
+    /// Checks for whom a record is to be kept: owners of the key, others than this server.
+    pub(super) fn admit_owners(
         &self,
         moment: Moment<'_>,
         place: Place<'_>,
-        hint: &Hint,
+        wanted: &[NodeId],
     ) -> Result<(), Refusal> {
         let owners = Owners::of(moment.view, place.bucket, place.hash);
-        let mut seen = Vec::with_capacity(hint.owners.len());
-        for owner in &hint.owners {
+        let mut seen = Vec::with_capacity(wanted.len());
+        for owner in wanted {
             let once = !seen.contains(owner);
             if *owner == self.node || !owners.contains(*owner) || !once {
                 let why = format!("a hint for {owner}, which is no other owner of this key");
@@ -31,10 +29,10 @@ impl Replica {
             }
             seen.push(*owner);
         }
-        if seen.is_empty() {
-            return Err(Refusal::new(RefusalKind::NotOwner, "a hint for no owner"));
+        match seen.is_empty() {
+            true => Err(Refusal::new(RefusalKind::NotOwner, "a hint for no owner")),
+            false => Ok(()),
         }
-        self.admit_record(moment, hint.bucket, &hint.key, &hint.record)
     }
 
     /// Decides what becomes of a kept record, of which the store has `found`.
@@ -55,12 +53,10 @@ impl Replica {
             None => found,
         };
         let decided = current.and_then(|current| match (admitted.mutation, admitted.place) {
-            (Mutation::Hint(hint), Some(place)) => {
-                self.keep(store, moment, (key, place), hint, current, draft)
-            }
             (Mutation::Task(task), _) => note(store, key, task, current, draft),
-            // They are about records of this server's own.
-            (Mutation::Write(_) | Mutation::Touch(_) | Mutation::Hint(_), _) => Ok(written()),
+            (_, Some(place)) => self.keep(store, moment, (admitted, place), current, draft),
+            // Only tasks have no place.
+            (_, None) => Ok(written()),
         });
         match decided {
             Err(failed @ StoreError::Failed(_)) => Err(failed),
@@ -69,45 +65,30 @@ impl Replica {
         }
     }
 
-    /// Keeps a record, or the fresher one that is kept already, for these owners too.
+    /// Keeps a record with what is kept already, for these owners too.
     fn keep(
         &self,
         store: &impl Store,
         moment: Moment<'_>,
-        (key, place): (&Bytes, Place<'_>),
-        hint: &Hint,
+        (admitted, place): (&Admitted<'_>, Place<'_>),
         current: Option<Kept>,
         draft: &mut Draft,
     ) -> Result<Answer, StoreError> {
-        let known = current.as_ref().map(|kept| kept.record.head.version.stamp);
-        if let Some(refusal) = self.refuse_first_hand(moment, hint.source, &hint.record, known) {
-            return Ok(Answer::Refused(refusal));
-        }
-        let fresher =
-            |kept: &Kept| hint.record.head.freshness(&kept.record.head) == Ordering::Greater;
-        let mut kept = match &current {
-            Some(kept) if !fresher(kept) => kept.clone(),
-            _ => Kept {
-                since_ms: moment.now_ms,
-                epoch: moment.view.epoch,
-                aside: false,
-                owners: Vec::new(),
-                record: hint.record.clone(),
-            },
+        let key = &admitted.storage_key;
+        let decided = match admitted.mutation {
+            Mutation::Hint(hint) => self.keep_record(moment, hint, current.as_ref()),
+            _ => self.keep_siblings(moment, (admitted, place), current.as_ref()),
         };
-        // Who waited for the older record needs the fresher one as well.
-        let owners = current.iter().flat_map(|kept| &kept.owners);
-        for owner in owners.chain(&hint.owners) {
-            if !kept.owners.contains(owner) {
-                kept.owners.push(*owner);
-            }
-        }
-        let durable = place.bucket.durability == Durability::Group && !self.acks_before_sync();
+        let (kept, answer) = match decided {
+            Ok(decided) => decided,
+            Err(refusal) => return Ok(Answer::Refused(refusal)),
+        };
+        let durable = self.is_durable(place);
         if durable {
             draft.touched.push(place.hash);
         }
         if current.as_ref() == Some(&kept) {
-            return Ok(written());
+            return Ok(answer);
         }
         let freed = current.as_ref().map_or(0, |kept| kept.bytes(key));
         let others = draft.tally(store)?.bytes.saturating_sub(freed);
@@ -119,7 +100,37 @@ impl Replica {
         if !self.forgets_hints() {
             draft.put_kept(store, key, current.as_ref(), Some(kept))?;
         }
-        Ok(written())
+        Ok(answer)
+    }
+
+    /// The fresher of a record and the one that is kept already, for the owners of both.
+    fn keep_record(
+        &self,
+        moment: Moment<'_>,
+        hint: &Hint,
+        current: Option<&Kept>,
+    ) -> Result<(Kept, Answer), Refusal> {
+        let known = current.and_then(|kept| kept.record.lww());
+        let stamp = known.map(|record| record.head.version.stamp);
+        if let Some(refusal) = self.refuse_first_hand(moment, hint.source, &hint.record, stamp) {
+            return Err(refusal);
+        }
+        let fresher = |known: &Record| hint.record.head.freshness(&known.head) == Ordering::Greater;
+        let kept = match current {
+            Some(kept) if known.is_some_and(|known| !fresher(known)) => {
+                Kept::join(current, kept.record.clone(), &hint.owners, moment)
+            }
+            _ => {
+                let record = KeptRecord::Lww(hint.record.clone());
+                Kept {
+                    since_ms: moment.now_ms,
+                    epoch: moment.view.epoch,
+                    aside: false,
+                    ..Kept::join(current, record, &hint.owners, moment)
+                }
+            }
+        };
+        Ok((kept, written()))
     }
 }
 
@@ -135,7 +146,7 @@ fn note(
         return Ok(written());
     };
     let after = match task {
-        Task::Delivered { owner, head, .. } => delivered(&current, *owner, head),
+        Task::Delivered { owner, sent, .. } => delivered(&current, *owner, sent),
         Task::SetAside { .. } => Some(Kept {
             aside: true,
             ..current.clone()
@@ -143,7 +154,12 @@ fn note(
         Task::Reroute { from, to, .. } => rerouted(&current, *from, to),
         Task::Discard { .. } => None,
         // They are about records of this server's own.
-        Task::Remove { .. } | Task::Expire { .. } | Task::Restore { .. } => return Ok(written()),
+        Task::Remove { .. }
+        | Task::Expire { .. }
+        | Task::Restore { .. }
+        | Task::RestoreSiblings { .. }
+        | Task::ExpireSiblings { .. }
+        | Task::Spread { .. } => return Ok(written()),
     };
     if after.as_ref() != Some(&current) {
         draft.put_kept(store, key, Some(&current), after)?;
@@ -151,11 +167,19 @@ fn note(
     Ok(written())
 }
 
-/// What is kept after an owner has got a record of this head. A fresher one that came in the
-/// meantime still waits for it.
-fn delivered(kept: &Kept, owner: NodeId, head: &Head) -> Option<Kept> {
+/// What is kept after an owner has got what was sent. What came in the meantime still waits for it.
+fn delivered(kept: &Kept, owner: NodeId, sent: &Sent) -> Option<Kept> {
     let mut kept = kept.clone();
-    if kept.record.head.freshness(head) != Ordering::Greater {
+    let all = match (&kept.record, sent) {
+        (KeptRecord::Lww(record), Sent::Head(head)) => {
+            record.head.freshness(head) != Ordering::Greater
+        }
+        (KeptRecord::Siblings { record, .. }, Sent::Siblings(fingerprint)) => {
+            record.fingerprint() == *fingerprint
+        }
+        (KeptRecord::Lww(_) | KeptRecord::Siblings { .. }, _) => false,
+    };
+    if all {
         kept.owners.retain(|waiting| *waiting != owner);
     }
     (!kept.owners.is_empty()).then_some(kept)

@@ -5,7 +5,6 @@ use super::{Admitted, Moment, Mutation, Replica, Task, decode_stored, refusal};
 use crate::layout::{Stored, StoredValue};
 use crate::restore::Copy;
 use crate::store::StoreError;
-use annulet_protocol::bucket::Durability;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::message::{
@@ -28,6 +27,11 @@ impl Replica {
         draft: &mut Draft,
     ) -> Result<Answer, StoreError> {
         let key = &admitted.storage_key;
+        if let Mutation::Task(Task::Remove { .. }) = admitted.mutation {
+            // Whatever it is, of whichever mode, and damaged or not.
+            draft.remove(key);
+            return Ok(Answer::Written(Written::default()));
+        }
         let current = match (draft.record(key), parse_storage_key(key)) {
             (Some(stored), _) => Ok(Some(stored.clone())),
             (None, Some((_, bucket, key))) => decode_stored(found, bucket, key),
@@ -57,9 +61,7 @@ impl Replica {
         draft: &mut Draft,
     ) -> Answer {
         let key = &admitted.storage_key;
-        let durable = admitted.place.is_some_and(|place| {
-            place.bucket.durability == Durability::Group && !self.acks_before_sync()
-        });
+        let durable = admitted.place.is_some_and(|place| self.is_durable(place));
         let hash = admitted.place.filter(|_| durable).map(|place| place.hash);
         let changed = match mutation {
             Mutation::Write(write) => {
@@ -87,12 +89,12 @@ impl Replica {
                 expire(key, head, current.as_ref(), draft);
                 false
             }
-            Mutation::Task(Task::Remove { .. }) => {
-                draft.remove(key);
-                false
-            }
-            // They change other families, or are dealt with before.
-            Mutation::Hint(_) | Mutation::Task(_) => false,
+            // They change other families, are of other modes, or are dealt with before.
+            Mutation::Hint(_)
+            | Mutation::Mint(_)
+            | Mutation::Merge(_)
+            | Mutation::Compare(_)
+            | Mutation::Task(_) => false,
         };
         draft.touched.extend(hash);
         draft.needs_sync |= changed && durable;
@@ -100,7 +102,11 @@ impl Replica {
         let superseded = match mutation {
             Mutation::Write(write) => newer.filter(|v| *v > write.record.head.version),
             Mutation::Touch(touch) => newer.filter(|v| *v > touch.version),
-            Mutation::Hint(_) | Mutation::Task(_) => None,
+            Mutation::Hint(_)
+            | Mutation::Mint(_)
+            | Mutation::Merge(_)
+            | Mutation::Compare(_)
+            | Mutation::Task(_) => None,
         };
         Answer::Written(Written { superseded })
     }
@@ -157,7 +163,12 @@ impl Replica {
         if let Some(refusal) = self.refuse_stamp(moment, stamp, known) {
             return Some(refusal);
         }
-        let full = moment.disk_full && record.head.kind == Kind::Value && !self.fills_the_disk();
+        self.refuse_room(moment, record.head.kind == Kind::Value)
+    }
+
+    /// Why what a client sends is not taken if it takes room.
+    pub(super) fn refuse_room(&self, moment: Moment<'_>, adds: bool) -> Option<Refusal> {
+        let full = moment.disk_full && adds && !self.fills_the_disk();
         full.then(|| {
             let why = "this server's disk is full: it takes deletes only, until there is room";
             Refusal::new(RefusalKind::Full, why)
@@ -165,7 +176,7 @@ impl Replica {
     }
 
     /// First-hand stamps must be near this server's clock, unless the key has one as far ahead.
-    fn refuse_stamp(
+    pub(super) fn refuse_stamp(
         &self,
         moment: Moment<'_>,
         stamp: Stamp,

@@ -3,7 +3,7 @@
 use super::{Moment, ReadAnswers, Replica, decode_stored, fetch_value, refusal};
 use crate::layout::{Stored, StoredValue};
 use crate::store::{Family, Slice, Span, Store, StoreError};
-use annulet_protocol::bucket::Durability;
+use annulet_protocol::bucket::{Durability, Mode};
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 use annulet_protocol::message::{Refusal, RefusalKind};
@@ -32,7 +32,7 @@ impl Replica {
         scan: &Scan,
         read: &mut ReadAnswers,
     ) -> Result<Page, Refusal> {
-        let bucket = self.bucket(moment, epoch, scan.bucket)?;
+        let bucket = self.bucket(moment, (epoch, &[Mode::Lww]), scan.bucket)?;
         if !is_arc(moment.view, scan) {
             let why = "the arc is not within one partition";
             return Err(Refusal::new(RefusalKind::NotOwner, why));

@@ -3,8 +3,10 @@
 //! ```text
 //! bucket 1  lww, group     owners 1, 2
 //! bucket 2  lww, async     owners 1, 2
-//! bucket 3  siblings
+//! bucket 3  siblings       owners 1, 2
 //! bucket 4  lww, group     owner 1 of one half of the ring, 2 of the other
+//! bucket 5  siblings       owner 1 of one half of the ring, 2 of the other
+//! bucket 6  strong         owners 1, 2
 //! view of epoch 7, whose table is of epoch 5
 //! ```
 
@@ -13,12 +15,13 @@ use crate::memory::MemoryStore;
 use crate::store::Change;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::{ClusterId, Incarnation, OpId};
-use annulet_protocol::message::{Source, Written};
+use annulet_protocol::message::{Hint, Source, Touch, Written};
 use annulet_protocol::record::{Kind, Origin, Version};
 use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip};
 
 mod arcs;
 mod hinted;
+mod siblings;
 mod times;
 
 const NOW_MS: u64 = 1_000_000;
@@ -27,6 +30,8 @@ const GROUP: u32 = 1;
 const LAZY: u32 = 2;
 const SIBLINGS: u32 = 3;
 const NARROW: u32 = 4;
+const NARROW_SIBLINGS: u32 = 5;
+const STRONG: u32 = 6;
 
 /// A server and its clock.
 struct Rig {
@@ -35,6 +40,7 @@ struct Rig {
     gate: Gate,
     view: View,
     now_ms: u64,
+    stamp: Stamp,
     clock_trusted: bool,
     disk_full: bool,
 }
@@ -42,11 +48,12 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         Self {
-            replica: Replica::new(NodeId(1)),
+            replica: Replica::new(NodeId(1), Incarnation([1; 16])),
             store: MemoryStore::default(),
             gate: Gate::default(),
             view: view(),
             now_ms: NOW_MS,
+            stamp: Stamp::at(NOW_MS),
             clock_trusted: true,
             disk_full: false,
         }
@@ -55,6 +62,7 @@ impl Rig {
     fn moment(&self) -> Moment<'_> {
         Moment {
             now_ms: self.now_ms,
+            stamp: self.stamp,
             clock_trusted: self.clock_trusted,
             disk_full: self.disk_full,
             view: &self.view,
@@ -69,6 +77,7 @@ impl Rig {
 
     /// Decides and stores a batch of mutations, all of this epoch.
     fn mutate_all(&mut self, epoch: u64, mutations: &[Mutation]) -> (Vec<Answer>, SyncPoint) {
+        self.stamp = Stamp(self.stamp.0 + 1_000).max(Stamp::at(self.now_ms));
         let with_epoch = mutations.iter().map(|mutation| (epoch, mutation));
         let decided = self.replica.decide(&self.store, self.moment(), with_epoch);
         let decided = decided.expect("a store in memory does not fail");
@@ -160,6 +169,8 @@ fn view() -> View {
             bucket(LAZY, Mode::Lww, Durability::Async, 2),
             bucket(SIBLINGS, Mode::Siblings, Durability::Group, 2),
             bucket(NARROW, Mode::Lww, Durability::Group, 1),
+            bucket(NARROW_SIBLINGS, Mode::Siblings, Durability::Group, 1),
+            bucket(STRONG, Mode::Strong, Durability::Group, 2),
         ],
         tip: Tip::default(),
     };
@@ -226,7 +237,7 @@ fn each_reason_to_refuse_is_told_apart() {
         (7, GROUP, "", RefusalKind::TooLarge),
         (7, GROUP, &long, RefusalKind::TooLarge),
         (7, 99, "k", RefusalKind::UnknownBucket),
-        (7, SIBLINGS, "k", RefusalKind::WrongMode),
+        (7, STRONG, "k", RefusalKind::WrongMode),
         (7, NARROW, &foreign, RefusalKind::NotOwner),
     ] {
         let answer = rig.read(epoch, bucket, key, false);

@@ -2,7 +2,7 @@
 
 use annulet_protocol::message::{Answer, Operation, Read, Refusal, RefusalKind};
 use annulet_protocol::scan::Scan;
-use annulet_replica::rules::Mutation;
+use annulet_replica::rules::{Demand, Mutation};
 
 /// A request's operations by lane, and where their answers go.
 #[derive(Default)]
@@ -25,29 +25,25 @@ impl Split {
         for (at, operation) in operations.into_iter().enumerate() {
             // Keeps the place; `join` puts the lane's answer there.
             split.answers.push(Answer::Unknown);
-            let mutation = match operation {
-                Operation::Read(read) => {
+            match Demand::from(operation) {
+                Demand::Change(mutation) => {
+                    split.mutations.push(mutation);
+                    split.mutation_at.push(at);
+                }
+                Demand::Read(read) => {
                     split.reads.push(read);
                     split.read_at.push(at);
-                    continue;
                 }
-                Operation::Scan(scan) => {
+                Demand::Scan(scan) => {
                     split.scans.push(scan);
                     split.scan_at.push(at);
-                    continue;
                 }
-                Operation::Unknown => {
+                Demand::Unknown => {
                     let why = "this server's version does not know the operation";
                     let refusal = Refusal::new(RefusalKind::Unsupported, why);
                     split.answers[at] = Answer::Refused(refusal);
-                    continue;
                 }
-                Operation::Write(write) => Mutation::Write(write),
-                Operation::Hint(hint) => Mutation::Hint(hint),
-                Operation::Touch(touch) => Mutation::Touch(touch),
-            };
-            split.mutations.push(mutation);
-            split.mutation_at.push(at);
+            }
         }
         split
     }
@@ -73,6 +69,9 @@ pub(super) fn size(mutation: &Mutation) -> usize {
         Mutation::Write(write) => write.key.len() + write.record.value.len(),
         Mutation::Hint(hint) => hint.key.len() + hint.record.value.len(),
         Mutation::Touch(touch) => touch.key.len(),
+        Mutation::Mint(mint) => mint.key.len() + mint.context.len() + mint.write.value.len(),
+        Mutation::Merge(merge) => merge.key.len() + merge.record.len(),
+        Mutation::Compare(compare) => compare.key.len(),
         Mutation::Task(_) => TASK_BYTES,
     }
 }

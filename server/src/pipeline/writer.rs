@@ -5,6 +5,7 @@ use crate::budget::Share;
 use crate::clock;
 use crate::served::ServedView;
 use crate::store::wrap::Plain;
+use annulet_protocol::clock::HybridClock;
 use annulet_protocol::message::Answer;
 use annulet_replica::rules::Mutation;
 use annulet_replica::store::{Batch, Store, StoreError};
@@ -61,6 +62,8 @@ pub(super) struct Writer {
     jobs: Receiver<Job>,
     /// Since when something is written and not synced.
     unsynced: Option<Instant>,
+    /// Stamps the concurrent values that are minted here.
+    clock: HybridClock,
     stop: bool,
 }
 
@@ -70,6 +73,7 @@ impl Writer {
             shared,
             jobs,
             unsynced: None,
+            clock: HybridClock::default(),
             stop: false,
         }
     }
@@ -170,10 +174,15 @@ impl Writer {
         let mutations = jobs
             .iter()
             .flat_map(|job| job.mutations.iter().map(|m| (job.epoch, m)));
+        let count = jobs.iter().map(|job| job.mutations.len() as u64).sum();
+        let stamp = self.clock.reserve(clock::now_ms(), count);
         let served = parts.current.load();
-        let moment = shared.write_moment(&served.view);
+        let moment = shared.write_moment(&served.view, stamp);
         let decided = parts.replica.decide(&store, moment, mutations)?;
         shared.note_damaged(&decided.damaged);
+        if decided.crowded > 0 {
+            parts.metrics.crowded.inc_by(decided.crowded as u64);
+        }
         let (point, needs_sync) = shared.lobby.enter(&decided);
         parts
             .metrics

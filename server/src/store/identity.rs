@@ -34,6 +34,10 @@ pub struct Identity {
     pub created_ms: u64,
     /// Whether the store was opened once, so that it must be there.
     pub complete: bool,
+    /// The last start of the server over it: 128 random bits. What it mints carries them, so that
+    /// no start is taken for another, whatever the one before has lost.
+    #[serde(default)]
+    pub start: Incarnation,
 }
 
 /// Who opens the folder, and what a new one is given.
@@ -45,6 +49,8 @@ pub struct Owner {
     pub node: NodeId,
     /// For a new folder.
     pub incarnation: Incarnation,
+    /// For this start.
+    pub start: Incarnation,
     /// The time, in milliseconds since the Unix epoch.
     pub now_ms: u64,
 }
@@ -54,6 +60,7 @@ pub struct Owner {
 pub struct Folder {
     path: PathBuf,
     identity: Identity,
+    start: Incarnation,
     /// The system frees the lock with the file.
     _lock: File,
 }
@@ -91,6 +98,7 @@ impl Folder {
                     incarnation: owner.incarnation,
                     created_ms: owner.now_ms,
                     complete: false,
+                    start: owner.start,
                 };
                 write(path, &identity).map_err(io)?;
                 identity
@@ -103,6 +111,7 @@ impl Folder {
         Ok(Self {
             path: path.to_owned(),
             identity,
+            start: owner.start,
             _lock: lock,
         })
     }
@@ -117,15 +126,18 @@ impl Folder {
         self.path.join(STORE)
     }
 
-    /// Notes that the store is there. Call it before anything is stored.
+    /// This start of the server.
+    pub fn start(&self) -> Incarnation {
+        self.start
+    }
+
+    /// Notes that the store is there, and this start of the server. Call it before anything is
+    /// stored or answered.
     ///
     /// # Errors
     /// If the disk does not take the note.
     pub fn complete(&mut self) -> Result<(), FolderError> {
-        if self.identity.complete {
-            return Ok(());
-        }
-        self.identity.complete = true;
+        (self.identity.complete, self.identity.start) = (true, self.start);
         write(&self.path, &self.identity).map_err(|source| FolderError::Io {
             folder: self.path.clone(),
             source,

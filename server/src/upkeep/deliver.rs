@@ -1,5 +1,6 @@
 //! Handing over what is kept for others.
 
+use super::ask::ask;
 use super::{Upkeep, in_store, note};
 use crate::clock;
 use crate::http::State;
@@ -7,9 +8,8 @@ use crate::peers::link::Link;
 use crate::random;
 use crate::store::wrap::Plain;
 use crate::tls::Tls;
-use annulet_protocol::codec;
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::message::{Answer, Operation, Request};
+use annulet_protocol::message::Answer;
 use annulet_replica::courier::Parcel;
 use annulet_replica::hints::Tally;
 use annulet_replica::rules::Mutation;
@@ -17,12 +17,9 @@ use annulet_replica::store::StoreError;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 /// Owners that are served at a time.
 const OWNERS_MAX: usize = 8;
-/// Longest time to connect.
-const CONNECT: Duration = Duration::from_secs(2);
 /// Longest time that an owner has for a parcel.
 const PARCEL: Duration = Duration::from_secs(10);
 /// Longest answer to a parcel.
@@ -104,43 +101,17 @@ async fn pack(state: &Arc<State>, owner: NodeId) -> Option<Parcel> {
     }
 }
 
-/// Sends a parcel and gives the answers to its writes.
+/// Sends a parcel and gives the answers to its records.
 async fn send(
     state: &State,
     tls: &Tls,
     link: &mut Option<Link>,
     parcel: &Parcel,
 ) -> Result<Vec<Answer>, String> {
-    if parcel.writes.is_empty() {
-        return Ok(Vec::new());
-    }
-    let view = &state.view();
-    let member = view.member(parcel.owner);
-    let address = &member.ok_or("it is no member any more")?.address;
-    let mut open = match link.take() {
-        Some(open) => open,
-        None => timeout(CONNECT, Link::open(view.cluster, tls, address))
-            .await
-            .map_err(|_| "it cannot be reached in time")??,
-    };
-    let writes = parcel.writes.iter();
-    let request = Request {
-        cluster: view.cluster,
-        epoch: view.epoch,
-        budget_ms: PARCEL.as_millis() as u32,
-        operations: writes
-            .map(|(_, write)| Operation::Write(write.clone()))
-            .collect(),
-    };
-    let sent = open.post("/v1/ops", codec::encode(&request), ANSWER_BYTES_MAX);
-    let body = timeout(PARCEL, sent).await;
-    let body = body.map_err(|_| "it did not answer in time")??;
-    let reply = codec::decode_reply(&body).map_err(|error| error.to_string())?;
-    if reply.node != parcel.owner || reply.results.len() != parcel.writes.len() {
-        return Err(format!("{} answers something else", reply.node));
-    }
-    *link = Some(open);
-    Ok(reply.results)
+    let items = parcel.items.iter();
+    let operations = items.map(|item| item.operation.clone()).collect();
+    let limits = (PARCEL, ANSWER_BYTES_MAX);
+    ask((state, tls), link, parcel.owner, operations, limits).await
 }
 
 /// Notes what became of a parcel, and what was found out when it was packed.
@@ -156,7 +127,7 @@ async fn settle(state: &State, parcel: &Parcel, answers: Option<&[Answer]>) {
         let mut courier = state.upkeep.courier();
         courier.handle_answers(parcel, answers, clock::now_ms(), random::spread())
     };
-    let own = parcel.own.iter().cloned().map(Mutation::Write);
+    let own = parcel.own.iter().cloned();
     let tasks = parcel
         .tasks
         .iter()

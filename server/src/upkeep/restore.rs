@@ -3,18 +3,15 @@
 use super::note;
 use crate::clock;
 use crate::http::State;
-use crate::peers::link::Link;
 use crate::tls::Tls;
-use annulet_protocol::codec;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::REQUEST_OVERHEAD_BYTES;
-use annulet_protocol::message::{Answer, Operation, Read, Request};
+use annulet_protocol::message::{Answer, Operation, Read};
 use annulet_replica::restore::{Inquiry, Restorer};
 use annulet_replica::rules::Mutation;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 /// How often damaged records are looked after.
 const EVERY: Duration = Duration::from_millis(500);
@@ -63,8 +60,7 @@ async fn ask(state: &Arc<State>, tls: &Arc<Tls>, inquiry: &Inquiry) -> Vec<(Node
     for owner in inquiry.owners.iter().copied() {
         let (state, tls, read) = (state.clone(), tls.clone(), inquiry.read.clone());
         asked.spawn(async move {
-            let said = timeout(ANSWER, ask_one(&state, &tls, owner, read)).await;
-            match said.unwrap_or_else(|_| Err("it did not answer in time".into())) {
+            match ask_one(&state, &tls, owner, read).await {
                 Ok(answer) => Some((owner, answer)),
                 Err(why) => {
                     tracing::debug!(%owner, %why, "an owner does not say what it holds");
@@ -78,23 +74,9 @@ async fn ask(state: &Arc<State>, tls: &Arc<Tls>, inquiry: &Inquiry) -> Vec<(Node
 }
 
 async fn ask_one(state: &State, tls: &Tls, owner: NodeId, read: Read) -> Result<Answer, String> {
-    let view = &state.view();
-    let address = &view
-        .member(owner)
-        .ok_or("it is no member any more")?
-        .address;
-    let mut link = Link::open(view.cluster, tls, address).await?;
-    let request = Request {
-        cluster: view.cluster,
-        epoch: view.epoch,
-        budget_ms: ANSWER.as_millis() as u32,
-        operations: vec![Operation::Read(read)],
-    };
-    let most = view.value_bytes_max as usize + REQUEST_OVERHEAD_BYTES;
-    let body = link.post("/v1/ops", codec::encode(&request), most).await?;
-    let reply = codec::decode_reply(&body).map_err(|error| error.to_string())?;
-    match <[Answer; 1]>::try_from(reply.results) {
-        Ok([answer]) if reply.node == owner => Ok(answer),
-        Ok(_) | Err(_) => Err(format!("{} answers something else", reply.node)),
-    }
+    let most = state.view().value_bytes_max as usize + REQUEST_OVERHEAD_BYTES;
+    let operations = vec![Operation::Read(read)];
+    let mut answers =
+        super::ask::ask((state, tls), &mut None, owner, operations, (ANSWER, most)).await?;
+    answers.pop().ok_or_else(|| "it answers nothing".into())
 }

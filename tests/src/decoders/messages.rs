@@ -9,6 +9,7 @@ use annulet_protocol::message::{Answer, Operation};
 use annulet_protocol::record::{Head, Record};
 use annulet_protocol::siblings::Siblings;
 use annulet_protocol::siblings::merges::{Counter, Set};
+use annulet_protocol::siblings::message::{Found, Minted};
 use serde::Serialize;
 use std::cmp::Ordering;
 use std::fmt::Debug;
@@ -48,6 +49,17 @@ fn operation_bytes(operation: &Operation) -> usize {
             touch.key.len()
         }
         Operation::Scan(scan) => scan.after.len(),
+        Operation::Mint(mint) => {
+            let write = &mint.write;
+            let _ = write.is_sound(mint.bucket, &mint.key);
+            let _ = Siblings::unseal(mint.bucket, &mint.key, &mint.context);
+            mint.key.len() + mint.context.len() + write.value.len() + mint.owners.len()
+        }
+        Operation::Merge(merge) => {
+            let _ = Siblings::unseal(merge.bucket, &merge.key, &merge.record);
+            merge.key.len() + merge.record.len() + merge.owners.len()
+        }
+        Operation::Compare(compare) => compare.key.len(),
         Operation::Unknown => 0,
     }
 }
@@ -79,6 +91,10 @@ fn answer_bytes(answer: &Answer) -> usize {
             };
             let entries: usize = page.entries.iter().map(entry_bytes).sum();
             entries + page.reached.as_ref().map_or(0, |reached| reached.len())
+        }
+        Answer::Siblings(Found { record, .. }) | Answer::Minted(Minted { record }) => {
+            let _ = Siblings::unseal(1, b"key", record);
+            record.len()
         }
         Answer::Refused(refusal) => refusal.message.len(),
         Answer::Absent(_) | Answer::Written(_) | Answer::Lacking(_) | Answer::Unknown => 0,
@@ -125,6 +141,10 @@ pub(super) fn siblings(bytes: &[u8]) -> bool {
     let again = Siblings::decode(&record.encode());
     assert_eq!(again.as_ref(), Ok(&record), "written and read again");
     assert_eq!(record.merge(&record), record);
+    let sealed = record.seal(1, b"key");
+    assert_eq!(Siblings::unseal(1, b"key", &sealed).as_ref(), Ok(&record));
+    assert!(Siblings::unseal(2, b"key", &sealed).is_err());
+    assert_eq!(record.bare().fingerprint(), record.fingerprint());
     let context = record.context();
     assert_eq!(context.iter().len(), 0);
     assert_eq!(record.merge(&context).iter().len(), 0, "all of it was seen");

@@ -6,8 +6,10 @@
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::{parse_storage_key, storage_key};
 use annulet_protocol::ids::{Incarnation, OpId};
+use annulet_protocol::limits::OWNERS_MAX;
 use annulet_protocol::record::{Head, Kind, Record, Version};
-use annulet_replica::hints::{Kept, OWNERS_MAX, Tally};
+use annulet_replica::hints::{Kept, KeptRecord, Tally};
+use annulet_replica::layout::siblings as siblings_layout;
 use annulet_replica::layout::{self, INLINE_VALUE_BYTES_MAX, Stored, StoredValue};
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -117,6 +119,24 @@ fn version_of(bytes: &[u8; VERSION_BYTES]) -> Version {
     }
 }
 
+pub(super) fn siblings(bytes: &[u8]) -> bool {
+    let as_it_is = siblings_layout::decode(Bytes::copy_from_slice(bytes));
+    assert!(as_it_is.is_err() || is_sealed(bytes), "damage went unseen");
+    let Ok(stored) = siblings_layout::decode(sealed(bytes)) else {
+        return false;
+    };
+    let again = match stored.apart {
+        Some(apart) => siblings_layout::encode_apart(&stored.record, apart, stored.marks),
+        None => siblings_layout::encode_whole(&stored.record, stored.marks),
+    };
+    assert_eq!(
+        siblings_layout::decode(again),
+        Ok(stored),
+        "written and read again"
+    );
+    true
+}
+
 pub(super) fn kept(bytes: &[u8]) -> bool {
     let as_it_is = Kept::decode(Bytes::copy_from_slice(bytes));
     assert!(as_it_is.is_err() || is_sealed(bytes), "damage went unseen");
@@ -124,7 +144,11 @@ pub(super) fn kept(bytes: &[u8]) -> bool {
         return false;
     };
     assert!(kept.owners.len() <= OWNERS_MAX);
-    assert!(kept.owners.len() * 8 + kept.record.value.len() <= bytes.len());
+    let values = match &kept.record {
+        KeptRecord::Lww(record) => record.value.len(),
+        KeptRecord::Siblings { record, .. } => record.value_bytes(),
+    };
+    assert!(kept.owners.len() * 8 + values <= bytes.len());
     assert_eq!(kept.notes(b"key").count(), kept.owners.len());
     let mut tally = Tally::default();
     tally.add(b"key", &kept);
@@ -134,7 +158,9 @@ pub(super) fn kept(bytes: &[u8]) -> bool {
     let record = KEPT_HEAD_BYTES + 8 * kept.owners.len();
     assert_eq!(again[..record], bytes[..record], "written otherwise");
     let record = |bytes: &[u8]| bytes[record..bytes.len() - CHECKSUM_BYTES].to_vec();
-    check_same_bytes(&record(bytes), &record(&again), &kept.record.head);
+    if let KeptRecord::Lww(of) = &kept.record {
+        check_same_bytes(&record(bytes), &record(&again), &of.head);
+    }
     assert_eq!(Kept::decode(again), Ok(kept), "written and read again");
     true
 }

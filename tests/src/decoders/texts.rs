@@ -1,6 +1,7 @@
 //! Checks of what reads text: command lines, names in messages, files that people write.
 
 use annulet::Profile;
+use annulet_history::{check, check_versions, lines};
 use annulet_protocol::codec::{decode_view, encode};
 use annulet_protocol::ids::{ClusterId, NodeId};
 use annulet_protocol::level::Level;
@@ -13,6 +14,8 @@ use std::str::{self, FromStr};
 /// Largest cluster whose view is made. More take long, and all that is special is in few.
 const PARTITIONS_MAX: u32 = 64;
 const MEMBERS_MAX: usize = 16;
+/// Most that a history is searched; each step takes memory.
+const STEPS_MAX: usize = 100;
 
 pub(super) fn level(bytes: &[u8]) -> bool {
     match named::<Level>(bytes) {
@@ -91,6 +94,28 @@ pub(super) fn profile(bytes: &[u8]) -> bool {
         assert!(!profile.seeds.is_empty());
         true
     })
+}
+
+pub(super) fn history(bytes: &[u8]) -> bool {
+    match lines::read(bytes) {
+        Ok(operations) => {
+            let mut written = Vec::new();
+            for operation in &operations {
+                assert!(operation.is_answered_in_kind());
+                lines::write(operation, &mut written);
+            }
+            assert_eq!(lines::read(&written).as_ref(), Ok(&operations));
+            for checked in [check(&operations, STEPS_MAX), check_versions(&operations)] {
+                assert!(checked.map_or_else(|why| !why.to_string().is_empty(), |()| true));
+            }
+            !operations.is_empty()
+        }
+        Err(error) => {
+            let count = bytes.split(|byte| *byte == b'\n').count();
+            assert!((1..=count).contains(&error.line) && !error.why.is_empty());
+            false
+        }
+    }
 }
 
 fn to_toml<T: Serialize>(value: &T) -> Result<String, String> {

@@ -75,8 +75,13 @@ impl World {
         };
         let is_read = request.operations.iter().all(|operation| match operation {
             Operation::Read(_) | Operation::Scan(_) => true,
-            Operation::Write(_) | Operation::Hint(_) | Operation::Touch(_) => false,
-            Operation::Unknown => false,
+            Operation::Write(_)
+            | Operation::Hint(_)
+            | Operation::Touch(_)
+            | Operation::Mint(_)
+            | Operation::Merge(_)
+            | Operation::Compare(_)
+            | Operation::Unknown => false,
         });
         let call = self.next_number();
         let life = self.clients[client].life;
@@ -131,6 +136,9 @@ impl World {
                 operation
             {
                 self.oracle.doubled(record.head.version);
+            }
+            if let Operation::Mint(mint) = operation {
+                self.oracle.causal.doubled(&mint.write.value);
             }
         }
     }
@@ -229,6 +237,9 @@ impl World {
             Answer::Absent(_) => "absent",
             Answer::Written(written) if written.superseded.is_some() => "superseded",
             Answer::Written(_) => "written",
+            Answer::Siblings(found) if found.bare => "bare_siblings",
+            Answer::Siblings(_) => "siblings",
+            Answer::Minted(_) => "minted",
             Answer::Lacking(_) => "lacking",
             Answer::Page(_) => "page",
             Answer::Refused(refusal) => {

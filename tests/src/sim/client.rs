@@ -2,18 +2,24 @@
 
 use super::Fault;
 use super::scenario::Micros;
+use super::sessions::Floor;
 use super::workload::Errand;
 use super::world::{Event, World};
 use annulet::Error;
 use annulet::core::client::{Core, Home, Now};
 use annulet::core::read::{ReadDone, ReadOperation};
 use annulet::core::scan::{ScanDone, ScanOperation};
+use annulet::core::siblings::delete::{DeleteDone, SiblingsDelete};
+use annulet::core::siblings::put::{PutDone, SiblingsPut};
+use annulet::core::siblings::read::{SiblingsDone, SiblingsRead};
 use annulet::core::touch::{TouchDone, TouchOperation};
 use annulet::core::write::{WriteDone, WriteOperation};
 use annulet::core::{Attempt, Coordinator, Effect, Effects, Response, Send};
 use annulet_protocol::ids::{Incarnation, NodeId};
-use annulet_protocol::message::{Answer, Operation};
+use annulet_protocol::level::Level;
+use annulet_protocol::message::{Answer, Operation, Source};
 use annulet_protocol::view::View;
+use bytes::Bytes;
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -67,22 +73,27 @@ pub(crate) struct Running {
     pub(crate) sent: BTreeSet<Attempt>,
     /// Who answered something that counts to that.
     pub(crate) answered: BTreeSet<NodeId>,
+    /// What its session had seen when it began.
+    pub(crate) floor: Floor,
+    /// The level that it is made at.
+    pub(crate) level: Option<Level>,
     /// Of a scan: the keys it may show, each with its number in the oracle.
     pub(crate) scanned: Vec<(u64, usize)>,
 }
 
 /// A coordinator of any kind.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one to an operation, and it is not moved"
-)]
 pub(crate) enum Machine {
     Get(ReadOperation),
     Exists(ReadOperation),
     Write(WriteOperation),
     Touch(TouchOperation),
     Scan(ScanOperation),
+    GetSiblings(SiblingsRead),
+    ExistsSiblings(SiblingsRead),
+    PutSiblings(SiblingsPut),
+    DeleteSiblings(SiblingsDelete),
+    DeleteUnder(WriteOperation),
 }
 
 /// An effect of either kind.
@@ -95,6 +106,10 @@ pub(crate) enum Step {
     Written(Result<WriteDone, Error>),
     Touched(Result<TouchDone, Error>),
     Scanned(Result<ScanDone, Error>),
+    SiblingsRead(Result<SiblingsDone, Error>),
+    SiblingsPut(Result<PutDone, Error>),
+    SiblingsDeleted(Result<DeleteDone, Error>),
+    SiblingsDeletedUnder(Result<WriteDone, Error>),
 }
 
 /// What made a coordinator do something.
@@ -124,6 +139,12 @@ macro_rules! with {
             Machine::Write($it) => steps($call, Step::Written),
             Machine::Touch($it) => steps($call, Step::Touched),
             Machine::Scan($it) => steps($call, Step::Scanned),
+            Machine::GetSiblings($it) | Machine::ExistsSiblings($it) => {
+                steps($call, Step::SiblingsRead)
+            }
+            Machine::PutSiblings($it) => steps($call, Step::SiblingsPut),
+            Machine::DeleteSiblings($it) => steps($call, Step::SiblingsDeleted),
+            Machine::DeleteUnder($it) => steps($call, Step::SiblingsDeletedUnder),
         }
     };
 }
@@ -135,6 +156,10 @@ impl Machine {
             Self::Write(it) => it.next_wake_ms(),
             Self::Touch(it) => it.next_wake_ms(),
             Self::Scan(it) => it.next_wake_ms(),
+            Self::GetSiblings(it) | Self::ExistsSiblings(it) => it.next_wake_ms(),
+            Self::PutSiblings(it) => it.next_wake_ms(),
+            Self::DeleteSiblings(it) => it.next_wake_ms(),
+            Self::DeleteUnder(it) => it.next_wake_ms(),
         }
     }
 
@@ -144,6 +169,10 @@ impl Machine {
             Self::Write(it) => it.awaits(node, attempt),
             Self::Touch(it) => it.awaits(node, attempt),
             Self::Scan(it) => it.awaits(node, attempt),
+            Self::GetSiblings(it) | Self::ExistsSiblings(it) => it.awaits(node, attempt),
+            Self::PutSiblings(it) => it.awaits(node, attempt),
+            Self::DeleteSiblings(it) => it.awaits(node, attempt),
+            Self::DeleteUnder(it) => it.awaits(node, attempt),
         }
     }
 
@@ -153,6 +182,10 @@ impl Machine {
             Self::Write(it) => it.is_finished(),
             Self::Touch(it) => it.is_finished(),
             Self::Scan(it) => it.is_finished(),
+            Self::GetSiblings(it) | Self::ExistsSiblings(it) => it.is_finished(),
+            Self::PutSiblings(it) => it.is_finished(),
+            Self::DeleteSiblings(it) => it.is_finished(),
+            Self::DeleteUnder(it) => it.is_finished(),
         }
     }
 
@@ -162,6 +195,10 @@ impl Machine {
             Self::Write(it) => it.cancel(),
             Self::Touch(it) => it.cancel(),
             Self::Scan(it) => it.cancel(),
+            Self::GetSiblings(it) | Self::ExistsSiblings(it) => it.cancel(),
+            Self::PutSiblings(it) => it.cancel(),
+            Self::DeleteSiblings(it) => it.cancel(),
+            Self::DeleteUnder(it) => it.cancel(),
         }
     }
 }
@@ -177,6 +214,8 @@ impl Running {
             asked: BTreeSet::new(),
             sent: BTreeSet::new(),
             answered: BTreeSet::new(),
+            floor: Floor::default(),
+            level: None,
             scanned: Vec::new(),
         }
     }
@@ -184,13 +223,19 @@ impl Running {
     /// Whether a response may count towards the operation's quorum.
     fn counts(&self, response: &Response) -> bool {
         match response {
-            Ok(Answer::Written(_)) => {
-                matches!(self.machine, Machine::Write(_) | Machine::Touch(_))
-            }
+            Ok(Answer::Minted(_)) => true,
+            Ok(Answer::Written(_)) => matches!(
+                self.machine,
+                Machine::Write(_)
+                    | Machine::Touch(_)
+                    | Machine::PutSiblings(_)
+                    | Machine::DeleteSiblings(_)
+                    | Machine::DeleteUnder(_)
+            ),
             // What a touch reads first is not what it is for.
-            Ok(Answer::Found(_) | Answer::FoundHead(_) | Answer::Absent(_)) => {
-                !matches!(self.machine, Machine::Touch(_))
-            }
+            Ok(
+                Answer::Found(_) | Answer::FoundHead(_) | Answer::Siblings(_) | Answer::Absent(_),
+            ) => !matches!(self.machine, Machine::Touch(_) | Machine::DeleteSiblings(_)),
             Ok(Answer::Page(_)) => true,
             Ok(Answer::Lacking(_) | Answer::Refused(_) | Answer::Unknown) | Err(_) => false,
         }
@@ -214,7 +259,7 @@ impl Client {
         match fault {
             Fault::None => {}
             #[cfg(feature = "faults")]
-            Fault::Replica(_) | Fault::Chain(_) => {}
+            Fault::Replica(_) | Fault::Chain(_) | Fault::IncarnationKept => {}
             #[cfg(feature = "faults")]
             Fault::Client(fault) => core.fault = Some(fault),
         }
@@ -360,6 +405,9 @@ impl World {
                 Machine::Get(_) | Machine::Exists(_) => "read_restarted",
                 Machine::Touch(_) => "touch_restarted",
                 Machine::Scan(_) => "scan_restarted",
+                Machine::GetSiblings(_) | Machine::ExistsSiblings(_) => "siblings_read_restarted",
+                Machine::PutSiblings(_) => "put_restarted",
+                Machine::DeleteSiblings(_) | Machine::DeleteUnder(_) => "delete_restarted",
             };
             self.coverage.hit("path", name);
         }
@@ -385,6 +433,14 @@ impl World {
                 Step::Written(result) => self.write_ends(client, op, result),
                 Step::Touched(result) => self.touch_ends(client, op, result),
                 Step::Scanned(result) => self.scan_ends(client, op, result),
+                Step::SiblingsRead(result) => self.siblings_read(client, op, result),
+                Step::SiblingsPut(result) => self.siblings_put(client, op, result),
+                Step::SiblingsDeleted(result) => {
+                    self.siblings_deleted(client, op, result.map(|done| done.context));
+                }
+                Step::SiblingsDeletedUnder(result) => {
+                    self.siblings_deleted(client, op, result.map(|_| Bytes::new()));
+                }
             }
         }
     }
@@ -426,6 +482,12 @@ impl World {
         if let Operation::Touch(touch) = &send.operation {
             self.oracle.touching(op, touch.version, touch.expiry);
         }
+        if let Operation::Merge(merge) = &send.operation
+            && let Machine::DeleteSiblings(_) = running.machine
+            && merge.source == Source::FirstHand
+        {
+            self.oracle.causal.deletes(op, merge);
+        }
         if let Some(name) = path {
             self.coverage.hit("path", name);
         }
@@ -433,6 +495,10 @@ impl World {
 
     /// Takes away what is over, and sets the timer for the rest.
     pub(crate) fn settle(&mut self, client: usize) {
+        if self.clients[client].core.counts.widened > 0 {
+            self.clients[client].core.counts.widened = 0;
+            self.coverage.hit("path", "session_widened");
+        }
         let at = &mut self.clients[client];
         let mut lost = None;
         at.operations.retain(|op, running| {
@@ -489,6 +555,21 @@ fn path_of(running: &mut Running, send: &Send, cause: Cause) -> Option<&'static 
         },
         Operation::Hint(_) if completed => Some("hint_after_ack"),
         Operation::Hint(_) => Some("hint_for_ack"),
-        Operation::Touch(_) | Operation::Scan(_) | Operation::Unknown => None,
+        Operation::Mint(mint) if !mint.owners.is_empty() => Some("minted_by_fallback"),
+        Operation::Mint(mint) => match (again(), mint.again) {
+            (true, _) => Some("mint_retry"),
+            (false, true) => Some("mint_elsewhere"),
+            (false, false) => None,
+        },
+        Operation::Merge(merge) if !merge.owners.is_empty() => Some("siblings_hint"),
+        Operation::Merge(merge) if merge.source == Source::Repair => match completed {
+            true => Some("background_merge"),
+            false => Some("blocking_merge"),
+        },
+        Operation::Merge(_)
+        | Operation::Compare(_)
+        | Operation::Touch(_)
+        | Operation::Scan(_)
+        | Operation::Unknown => None,
     }
 }

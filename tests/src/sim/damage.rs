@@ -1,7 +1,9 @@
 //! What a store holds of a key, and whether that is sound.
 
+use super::world::{HASTY, SIBLINGS};
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::record::Record;
+use annulet_replica::layout::siblings::StoredSiblings;
 use annulet_replica::layout::{self, StoredValue};
 use annulet_replica::memory::MemoryStore;
 use annulet_replica::restore::Copy;
@@ -32,12 +34,31 @@ pub(crate) fn held(store: &MemoryStore, storage_key: &Bytes) -> Option<Copy> {
     })
 }
 
+/// The concurrent values that a store holds of a key, if they can be read.
+pub(crate) fn held_siblings(store: &MemoryStore, storage_key: &Bytes) -> Option<StoredSiblings> {
+    let keys = [storage_key.clone()];
+    let entry = store.read(Family::Records, &keys).pop()?.ok()??;
+    let mut stored = layout::siblings::decode(entry).ok()?;
+    if let Some(apart) = stored.apart {
+        let values = store.read(Family::Values, &keys).pop()?.ok()??;
+        stored.record = layout::siblings::decode_values(values, apart).ok()?;
+    }
+    Some(stored)
+}
+
 /// Whether what a store holds of a key cannot be read or is not what was written.
 pub(crate) fn damaged(store: &MemoryStore, bucket: u32, key: &[u8], storage_key: &Bytes) -> bool {
     let entry = store
         .read(Family::Records, std::slice::from_ref(storage_key))
         .pop();
     let there = matches!(entry, Some(Ok(Some(_))));
+    if matches!(bucket, SIBLINGS | HASTY) {
+        let sound = |stored: StoredSiblings| {
+            let mut all = stored.record.iter();
+            all.all(|one| one.write.is_sound(bucket, key))
+        };
+        return there && !held_siblings(store, storage_key).is_some_and(sound);
+    }
     let sound = |Copy { head, value }| match value {
         Some(value) => Record { head, value }.verify(bucket, key).is_ok(),
         None => head.verify_expiry(bucket, key).is_ok(),

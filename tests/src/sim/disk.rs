@@ -77,7 +77,7 @@ impl World {
         {
             let wrote = results
                 .iter()
-                .any(|answer| matches!(answer, Answer::Written(_)));
+                .any(|answer| matches!(answer, Answer::Written(_) | Answer::Minted(_)));
             self.answer(server, from, epoch, results);
             let crash = wrote && self.rng.random_bool(self.crash_after_ack());
             if crash {
@@ -93,7 +93,7 @@ impl World {
         let wrote = parked
             .results
             .iter()
-            .any(|a| matches!(a, Answer::Written(_)));
+            .any(|a| matches!(a, Answer::Written(_) | Answer::Minted(_)));
         let name = match (at.gate.is_open(parked.point), wrote) {
             (false, true) => "write_waited",
             (false, false) => "read_waited",

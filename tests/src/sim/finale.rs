@@ -1,16 +1,18 @@
 //! The end of a run: everything heals, everything is read, and then the owners must agree.
 
-use super::damage::{damaged, held};
+use super::damage::{damaged, held, held_siblings};
+use super::oracle::KeyId;
 use super::scenario::Micros;
 use super::server::{QUEUE_MAX, State};
 use super::workload::{Action, Errand};
 use super::world::{Event, World, key_bytes};
-use annulet_protocol::bucket::Mode;
+use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::hash::storage_key;
 use annulet_protocol::level::Level;
 use annulet_protocol::record::Head;
 use annulet_replica::restore::Copy;
 use annulet_ring::owners::Owners;
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -67,7 +69,8 @@ impl World {
         let client = self.clients.len();
         let born = self.new_client(client, 0, &view);
         self.clients.push(born);
-        for bucket in view.buckets.iter().filter(|b| b.mode == Mode::Lww) {
+        self.check_spread();
+        for bucket in &view.buckets {
             for key in 0..self.scenario.keys {
                 let healthy = self.healthy_owners(bucket.number, key).len();
                 // An owner whose copy is damaged shows its head all the same, so that a read may
@@ -126,16 +129,75 @@ impl World {
             .count()
     }
 
+    /// What an owner has minted in its present life has come to the others by now, and without any
+    /// client, unless one of them is damaged or gone.
+    fn check_spread(&mut self) {
+        let view = Arc::clone(&self.operator.view);
+        // Where writes are acknowledged before they are durable, a crash takes away what was told.
+        let lasting = |b: &&Bucket| b.durability == Durability::Group;
+        let siblings = view.buckets.iter().filter(|b| b.mode == Mode::Siblings);
+        let siblings = siblings.filter(lasting);
+        for (bucket, key) in siblings.flat_map(|b| (0..self.scenario.keys).map(move |k| (b, k))) {
+            let bytes = key_bytes(key);
+            let hash = view.hash(bucket.number, &bytes);
+            let storage_key = storage_key(hash, bucket.number, &bytes);
+            let healthy = self.healthy_owners(bucket.number, key);
+            if healthy.len() < self.owners_there(bucket.number, key) {
+                continue;
+            }
+            let record = |server: &usize| {
+                let stored = held_siblings(&self.servers[*server].store, &storage_key);
+                stored.map(|stored| stored.record).unwrap_or_default()
+            };
+            let all: Vec<_> = healthy.iter().map(record).collect();
+            for (server, record) in healthy.iter().zip(&all) {
+                let own = &self.servers[*server].replica;
+                let minted = record.iter().flat_map(|one| &one.minted).map(|m| m.dot);
+                let mut own = minted.filter(|dot| {
+                    dot.actor.node == own.node && dot.actor.incarnation == own.incarnation
+                });
+                if let Some(dot) = own.find(|dot| !all.iter().all(|other| other.knows(dot))) {
+                    let why = format!("{dot:?} of key {key} of `{}`: {all:?}", bucket.name);
+                    return self.oracle.fail("spread", why);
+                }
+            }
+        }
+    }
+
+    /// Owners that can answer hold the same concurrent values of a key.
+    fn compare_siblings(&mut self, key: KeyId, healthy: &[usize], storage_key: &Bytes) {
+        let record = |server: &usize| {
+            let stored = held_siblings(&self.servers[*server].store, storage_key);
+            stored.map(|stored| stored.record).unwrap_or_default()
+        };
+        // What has expired goes here sooner and there later.
+        let until_ms = self.true_ms();
+        let all: Vec<_> = healthy.iter().map(record).collect();
+        let rest: Vec<_> = all
+            .iter()
+            .map(|one| one.without_expired(until_ms))
+            .collect();
+        if rest.windows(2).any(|pair| !pair[0].agrees(&pair[1])) {
+            let why = format!("key {key:?} at {healthy:?}: {all:?}");
+            self.oracle.fail("convergence", why);
+        }
+    }
+
     /// Owners that can answer hold the same bytes of every key.
     pub(crate) fn compare(&mut self) {
         let view = Arc::clone(&self.operator.view);
-        for bucket in view.buckets.iter().filter(|b| b.mode == Mode::Lww) {
+        for bucket in &view.buckets {
             for key in 0..self.scenario.keys {
                 let bytes = key_bytes(key);
                 let hash = view.hash(bucket.number, &bytes);
                 let storage_key = storage_key(hash, bucket.number, &bytes);
                 let healthy = self.healthy_owners(bucket.number, key);
                 if self.damaged_to_the_end.contains(&(bucket.number, key)) {
+                    continue;
+                }
+                if bucket.mode == Mode::Siblings {
+                    let key = (bucket.number, key);
+                    self.compare_siblings(key, &healthy, &storage_key);
                     continue;
                 }
                 let held = |server: &usize| held(&self.servers[*server].store, &storage_key);

@@ -20,7 +20,10 @@
 //!   moves; `finale`: the quiet at the end
 //! - `chain`: what servers hold of the chain of epochs, and what they say about it; `changes`: how
 //!   it goes on
-//! - `oracle`: what must hold; `levels`: which quorums overlap
+//! - `sessions`: clients that must not be shown anything older than what they have seen
+//! - `siblings`: the same in buckets that keep concurrent writes
+//! - `oracle`: what must hold; `causal`: the same of concurrent values; `levels`: which quorums
+//!   overlap
 //! - `coverage`: what has happened at all; `trace`: the story of a run
 //!
 //! # What the oracles say
@@ -34,6 +37,10 @@
 //! | `hints` | in the end nobody keeps anything for a server that is there |
 //! | `not-applied` | a write said not to be applied never appears |
 //! | `phantom` | what is read was written |
+//! | `dropped` | a merge takes nothing away that nobody has overwritten |
+//! | `session` | a session is shown nothing older than what it has written or seen |
+//! | `twin` | a value is shown once, through however many owners it was put |
+//! | `spread` | what an owner minted reaches the others without any client |
 //! | `skew` | no server takes a first-hand stamp from too far ahead |
 //! | `full` | no server whose disk is full takes a new value |
 //! | `deadline` | every operation ends by its deadline, exactly once, and sends nothing after |
@@ -51,6 +58,7 @@
 //! | `chain` | after quiet all servers act under the same epoch |
 
 mod calls;
+mod causal;
 mod chain;
 mod changes;
 mod client;
@@ -66,6 +74,8 @@ mod probe;
 mod results;
 mod scenario;
 mod server;
+mod sessions;
+mod siblings;
 mod trace;
 mod upkeep;
 mod views;
@@ -98,6 +108,20 @@ pub enum Fault {
     /// One of the chain of epochs.
     #[cfg(feature = "faults")]
     Chain(annulet_replica::chain::Fault),
+    /// A server mints as the same actor after a restart.
+    #[cfg(feature = "faults")]
+    IncarnationKept,
+}
+
+impl Fault {
+    /// Whether a server that starts again is another actor.
+    fn renews_incarnation(self) -> bool {
+        #[cfg(feature = "faults")]
+        if self == Self::IncarnationKept {
+            return false;
+        }
+        true
+    }
 }
 
 /// What a run that went well says.

@@ -5,6 +5,7 @@ use super::network::Link;
 use super::server::{QUEUE_MAX, State};
 use super::world::{Event, World};
 use annulet_protocol::hash::parse_storage_key;
+use annulet_protocol::ids::Incarnation;
 use annulet_protocol::view::View;
 use annulet_replica::store::{Family, Store};
 use rand::Rng;
@@ -244,6 +245,9 @@ impl World {
         let at = &mut self.servers[server];
         if at.state == State::Down && at.life == life {
             at.state = State::Up;
+            if self.options.fault.renews_incarnation() {
+                self.servers[server].replica.incarnation = Incarnation(self.rng.random());
+            }
             let now_us = self.now_us;
             self.trace.line(now_us, || format!("s{server} is up"));
             self.begin_chain(server);
@@ -300,6 +304,7 @@ impl World {
             false => old_view,
         };
         let life = self.clients[client].life + 1;
+        self.session_moves(client);
         let born = self.new_client(client, life, &view);
         let dead = std::mem::replace(&mut self.clients[client], born);
         self.coverage.hit("fault", "client_dies");

@@ -7,6 +7,7 @@
 //! Facts of `async` buckets end when a crash loses unsynced writes; facts of less than a majority
 //! end when the key's owners change. Both are what the design promises.
 
+use super::causal::Causal;
 use super::levels::{Needs, PerRegion};
 use annulet::core::read::ReadDone;
 use annulet_protocol::clock::Stamp;
@@ -41,6 +42,8 @@ pub(crate) struct Oracle {
     moves: u64,
     /// Furthest that a clock sample of a client was off, in milliseconds.
     clock_error_ms: u64,
+    /// The same of concurrent values.
+    pub(crate) causal: Causal,
     violation: Option<(&'static str, String)>,
 }
 
@@ -86,6 +89,7 @@ impl Oracle {
 
     /// Notes a key of a bucket with so many owners in each region.
     pub(crate) fn know(&mut self, key: KeyId, owners: PerRegion, group: bool) {
+        self.causal.know(key, group);
         let facts = BTreeMap::new();
         self.keys.entry(key).or_insert(Key {
             owners,
@@ -367,6 +371,7 @@ impl Oracle {
     /// A crash lost what was not synced.
     pub(crate) fn lost_unsynced(&mut self) {
         self.losses += 1;
+        self.causal.lost_unsynced();
         for key in self.keys.values_mut().filter(|key| !key.group) {
             key.facts.clear();
             key.promise = None;
@@ -377,6 +382,8 @@ impl Oracle {
     pub(crate) fn moved(&mut self) {
         self.moves += 1;
         self.promises_end();
+        let owners = |key: KeyId| self.keys.get(&key).map_or([0; 2], |key| key.owners);
+        self.causal.moved(owners);
         for key in self.keys.values_mut() {
             let owners = key.owners;
             key.facts.retain(|needs, _| needs.is_majority(owners));
@@ -385,7 +392,13 @@ impl Oracle {
 
     /// A bucket is gone, and what was known of it.
     pub(crate) fn bucket_deleted(&mut self, bucket: u32) {
+        self.causal.bucket_deleted(bucket);
         self.keys.retain(|(of, _), _| *of != bucket);
+    }
+
+    /// Furthest that a client may misjudge an expiry, in milliseconds.
+    pub(crate) fn expiry_margin_ms(&self) -> u64 {
+        self.clock_error_ms + 1 + CLOCK_FOLLOWS_MS
     }
 
     /// A client took a sample of a server's clock that was this far off.

@@ -59,9 +59,13 @@ impl World {
             |bucket, key: &[u8]| Operation::Read(Read::new(bucket, Bytes::copy_from_slice(key)));
         let write = |stamp_ms, bucket, key: &[u8], bytes| self.forge(stamp_ms, bucket, key, bytes);
         let own = key_owned(&view, self.servers[server].replica.node, GROUP, true);
+        let of_siblings = key_owned(&view, self.servers[server].replica.node, SIBLINGS, true);
         let (operation, kind) = match drawn {
             0 => (Operation::Unknown, RefusalKind::Unsupported),
-            1 => (read(SIBLINGS, b"k"), RefusalKind::WrongMode),
+            1 => (
+                write(now_ms, SIBLINGS, &of_siblings?, 3),
+                RefusalKind::WrongMode,
+            ),
             2 => (read(GROUP, b""), RefusalKind::TooLarge),
             3 => (read(GROUP, &[1; KEY_BYTES_MAX + 1]), RefusalKind::TooLarge),
             4 => {

@@ -29,6 +29,14 @@ impl World {
                 };
                 self.coverage.hit("outcome", name);
                 let at_ms = self.true_ms();
+                let (floor, level) = self.floor_of(client, op);
+                let shown = done.head.map(|head| head.version);
+                let checked = floor.check(op, shown);
+                self.check(checked);
+                if let Some(version) = shown {
+                    let key = (errand.bucket.number, errand.key);
+                    self.session_saw(client, key, (version, level));
+                }
                 self.oracle.read(op, &done, exists, at_ms);
             }
             Err(error) => {
@@ -54,6 +62,10 @@ impl World {
                     self.coverage.hit("outcome", "written_by_hints_alone");
                     self.oracle.promised(op, done.version);
                 }
+                let (_, level) = self.floor_of(client, op);
+                let newest = done.superseded.unwrap_or(done.version).max(done.version);
+                let key = (errand.bucket.number, errand.key);
+                self.session_saw(client, key, (newest, level));
                 self.oracle.written(op, done.version);
             }
             Err(error) => {
@@ -160,7 +172,7 @@ impl World {
     }
 
     /// Notes that an operation completed, and says whether it is an exists, and what was asked.
-    fn note_end(&mut self, client: usize, op: u64) -> Option<(bool, Errand)> {
+    pub(crate) fn note_end(&mut self, client: usize, op: u64) -> Option<(bool, Errand)> {
         let running = self.clients[client].operations.get_mut(&op)?;
         running.completed = true;
         if self.now_us > running.deadline_us {
@@ -171,13 +183,16 @@ impl World {
             );
         }
         Some((
-            matches!(running.machine, Machine::Exists(_)),
+            matches!(
+                running.machine,
+                Machine::Exists(_) | Machine::ExistsSiblings(_)
+            ),
             running.errand.clone(),
         ))
     }
 
     /// How many owners of each region have answered an operation since it last started.
-    fn answered(&self, client: usize, op: u64) -> PerRegion {
+    pub(crate) fn answered(&self, client: usize, op: u64) -> PerRegion {
         let mut counts = PerRegion::default();
         let running = self.clients[client].operations.get(&op);
         for node in running.into_iter().flat_map(|running| &running.answered) {
@@ -186,7 +201,7 @@ impl World {
         counts
     }
 
-    fn note_error(&mut self, op: u64, error: &Error, must_succeed: bool) {
+    pub(crate) fn note_error(&mut self, op: u64, error: &Error, must_succeed: bool) {
         if must_succeed {
             self.oracle.fail(
                 "liveness",

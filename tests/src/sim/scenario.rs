@@ -56,6 +56,8 @@ pub(crate) struct Scenario {
     pub(crate) expired_kept_ms: u64,
     /// Chance that an operation has the level of its bucket.
     pub(crate) plain_level: f64,
+    /// Whether every other client goes through the cluster in a session.
+    pub(crate) sessions: bool,
     /// Chance that another client reads what an operation has just shown or written.
     pub(crate) follow: f64,
 }
@@ -134,6 +136,7 @@ impl Scenario {
             expired_kept_ms: 0,
             plain_level: *[0.2, 0.6, 1.0].choose(rng).expect("not empty"),
             follow: rate_of(rng, 0.7),
+            sessions: rng.random_bool(0.5),
         };
         let mut drawn = match rng.random_bool(0.15) {
             true => drawn.moving(rng),

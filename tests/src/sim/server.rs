@@ -5,11 +5,13 @@ use super::Fault;
 use super::chain::Part;
 use super::network::Link;
 use super::scenario::Micros;
+use super::siblings::Kept;
 use super::upkeep::Upkeep;
 use super::world::{Event, World};
+use annulet_protocol::clock::{HybridClock, Stamp};
 use annulet_protocol::codec;
 use annulet_protocol::hash::storage_key;
-use annulet_protocol::ids::NodeId;
+use annulet_protocol::ids::{Incarnation, NodeId};
 use annulet_protocol::message::{
     Answer, Failure, FailureKind, Load, Operation, Read, Refusal, RefusalKind, Reply, Request,
     Source,
@@ -20,7 +22,7 @@ use annulet_protocol::view::View;
 use annulet_replica::gate::{Gate, SyncPoint};
 use annulet_replica::layout;
 use annulet_replica::memory::MemoryStore;
-use annulet_replica::rules::{Moment, Mutation, ReadAnswers, Replica};
+use annulet_replica::rules::{Demand, Moment, Mutation, ReadAnswers, Replica};
 use annulet_replica::store::{Family, Store};
 use bytes::Bytes;
 use rand::Rng;
@@ -51,6 +53,8 @@ pub(crate) struct Server {
     pub(crate) replica: Replica,
     pub(crate) store: MemoryStore,
     pub(crate) gate: Gate,
+    /// Stamps what is minted in this life.
+    clock: HybridClock,
     pub(crate) view: Arc<View>,
     /// Its part in the chain of epochs, in runs in which views are decided.
     pub(crate) part: Option<Part>,
@@ -107,13 +111,18 @@ pub(crate) struct Parked {
 }
 
 impl Server {
-    pub(crate) fn new(node: NodeId, view: Arc<View>, skew_ms: i64, fault: Fault) -> Self {
+    pub(crate) fn new(
+        (node, start): (NodeId, Incarnation),
+        view: Arc<View>,
+        skew_ms: i64,
+        fault: Fault,
+    ) -> Self {
         #[allow(unused_mut)]
-        let mut replica = Replica::new(node);
+        let mut replica = Replica::new(node, start);
         match fault {
             Fault::None => {}
             #[cfg(feature = "faults")]
-            Fault::Client(_) | Fault::Chain(_) => {}
+            Fault::Client(_) | Fault::Chain(_) | Fault::IncarnationKept => {}
             #[cfg(feature = "faults")]
             Fault::Replica(fault) => replica.fault = Some(fault),
         }
@@ -121,6 +130,7 @@ impl Server {
             replica,
             store: MemoryStore::default(),
             gate: Gate::default(),
+            clock: HybridClock::default(),
             view,
             part: None,
             state: State::Up,
@@ -154,6 +164,7 @@ impl Server {
         self.state = state;
         self.life += 1;
         self.gate = Gate::default();
+        self.clock = HybridClock::default();
         self.queue.clear();
         self.parked.clear();
         self.last_point = SyncPoint::NONE;
@@ -256,16 +267,11 @@ impl World {
                 match operation {
                     Operation::Read(read) => reads.push((request.epoch, Question::Read(read))),
                     Operation::Scan(scan) => reads.push((request.epoch, Question::Scan(scan))),
-                    Operation::Write(write) => {
-                        writes.push((request.epoch, Mutation::Write(write.clone())));
+                    other => {
+                        if let Demand::Change(mutation) = other.clone().into() {
+                            writes.push((request.epoch, mutation));
+                        }
                     }
-                    Operation::Hint(hint) => {
-                        writes.push((request.epoch, Mutation::Hint(hint.clone())));
-                    }
-                    Operation::Touch(touch) => {
-                        writes.push((request.epoch, Mutation::Touch(touch.clone())));
-                    }
-                    Operation::Unknown => {}
                 }
             }
         }
@@ -290,13 +296,13 @@ impl World {
                     point = point.max(read_point);
                     found.next().expect("one answer for each read")
                 }
-                Operation::Write(_) | Operation::Hint(_) | Operation::Touch(_) => {
-                    point = point.max(write_point);
-                    written.next().expect("one answer for each write")
-                }
                 Operation::Unknown => {
                     let why = "this server does not know such an operation";
                     Answer::Refused(Refusal::new(RefusalKind::Unsupported, why))
+                }
+                _ => {
+                    point = point.max(write_point);
+                    written.next().expect("one answer for each write")
                 }
             });
             let results = results.collect();
@@ -337,6 +343,7 @@ impl World {
         let at = &mut self.servers[server];
         let moment = Moment {
             now_ms,
+            stamp: Stamp::default(),
             clock_trusted: at.clock_trusted,
             disk_full: at.disk_full,
             view: &at.view,
@@ -371,12 +378,15 @@ impl World {
         let now_ms = self.server_ms(server);
         let at = &mut self.servers[server];
         let view = Arc::clone(&at.view);
+        let stamp = at.clock.reserve(now_ms, writes.len() as u64);
         let moment = Moment {
             now_ms,
+            stamp,
             clock_trusted: at.clock_trusted,
             disk_full: at.disk_full,
             view: &view,
         };
+        let kept = Kept::before(&at.store, &view, writes);
         let decided = at.replica.decide(
             &at.store,
             moment,
@@ -394,6 +404,9 @@ impl World {
         at.store
             .write(decided.batch)
             .expect("a store in memory does not fail");
+        let dropped = kept.dropped(&self.servers[server].store);
+        let checked = self.oracle.causal.dropped(&dropped, now_ms);
+        self.check(checked);
         if let Some(head) = ahead {
             let why = format!("server {server} at {now_ms} took {head:?}");
             self.oracle.fail("skew", why);
@@ -401,6 +414,14 @@ impl World {
         for ((_, mutation), answer) in writes.iter().zip(&decided.answers) {
             if let (Mutation::Hint(hint), Answer::Written(_)) = (mutation, answer) {
                 self.oracle.stored(hint.record.head.version);
+            }
+            if let (Mutation::Mint(mint), Answer::Minted(_)) = (mutation, answer) {
+                if self.servers[server].disk_full {
+                    let why = format!("server {server} minted {mint:?}");
+                    self.oracle.fail("full", why);
+                }
+                let checked = self.oracle.causal.stored(&mint.write.value);
+                self.check(checked);
             }
             if let (Mutation::Write(write), Answer::Written(_)) = (mutation, answer) {
                 let new = write.source == Source::FirstHand && !write.record.value.is_empty();
@@ -440,6 +461,11 @@ impl World {
                     Source::Repair => "write_repair",
                 },
                 Operation::Hint(_) => "hint",
+                Operation::Mint(mint) if mint.owners.is_empty() => "mint",
+                Operation::Mint(_) => "mint_hint",
+                Operation::Merge(merge) if !merge.owners.is_empty() => "merge_hint",
+                Operation::Merge(_) => "merge",
+                Operation::Compare(_) => "compare",
                 Operation::Touch(_) => "touch",
                 Operation::Scan(_) => "scan",
                 Operation::Unknown => "unknown",

@@ -15,6 +15,7 @@ use annulet_replica::courier::{Courier, Parcel};
 use annulet_replica::hints::{Tally, waiting_for};
 use annulet_replica::restore::{Inquiry, Restorer};
 use annulet_replica::rules::{Mutation, Task};
+use annulet_replica::spread::{Round, Spreader};
 use annulet_replica::sweep::Sweep;
 use bytes::Bytes;
 use rand::Rng;
@@ -26,6 +27,8 @@ const EVERY_US: Micros = 60_000;
 const PATIENCE_US: Micros = 300_000;
 /// How long a damaged record is left alone: longer than any operation takes.
 const DAMAGE_WAIT_MS: u64 = 2_500;
+/// How long a client has to send on what it put.
+const CLIENT_HAS_MS: u64 = 500;
 
 /// See the module. All of it is in memory only.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub(crate) struct Upkeep {
     pub(crate) courier: Courier,
     sweep: Sweep,
     restorer: Restorer,
+    spreader: Spreader,
     asked: BTreeMap<u64, Asked>,
     /// Storage keys of records that were found damaged.
     pub(crate) damaged: Vec<Bytes>,
@@ -43,6 +47,7 @@ pub(crate) struct Upkeep {
 enum Asked {
     Parcel(Parcel),
     Inquiry(Inquiry, Vec<(NodeId, Answer)>),
+    Round(Round),
 }
 
 impl Upkeep {
@@ -51,6 +56,7 @@ impl Upkeep {
             courier: Courier::default(),
             sweep: Sweep::new(expired_kept_ms),
             restorer: Restorer::new(DAMAGE_WAIT_MS),
+            spreader: Spreader::new(CLIENT_HAS_MS),
             asked: BTreeMap::new(),
             damaged: Vec::new(),
         }
@@ -85,8 +91,45 @@ impl World {
         self.deliver(server);
         self.sweep(server);
         self.restore(server);
+        self.spread(server);
         self.greet_one(server);
         self.finish_chain(server);
+    }
+
+    /// Compares what was minted here with what the other owners have.
+    fn spread(&mut self, server: usize) {
+        let now_ms = self.server_ms(server);
+        let at = &mut self.servers[server];
+        let (own, view) = (at.replica.node, std::sync::Arc::clone(&at.view));
+        let spreader = &mut at.upkeep.spreader;
+        let round = spreader.round(&at.store, &view, own, now_ms);
+        let (round, tasks) = round.expect("notes are never damaged here");
+        self.note_tasks(server, tasks);
+        self.begin_round(server, round);
+    }
+
+    fn begin_round(&mut self, server: usize, round: Round) {
+        if round.is_empty() {
+            return;
+        }
+        let number = self.next_number();
+        let questions: Vec<_> = round.questions().collect();
+        for (owner, operations) in questions {
+            let sends = matches!(operations.first(), Some(Operation::Merge(_)));
+            let name = if sends { "sent_on" } else { "compared" };
+            self.coverage.hit("upkeep", name);
+            self.ask_peer(server, number, owner, operations);
+        }
+        let asked = Asked::Round(round);
+        self.servers[server].upkeep.asked.insert(number, asked);
+    }
+
+    fn note_tasks(&mut self, server: usize, tasks: Vec<Task>) {
+        for task in &tasks {
+            self.note_task(task);
+        }
+        let tasks: Vec<_> = tasks.into_iter().map(Mutation::Task).collect();
+        self.note(server, &tasks);
     }
 
     fn deliver(&mut self, server: usize) {
@@ -98,10 +141,8 @@ impl World {
             let (courier, own) = (&mut at.upkeep.courier, at.replica.node);
             let parcel = courier.parcel(&at.store, &at.view, own, owner);
             let parcel = parcel.expect("hints are never damaged here");
-            let writes = parcel.writes.iter();
-            let operations: Vec<_> = writes
-                .map(|(_, write)| Operation::Write(write.clone()))
-                .collect();
+            let items = parcel.items.iter();
+            let operations: Vec<_> = items.map(|item| item.operation.clone()).collect();
             let number = self.next_number();
             let asked = Asked::Parcel(parcel);
             self.servers[server].upkeep.asked.insert(number, asked);
@@ -125,11 +166,7 @@ impl World {
         let found = at.upkeep.sweep.step(&at.store, &view, now_ms);
         let found = found.expect("a store in memory does not fail");
         at.upkeep.damaged.extend(found.damaged);
-        for task in &found.tasks {
-            self.note_task(task);
-        }
-        let tasks: Vec<_> = found.tasks.into_iter().map(Mutation::Task).collect();
-        self.note(server, &tasks);
+        self.note_tasks(server, found.tasks);
     }
 
     fn restore(&mut self, server: usize) {
@@ -196,6 +233,9 @@ impl World {
             answers.extend(answer.filter(|_| !told).map(|answer| (reply.node, answer)));
             return;
         }
+        if let Asked::Round(round) = asked {
+            return round.take(reply.node, &reply.results);
+        }
         if let Some(Asked::Parcel(parcel)) = self.servers[server].upkeep.asked.remove(&number) {
             self.settle_parcel(server, &parcel, Some(&reply.results));
         }
@@ -210,6 +250,11 @@ impl World {
         match at.upkeep.asked.remove(&number) {
             None => {}
             Some(Asked::Parcel(parcel)) => self.settle_parcel(server, &parcel, None),
+            Some(Asked::Round(round)) => {
+                let (tasks, next) = round.end();
+                self.note_tasks(server, tasks);
+                self.begin_round(server, next);
+            }
             Some(Asked::Inquiry(inquiry, answers)) => {
                 let (view, own) = (std::sync::Arc::clone(&at.view), at.replica.node);
                 let restorer = &mut at.upkeep.restorer;
@@ -227,13 +272,13 @@ impl World {
         let (now_ms, random) = (self.server_ms(server), self.rng.random());
         let courier = &mut self.servers[server].upkeep.courier;
         // Without writes there is nothing to answer.
-        let answers = answers.or(parcel.writes.is_empty().then_some(&[]));
+        let answers = answers.or(parcel.items.is_empty().then_some(&[]));
         let tasks = courier.handle_answers(parcel, answers, now_ms, random);
         let tasks: Vec<_> = parcel.tasks.iter().cloned().chain(tasks).collect();
         for task in &tasks {
             self.note_task(task);
         }
-        let own = parcel.own.iter().cloned().map(Mutation::Write);
+        let own = parcel.own.iter().cloned();
         let mutations: Vec<_> = own.chain(tasks.into_iter().map(Mutation::Task)).collect();
         self.note(server, &mutations);
     }
@@ -247,6 +292,9 @@ impl World {
             Task::Remove { .. } => "removed",
             Task::Expire { .. } => "expired",
             Task::Restore { .. } => "restored",
+            Task::RestoreSiblings { .. } => "siblings_restored",
+            Task::ExpireSiblings { .. } => "siblings_expired",
+            Task::Spread { .. } => "spread",
         };
         self.coverage.hit("upkeep", name);
     }

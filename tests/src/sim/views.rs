@@ -4,13 +4,15 @@
 //! before anything is copied, none answers under it before everything is, and each key is copied
 //! from a majority of the owners that it had.
 
-use super::damage::{any_damaged, held};
+use super::damage::{any_damaged, held, held_siblings};
 use super::server::State;
 use super::world::{Event, World};
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::view::View;
+use annulet_replica::memory::MemoryStore;
 use annulet_replica::rules::{Mutation, Task};
+use annulet_replica::spread;
 use annulet_replica::store::{Batch, Change, Family, Store};
 use annulet_ring::owners::Owners;
 use annulet_ring::quorum::majority;
@@ -157,7 +159,7 @@ impl World {
         let Some((hash, number, _)) = parse_storage_key(storage_key) else {
             return;
         };
-        let Some(bucket) = before.bucket(number).filter(|b| b.mode == Mode::Lww) else {
+        let Some(bucket) = before.bucket(number) else {
             return;
         };
         let server_of = |node| self.server_of(node);
@@ -172,20 +174,18 @@ impl World {
         let mut sources = old.clone();
         sources.shuffle(&mut self.operator.rng);
         sources.truncate(majority(old.len()));
-        let records = sources
-            .iter()
-            .filter_map(|s| held(&self.servers[*s].store, storage_key));
-        let Some(freshest) = records.max_by(|a, b| a.head.freshness(&b.head)) else {
+        let stores: Vec<_> = sources.iter().map(|s| &self.servers[*s].store).collect();
+        let Some(task) = copied(&stores, bucket.mode, storage_key) else {
             return;
         };
         for server in &new {
-            let (key, copy) = (storage_key.clone(), Some(freshest.clone()));
-            self.note(*server, &[Mutation::Task(Task::Restore { key, copy })]);
+            self.note(*server, &[Mutation::Task(task.clone())]);
         }
         for server in old.iter().filter(|server| !new.contains(server)) {
-            let gone: Batch = [Family::Records, Family::Values]
+            let mut gone: Batch = [Family::Records, Family::Values]
                 .map(|family| Change::Delete(family, storage_key.clone()))
                 .into();
+            gone.push(Change::Delete(Family::Notes, spread::note(storage_key)));
             let store = &self.servers[*server].store;
             store.write(gone).expect("a store in memory does not fail");
         }
@@ -199,4 +199,19 @@ impl World {
         }
         self.move_copies();
     }
+}
+
+/// What brings a key to its new owners, out of what these stores hold; `None`: they hold none.
+fn copied(stores: &[&MemoryStore], mode: Mode, storage_key: &Bytes) -> Option<Task> {
+    let key = storage_key.clone();
+    let stores = stores.iter();
+    if mode == Mode::Siblings {
+        let held = stores.filter_map(|store| held_siblings(store, storage_key));
+        let all = held.map(|stored| stored.record);
+        let record = all.reduce(|merged, record| merged.merge(&record))?;
+        return Some(Task::RestoreSiblings { key, record });
+    }
+    let held = stores.filter_map(|store| held(store, storage_key));
+    let copy = Some(held.max_by(|a, b| a.head.freshness(&b.head))?);
+    Some(Task::Restore { key, copy })
 }

@@ -2,6 +2,7 @@
 
 use super::client::{Machine, Running};
 use super::levels::{Needs, Side};
+use super::sessions::Floor;
 use super::world::{Event, VALUE_BYTES_MAX, World, key_bytes};
 use annulet::core::client::Call;
 use annulet::core::read::ReadOperation;
@@ -144,6 +145,13 @@ impl World {
                 ttl_ms: rng.random_bool(0.3).then(|| rng.random_range(1..1_500)),
             },
         };
+        let action = match action {
+            // Where concurrent values are kept there is none of these.
+            Action::Touch { .. } | Action::Scan { .. } if bucket.mode == Mode::Siblings => {
+                Action::Get
+            }
+            action => action,
+        };
         Errand {
             bucket,
             key,
@@ -181,30 +189,38 @@ impl World {
             _ => core.begin(now, side, call),
         };
         let level = started.as_ref().ok().map(|start| start.level);
+        let key = (errand.bucket.number, errand.key);
+        let mut floor = Floor::default();
         let made = match started {
             Ok(start) => {
+                floor = self.session_floor(client, key, &start);
                 let deadline_us = self.at_mono(client, start.deadline_ms);
-                self.make(client, &errand, start, op)
+                self.make((client, &floor), &errand, start, op)
                     .map(|machine| (machine, deadline_us))
             }
             Err(error) => Err(error),
         };
-        let key = (errand.bucket.number, errand.key);
         let home = client % self.scenario.regions;
         let owners = self.oracle.owners(key);
         let (machine, deadline_us) = match made {
             Ok(made) => made,
             Err(error) => return self.refused(&errand, &error),
         };
+        let siblings = errand.bucket.mode == Mode::Siblings;
         let needs = level.and_then(|l| Needs::of(l, needs_side, owners, home));
         self.note_call(&errand, level);
         let mut running = Running::new(machine, errand, deadline_us);
+        (running.floor, running.level) = (floor, level);
         let errand = &running.errand;
         if let (Action::Scan { partition, .. }, Some(needs)) = (&errand.action, needs) {
             let (bucket, partition) = (errand.bucket.number, *partition);
             running.scanned = self.begin_scan(client, bucket, partition, needs);
         }
         match needs {
+            Some(needs) if siblings => {
+                self.oracle.begin(op, key, needs);
+                self.oracle.causal.begin(op, key, needs);
+            }
             Some(needs) => self.oracle.begin(op, key, needs),
             // Its bucket was deleted, and the client does not know.
             None if owners == [0, 0] => {}
@@ -239,11 +255,21 @@ impl World {
 
     fn make(
         &mut self,
-        client: usize,
+        (client, floor): (usize, &Floor),
         errand: &Errand,
         start: annulet::core::client::Start,
         op: u64,
     ) -> Result<Machine, Error> {
+        if errand.bucket.mode == Mode::Siblings {
+            return self.make_of_siblings((client, floor), errand, start, op);
+        }
+        let read = |start, head_only| {
+            let read = ReadOperation::new(start, head_only)?;
+            Ok(match &floor.known {
+                Some(known) => read.at_least(known.clone()),
+                None => read,
+            })
+        };
         let now = self.client_now(client);
         let core = &mut self.clients[client].core;
         let mut write = |value: Option<Bytes>, ttl_ms: Option<u64>| {
@@ -255,13 +281,13 @@ impl World {
             WriteOperation::new(start.clone(), origin, value, expires).map(Machine::Write)
         };
         match errand.action {
-            Action::Get => ReadOperation::new(start, false).map(Machine::Get),
-            Action::Exists => ReadOperation::new(start, true).map(Machine::Exists),
+            Action::Get => read(start, false).map(Machine::Get),
+            Action::Exists => read(start, true).map(Machine::Exists),
             Action::Delete => write(None, None),
             Action::Touch { ttl_ms } => {
                 let now_ms = core.clock.corrected_ms(now.wall_ms);
                 let at_ms = ttl_ms.map(|ttl_ms| now_ms + ttl_ms);
-                TouchOperation::new(start.reading(), start, at_ms).map(Machine::Touch)
+                TouchOperation::touch(start.reading(), start, at_ms).map(Machine::Touch)
             }
             Action::Scan { partition, entries } => {
                 let (from, _) = KeyHash::arc(partition, start.view.table.partitions);
@@ -299,7 +325,7 @@ impl World {
         };
         let long =
             matches!(errand.action, Action::Put { bytes, .. } if bytes > VALUE_BYTES_MAX as usize);
-        let due = errand.bucket.mode != Mode::Lww || long || most > owners;
+        let due = long || most > owners;
         if error.kind() != ErrorKind::InvalidInput || !due {
             self.oracle
                 .fail("level", format!("{errand:?} was refused: {error}"));

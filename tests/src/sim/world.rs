@@ -10,6 +10,8 @@ use super::oracle::{KeyId, Oracle};
 use super::probe::Probe;
 use super::scenario::{Micros, Scenario};
 use super::server::{Return, Server};
+use super::sessions::Steps;
+use super::siblings::Memory;
 use super::trace::Trace;
 use super::workload::Errand;
 use super::{Options, Report, Violation};
@@ -163,6 +165,10 @@ pub(crate) struct World {
     pub(crate) operations_left: u32,
     /// Keys of which an owner's copy is still damaged when everything is read.
     pub(crate) damaged_to_the_end: BTreeSet<KeyId>,
+    /// What applications remember of keys with concurrent values.
+    pub(crate) remembered: BTreeMap<KeyId, Vec<Memory>>,
+    /// What the applications of clients with sessions have seen.
+    pub(crate) steps: BTreeMap<usize, Steps>,
     /// Nothing goes wrong any more.
     pub(crate) quiet: bool,
     over: bool,
@@ -184,7 +190,8 @@ impl World {
         let skew = scenario.server_skew_ms_max;
         let servers = view.members.iter().map(|member| {
             let skew_ms = rng.random_range(-skew..=skew);
-            let mut server = Server::new(member.id, Arc::clone(&view), skew_ms, options.fault);
+            let named = (member.id, Incarnation(rng.random()));
+            let mut server = Server::new(named, Arc::clone(&view), skew_ms, options.fault);
             if scenario.decides_views {
                 let file = View::clone(&view);
                 server.part = Some(Part::new(&server.store, member.id, file, options.fault));
@@ -203,6 +210,8 @@ impl World {
             decided: Decided::default(),
             operations_left: scenario.operations,
             damaged_to_the_end: BTreeSet::new(),
+            remembered: BTreeMap::new(),
+            steps: BTreeMap::new(),
             quiet: false,
             over: false,
             oracle: Oracle::default(),
@@ -381,7 +390,7 @@ impl World {
 
     /// Tells the oracle of the keys of a view's buckets.
     pub(crate) fn know_keys(&mut self, view: &View) {
-        for bucket in view.buckets.iter().filter(|b| b.mode == Mode::Lww) {
+        for bucket in &view.buckets {
             let owners = self.owners_of(bucket);
             let group = bucket.durability == Durability::Group;
             for key in 0..self.scenario.keys {
@@ -396,8 +405,10 @@ pub(crate) fn key_bytes(key: usize) -> Bytes {
     format!("key {key}").into()
 }
 
-/// A bucket that keeps siblings, which no server serves yet.
+/// A bucket that keeps concurrent writes.
 pub(crate) const SIBLINGS: u32 = 5;
+/// The same, where writes are acknowledged before they are durable.
+pub(crate) const HASTY: u32 = 6;
 /// A bucket with one or two replicas.
 pub(crate) const NARROW: u32 = 4;
 
@@ -429,6 +440,11 @@ fn first_view(scenario: &Scenario, rng: &mut ChaCha8Rng) -> View {
         mode: Mode::Siblings,
         ..Bucket::new(SIBLINGS, "siblings")
     };
+    let hasty = Bucket {
+        mode: Mode::Siblings,
+        durability: Durability::Async,
+        ..Bucket::new(HASTY, "hasty siblings")
+    };
     let plan = Plan {
         cluster: ClusterId(rng.random()),
         name: "simulated".into(),
@@ -438,7 +454,7 @@ fn first_view(scenario: &Scenario, rng: &mut ChaCha8Rng) -> View {
         partitions: scenario.partitions,
         list_length: scenario.list_length,
         members: (0..scenario.nodes * scenario.regions).map(member).collect(),
-        buckets: vec![group, lazy, wide, narrow, siblings],
+        buckets: vec![group, lazy, wide, narrow, siblings, hasty],
     };
     plan.view().expect("a sound plan")
 }

@@ -34,7 +34,9 @@ impl Class {
         match operation {
             Operation::Write(write) => Self::of_value(write.record.value.len()),
             Operation::Hint(hint) => Self::of_value(hint.record.value.len()),
-            Operation::Touch(_) => Self::Write,
+            Operation::Mint(mint) => Self::of_value(mint.context.len() + mint.write.value.len()),
+            Operation::Merge(merge) => Self::of_value(merge.record.len()),
+            Operation::Touch(_) | Operation::Compare(_) => Self::Write,
             Operation::Read(_) | Operation::Scan(_) | Operation::Unknown => Self::Read,
         }
     }

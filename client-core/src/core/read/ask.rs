@@ -4,7 +4,8 @@
 //! show the head. At level `available` a fallback is asked for each owner that does not answer: it
 //! may keep what was written for that owner.
 
-use super::{Phase, ReadOperation, SLOW_MS};
+use super::shown::Shown;
+use super::{Phase, Reading, SLOW_MS};
 use crate::core::attempts::OwnerState;
 use crate::core::client::{Core, Now};
 use annulet_protocol::ids::NodeId;
@@ -16,7 +17,7 @@ const DIGEST_BYTES: u32 = 4_096;
 /// Fallbacks that are read off the view at first; four times as many when they are used up.
 const FALLBACKS: usize = 8;
 
-impl ReadOperation {
+impl<S: Shown> Reading<S> {
     pub(super) fn is_available(&self) -> bool {
         self.start.level == Level::Available
     }
@@ -42,18 +43,29 @@ impl ReadOperation {
         (owner_answered || all_missing && answered > 0) && answered >= missing.min(open)
     }
 
+    /// Whether the level's owners have answered, and none has shown what the session has seen.
+    pub(super) fn widens(&self) -> bool {
+        !self.widened && !self.completed && !self.seen.meets_floor()
+    }
+
+    /// Whether what was shown is at least what the session has seen.
+    pub(super) fn is_enough(&self) -> bool {
+        !self.widened || self.completed || self.seen.meets_floor()
+    }
+
     /// Whether this node's answer is wanted now.
     pub(super) fn wants(&self, node: NodeId) -> bool {
         let counts = |node| self.counts(node);
         match self.phase {
+            Phase::Ask if self.widened && !self.completed => true,
             Phase::Ask if !self.is_available() || self.completed => self.quorum.wants(node, counts),
             Phase::Ask if self.owned.contains(&node) => {
                 !self.owned.iter().any(|owner| self.counts(*owner))
             }
             Phase::Ask => self.fallbacks().filter(|node| counts(*node)).count() < self.missing(),
             Phase::Fetch => {
-                let holders = &self.holders;
-                holders.contains(&node) && !holders.iter().any(|holder| counts(*holder))
+                let sources = &self.sources;
+                sources.contains(&node) && !sources.iter().any(|source| counts(*source))
             }
             Phase::Repair => {
                 let held = |node| self.holders.contains(&node) || counts(node);
@@ -90,15 +102,20 @@ impl ReadOperation {
 
     /// Reads more fallbacks off the view, where more owners are missing than there are fallbacks.
     pub(super) fn extend_fallbacks(&mut self, core: &Core) {
-        if !self.is_available() || self.phase != Phase::Ask || self.completed {
+        let beyond = self.is_available() || self.widened;
+        if !beyond || self.phase != Phase::Ask || self.completed {
             return;
         }
         let lost = |state| state == OwnerState::Lost;
+        let settled = |state| matches!(state, OwnerState::Done | OwnerState::Lost);
+        // What a session has written may be kept by servers that are no owners.
+        let beyond = self.widened && self.owned.iter().all(|node| self.owners.is(*node, settled));
+        let needed = if beyond { FALLBACKS } else { self.missing() };
         let usable = self.fallbacks().filter(|node| !self.owners.is(*node, lost));
         let known = self.fallbacks().count();
         // The list ends where there are fewer than were asked for.
         let exhausted = known < self.fallbacks_wanted.min(self.start.view.members.len());
-        if usable.count() >= self.missing() || exhausted {
+        if usable.count() >= needed || exhausted {
             return;
         }
         self.fallbacks_wanted = (self.fallbacks_wanted * 4).max(FALLBACKS);

@@ -1,30 +1,34 @@
-//! What the owners of a key have shown so far.
+//! What the owners of a key in a last-write-wins bucket have shown: the freshest head wins.
 
+use super::ReadDone;
+use super::shown::{Asked, Shown};
+use crate::core::client::{Core, Now, Start};
+use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::record::{Head, Record};
+use annulet_protocol::message::{Answer, Operation, Source, Write};
+use annulet_protocol::record::{Head, Record, Version};
+use annulet_protocol::session::Known;
 use annulet_ring::owners::Nodes;
+use bytes::Bytes;
 use std::cmp::Ordering;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub struct Seen {
     /// What each owner showed; `None`: nothing stored.
     heads: Vec<(NodeId, Option<Head>)>,
     /// The freshest record that an owner sent.
     record: Option<Record>,
     /// The freshest head whose owner has the value no more.
     gone: Option<Head>,
+    /// What the reader has seen before.
+    must_show: Option<Version>,
+    /// What was at or below this may have been deleted and forgotten.
+    floor: Stamp,
 }
 
 impl Seen {
-    /// Notes what an owner shows, in place of what it showed before.
-    pub(super) fn note(&mut self, node: NodeId, head: Option<Head>) {
-        self.forget(node);
-        self.heads.push((node, head));
-    }
-
-    /// Notes a record that an owner sent.
-    pub(super) fn note_record(&mut self, record: Record) {
+    fn note_record(&mut self, record: Record) {
         let newer = self
             .record
             .as_ref()
@@ -35,7 +39,7 @@ impl Seen {
     }
 
     /// Notes that an owner has the value of this head no more, since it expired long ago.
-    pub(super) fn note_gone(&mut self, head: Head) {
+    fn note_gone(&mut self, head: Head) {
         let newer = self
             .gone
             .is_none_or(|gone| head.freshness(&gone) == Ordering::Greater);
@@ -44,29 +48,89 @@ impl Seen {
         }
     }
 
-    /// Forgets what an owner showed.
-    pub(super) fn forget(&mut self, node: NodeId) {
-        self.heads.retain(|(seen, _)| *seen != node);
-    }
-
-    /// Whether an owner has shown anything.
-    pub(super) fn has(&self, node: NodeId) -> bool {
-        self.heads.iter().any(|(seen, _)| *seen == node)
-    }
-
-    /// Who has shown anything.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.heads.iter().map(|(node, _)| *node)
-    }
-
     /// The freshest head that an owner showed.
-    pub(super) fn newest(&self) -> Option<Head> {
+    fn newest(&self) -> Option<Head> {
         let heads = self.heads.iter().filter_map(|(_, head)| *head);
         heads.max_by(Head::freshness)
     }
 
+    /// The record of the freshest head, if an owner sent it.
+    fn record(&self) -> Option<&Record> {
+        let newest = self.newest();
+        let record = self.record.as_ref();
+        record.filter(|record| same(Some(&record.head), newest.as_ref()))
+    }
+}
+
+impl Shown for Seen {
+    type Done = ReadDone;
+
+    fn take(&mut self, asked: Asked<'_>, node: NodeId, answer: Answer) -> Result<(), String> {
+        let Asked {
+            core, now, start, ..
+        } = asked;
+        let (bucket, key) = (start.bucket().number, &start.key);
+        let head = match answer {
+            Answer::Found(record) => {
+                let sound = record.verify(bucket, key);
+                if let (Err(damage), true) = (sound, core.checks_records()) {
+                    return Err(format!("server {node} sent a damaged record: {damage}"));
+                }
+                let head = record.head;
+                self.note_record(record);
+                Some(head)
+            }
+            Answer::FoundHead(head) => {
+                if let Err(damage) = head.verify_expiry(bucket, key) {
+                    return Err(format!("server {node} sent a damaged head: {damage}"));
+                }
+                if asked.fetched && lives(core, now, &head) {
+                    return Err(format!(
+                        "server {node} has the value no more that it showed"
+                    ));
+                }
+                if asked.fetched || asked.whole {
+                    self.note_gone(head);
+                }
+                Some(head)
+            }
+            Answer::Absent(absent) => {
+                self.floor = self.floor.max(absent.floor);
+                None
+            }
+            other => return Err(format!("server {node} answered a read with {other:?}")),
+        };
+        self.forget(node);
+        self.heads.push((node, head));
+        Ok(())
+    }
+
+    fn must_show(&mut self, floor: &Known) {
+        if let Known::Version(version) = floor {
+            self.must_show = Some(*version);
+        }
+    }
+
+    fn meets_floor(&self) -> bool {
+        let newest = self.newest().map(|head| head.version);
+        self.must_show
+            .is_none_or(|seen| newest >= Some(seen) || self.floor >= seen.stamp)
+    }
+
+    fn forget(&mut self, node: NodeId) {
+        self.heads.retain(|(seen, _)| *seen != node);
+    }
+
+    fn has(&self, node: NodeId) -> bool {
+        self.heads.iter().any(|(seen, _)| *seen == node)
+    }
+
+    fn nodes(&self) -> Nodes {
+        self.heads.iter().map(|(node, _)| *node).collect()
+    }
+
     /// Who showed the freshest head, or nothing if nobody showed anything stored.
-    pub(super) fn holders(&self) -> Nodes {
+    fn holders(&self) -> Nodes {
         let newest = self.newest();
         let holding = self
             .heads
@@ -75,21 +139,63 @@ impl Seen {
         holding.map(|(node, _)| *node).collect()
     }
 
-    /// The record of this head, if an owner sent it.
-    pub(super) fn record(&self, head: &Head) -> Option<&Record> {
-        let record = self.record.as_ref();
-        record.filter(|record| same(Some(&record.head), Some(head)))
+    fn sources(&self) -> Nodes {
+        self.holders()
     }
 
-    /// The freshest record that an owner sent, whatever the others showed.
-    pub(super) fn any_record(&self) -> Option<&Record> {
-        self.record.as_ref()
+    fn is_whole(&self, core: &Core) -> bool {
+        let any = core.trusts_digests() && self.record.is_some();
+        self.newest().is_none() || self.record().is_some() || any
     }
 
-    /// Whether an owner said that it has the value of this head no more.
-    pub(super) fn is_gone(&self, head: &Head) -> bool {
-        same(self.gone.as_ref(), Some(head))
+    fn is_gone(&self) -> bool {
+        let newest = self.newest();
+        newest.is_some() && same(self.gone.as_ref(), newest.as_ref())
     }
+
+    fn is_live(&self, core: &Core, now: Now) -> bool {
+        self.newest().is_some_and(|head| lives(core, now, &head))
+    }
+
+    /// The newest record, or its head alone where nobody has its value any more.
+    fn repair(&self, start: &Start) -> Operation {
+        let record = self.record().cloned();
+        let Some(head) = self.newest() else {
+            // Where nobody showed anything there is nothing to bring.
+            return Operation::Unknown;
+        };
+        Operation::Write(Write {
+            bucket: start.bucket().number,
+            key: start.key.clone(),
+            source: Source::Repair,
+            gone: record.is_none(),
+            record: record.unwrap_or_else(|| Record {
+                head,
+                value: Bytes::new(),
+            }),
+        })
+    }
+
+    fn done(&self, core: &mut Core, now: Now, start: &Start, with_value: bool) -> ReadDone {
+        let head = self.newest();
+        if let Some(head) = &head {
+            core.clock
+                .observe(start.hash, head.version.stamp, now.wall_ms);
+        }
+        let live = self.is_live(core, now);
+        let record = match core.trusts_digests() {
+            true => self.record.as_ref(),
+            false => self.record(),
+        };
+        let value = record.filter(|_| live && with_value);
+        let value = value.map(|record| record.value.clone());
+        ReadDone { head, value, live }
+    }
+}
+
+/// Whether a head is of a value that has not expired, by this client's clock.
+fn lives(core: &Core, now: Now, head: &Head) -> bool {
+    head.is_live(core.judged_ms(now))
 }
 
 fn same(a: Option<&Head>, b: Option<&Head>) -> bool {

@@ -13,7 +13,7 @@ const LACKING: Answer = Answer::Lacking(Lacking {});
 fn touch() -> Rig<TouchOperation> {
     let mut core = core();
     let writing = begin(&mut core, Side::Write, Level::Quorum);
-    let machine = TouchOperation::new(writing.reading(), writing, Some(UNTIL_MS));
+    let machine = TouchOperation::touch(writing.reading(), writing, Some(UNTIL_MS));
     Rig::new(core, machine.expect("a sound touch"))
 }
 

@@ -7,9 +7,11 @@ use crate::core::policy::waiting::Class;
 use crate::core::{Effects, Response};
 use crate::error::{Error, ErrorKind};
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::message::{Answer, Operation, Read, Source, Touch, Write};
+use annulet_protocol::message::{Answer, Hint, Operation, Read, Source, Touch, Write};
 use annulet_protocol::record::{Head, Record};
+use annulet_protocol::siblings::message::Merge;
 use annulet_ring::owners::Nodes;
+use bytes::Bytes;
 
 /// See the module.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(super) enum Change {
     Record(Record),
     /// An expiry.
     Touch(TouchState),
+    /// Concurrent values that an owner has minted, or what was seen of them, to be deleted; sealed.
+    Merge(Bytes),
 }
 
 /// How far a touch has come.
@@ -51,11 +55,39 @@ impl Change {
         })
     }
 
-    /// The head that owners are to have.
-    pub(super) fn head(&self) -> Head {
+    /// The head that owners are to have; concurrent values have none.
+    pub(super) fn head(&self) -> Option<Head> {
         match self {
-            Self::Record(record) => record.head,
-            Self::Touch(touch) => touch.head,
+            Self::Record(record) => Some(record.head),
+            Self::Touch(touch) => Some(touch.head),
+            Self::Merge(_) => None,
+        }
+    }
+
+    /// What makes another server keep it for these owners; `None`: it is not kept.
+    pub(super) fn hint(
+        &self,
+        start: &Start,
+        owners: Vec<NodeId>,
+        source: Source,
+    ) -> Option<Operation> {
+        let (bucket, key) = (start.bucket().number, start.key.clone());
+        match self {
+            Self::Record(record) => Some(Operation::Hint(Hint {
+                bucket,
+                key,
+                owners,
+                source,
+                record: record.clone(),
+            })),
+            Self::Merge(record) => Some(Operation::Merge(Merge {
+                bucket,
+                key,
+                source,
+                record: record.clone(),
+                owners,
+            })),
+            Self::Touch(_) => None,
         }
     }
 
@@ -64,6 +96,7 @@ impl Change {
         match self {
             Self::Record(record) => Class::of_value(record.value.len()),
             Self::Touch(_) => Class::Write,
+            Self::Merge(record) => Class::of_value(record.len()),
         }
     }
 
@@ -81,6 +114,13 @@ impl Change {
         };
         match self {
             Self::Record(record) => write(Source::FirstHand, record),
+            Self::Merge(record) => Operation::Merge(Merge {
+                bucket,
+                key: key.clone(),
+                source: Source::FirstHand,
+                record: record.clone(),
+                owners: Vec::new(),
+            }),
             Self::Touch(touch) => match (&touch.record, touch.head.expiry) {
                 _ if touch.asked == Some(node) => Operation::Read(Read::new(bucket, key)),
                 // The stamp of the version was checked when it was written, that of the expiry by

@@ -12,6 +12,8 @@ use annulet_protocol::message::{
 };
 use annulet_protocol::record::{Expiry, Origin, Record};
 use annulet_protocol::scan::{PageEntry, Scan};
+use annulet_protocol::siblings::message::{Compare, Found, Merge, Mint, Minted};
+use annulet_protocol::siblings::{self, Actor, Siblings};
 use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip, View};
 use bytes::Bytes;
 
@@ -236,4 +238,82 @@ pub(super) fn region(name: &str, length: u8, owners: &[u32]) -> RegionTable {
             .flat_map(|index| index.to_le_bytes())
             .collect(),
     }
+}
+
+/// A put of one of possibly many concurrent values, under a context.
+pub(super) fn mint(owners: Vec<NodeId>) -> Operation {
+    Operation::Mint(Mint {
+        bucket: BUCKET,
+        key: KEY,
+        context: siblings().context().seal(BUCKET, &KEY),
+        write: siblings_write(2),
+        again: !owners.is_empty(),
+        owners,
+    })
+}
+
+/// Concurrent values that are brought to an owner.
+pub(super) fn merge() -> Operation {
+    Operation::Merge(Merge {
+        bucket: BUCKET,
+        key: KEY,
+        source: Source::Repair,
+        record: siblings().seal(BUCKET, &KEY),
+        owners: vec![NodeId(2)],
+    })
+}
+
+/// Whether concurrent values are the same.
+pub(super) fn compare() -> Operation {
+    Operation::Compare(Compare {
+        bucket: BUCKET,
+        key: KEY,
+        fingerprint: siblings().fingerprint(),
+    })
+}
+
+/// Concurrent values that were found.
+pub(super) fn found_siblings(bare: bool) -> Answer {
+    let record = match bare {
+        true => siblings().bare(),
+        false => siblings(),
+    };
+    Answer::Siblings(Found {
+        record: record.seal(BUCKET, &KEY),
+        bare,
+    })
+}
+
+/// A put that is done.
+pub(super) fn minted() -> Answer {
+    Answer::Minted(Minted {
+        record: siblings().seal(BUCKET, &KEY),
+    })
+}
+
+fn siblings_write(sequence: u64) -> siblings::Write {
+    let op = OpId {
+        client: Incarnation([0xaa; 16]),
+        sequence,
+        first_sent_ms: 1_700_000_000_000,
+    };
+    siblings::Write::seal(BUCKET, &KEY, op, "value".into(), Some(1_700_000_060_000))
+}
+
+fn siblings() -> Siblings {
+    let actor = Actor {
+        node: NodeId(3),
+        incarnation: Incarnation([3; 16]),
+        tenure: 7,
+    };
+    let minter = (actor, Stamp::at(1_700_000_000_001));
+    let mut record = Siblings::default();
+    let put = record.put(
+        &Siblings::default(),
+        (siblings_write(1), false),
+        minter,
+        1 << 20,
+    );
+    put.expect("the first");
+    record
 }

@@ -2,8 +2,9 @@
 
 use super::Seeds;
 use super::examples::{
-    BUCKET, KEY, expiry, failure, hello, hint, page_entry, read_anywhere, record, region, reply,
-    report, request, scan, view, write, write_gone,
+    BUCKET, KEY, compare, expiry, failure, found_siblings, hello, hint, merge, mint, minted,
+    page_entry, read_anywhere, record, region, reply, report, request, scan, view, write,
+    write_gone,
 };
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::codec::encode;
@@ -60,6 +61,10 @@ fn add_requests(seeds: &mut Seeds) {
         ("hint", Operation::Hint(hint(record))),
         ("touch", Operation::Touch(touch)),
         ("scan", Operation::Scan(scan())),
+        ("mint", mint(Vec::new())),
+        ("mint_for_others", mint(vec![NodeId(2), NodeId(3)])),
+        ("merge", merge()),
+        ("compare", compare()),
         ("unknown", Operation::Unknown),
     ];
     for (name, operation) in operations.clone() {
@@ -126,6 +131,9 @@ fn add_replies(seeds: &mut Seeds) {
         ("found_head", Answer::FoundHead(stored.head)),
         ("found", Answer::Found(stored)),
         ("absent", Answer::Absent(Absent { floor })),
+        ("siblings", found_siblings(false)),
+        ("bare_siblings", found_siblings(true)),
+        ("minted", minted()),
         ("written", Answer::Written(Written { superseded })),
         ("lacking", Answer::Lacking(Lacking {})),
         ("page", Answer::Page(page)),

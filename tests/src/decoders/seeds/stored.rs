@@ -4,11 +4,13 @@ use super::Seeds;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::{KeyHash, storage_key};
 use annulet_protocol::ids::{Incarnation, NodeId, OpId};
+use annulet_protocol::limits::OWNERS_MAX;
 use annulet_protocol::record::{Origin, Record};
 use annulet_protocol::siblings::merges::{Counter, Set};
 use annulet_protocol::siblings::{self, Actor, Siblings};
-use annulet_replica::hints::{Kept, OWNERS_MAX, Tally};
+use annulet_replica::hints::{Kept, KeptRecord, Tally};
 use annulet_replica::layout;
+use annulet_replica::layout::siblings as siblings_layout;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -90,7 +92,7 @@ fn add_kept(seeds: &mut Seeds, value: Record, other_client: Record) {
         epoch: 7,
         aside,
         owners: owners.iter().copied().map(NodeId).collect(),
-        record,
+        record: KeptRecord::Lww(record),
     };
     let all: Vec<u64> = (0..=OWNERS_MAX as u64).collect();
     let too_many = kept(&all, false, record(None, None)).encode();
@@ -166,7 +168,7 @@ fn add_siblings(seeds: &mut Seeds) {
     let (mut one, nothing) = (Siblings::default(), Siblings::default());
     let mut put = |context: &Siblings, sequence, node| {
         let minter = (actor(node), Stamp::at(10 + sequence));
-        let put = one.put(context, write(sequence), sequence > 2, minter);
+        let put = one.put(context, (write(sequence), sequence > 2), minter, 1 << 20);
         put.expect("few siblings");
         one.clone()
     };
@@ -193,4 +195,43 @@ fn add_siblings(seeds: &mut Seeds) {
     ] {
         seeds.add("siblings", name, bytes);
     }
+    add_stored_siblings(seeds, &first, two);
+}
+
+fn add_stored_siblings(seeds: &mut Seeds, first: &Siblings, two: Siblings) {
+    let marks = siblings_layout::Marks {
+        tenure: Some(Stamp(7)),
+        unspread_since_ms: Some(9),
+    };
+    let apart = siblings_layout::Apart {
+        checksum: 5,
+        value_bytes: 9_000,
+    };
+    let plain = siblings_layout::Marks::default();
+    let whole = siblings_layout::encode_whole(&two, marks);
+    let bare = siblings_layout::encode_apart(&two.bare(), apart, plain);
+    seeds.add("stored_siblings", "cut_short", &whole[..40]);
+    seeds.add(
+        "stored_siblings",
+        "unknown_flag",
+        [&whole[..1], &[0x08], &whole[2..]].concat(),
+    );
+    seeds.add("stored_siblings", "with_marks", whole);
+    seeds.add("stored_siblings", "apart", bare);
+    seeds.add(
+        "stored_siblings",
+        "plain",
+        siblings_layout::encode_whole(first, plain),
+    );
+    let kept = Kept {
+        since_ms: 1_000,
+        epoch: 7,
+        aside: false,
+        owners: vec![NodeId(2)],
+        record: KeptRecord::Siblings {
+            record: two,
+            tenure: Stamp(3),
+        },
+    };
+    seeds.add("kept_record", "siblings", kept.encode());
 }

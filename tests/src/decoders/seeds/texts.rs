@@ -40,6 +40,24 @@ pub(super) fn add(seeds: &mut Seeds) {
         seeds.add("node_id", name, text);
     }
     add_files(seeds);
+    add_histories(seeds);
+}
+
+fn add_histories(seeds: &mut Seeds) {
+    seeds.add("history", "golden", GOLDEN_HISTORY);
+    let (put, rest) = GOLDEN_HISTORY.split_once('\n').unwrap_or_default();
+    seeds.add("history", "read_of_nothing_written", rest);
+    seeds.add("history", "value_written_twice", format!("{put}\n\n{put}"));
+    let list = "[1,\"get\",\"a\",null,null,1,2,\"unknown\"]";
+    seeds.add("history", "list_of_fields", list);
+    for (name, from, to) in [
+        ("surrogate", "\"a\"", "\"\\ud800\""),
+        ("base64_not_padded", "\"a\"", "{\"base64\":\"YQ\"}"),
+        ("time_of_65_bits", ":20", ":18446744073709551616"),
+        ("nested", "{\"value\":\"x\"}", &"[".repeat(200)),
+    ] {
+        seeds.add("history", name, put.replace(from, to));
+    }
 }
 
 fn add_files(seeds: &mut Seeds) {
@@ -187,3 +205,5 @@ level = "r=2,w=2" # both
 timeout_ms = 600_000
 view_cache = "view.cache"
 "#;
+
+const GOLDEN_HISTORY: &str = include_str!("../../../../history/src/lines/golden.jsonl");

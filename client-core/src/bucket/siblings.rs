@@ -1,0 +1,159 @@
+//! Operations in buckets that keep concurrent writes.
+
+use super::{Bucket, expires_at_ms_of};
+use crate::core::client::Start;
+use crate::core::siblings::delete::{self, SiblingsDelete};
+use crate::core::siblings::put::SiblingsPut;
+use crate::core::siblings::read::{SiblingsDone, SiblingsRead};
+use crate::core::siblings::resolve::Resolution;
+use crate::error::{Error, Outcome, Result};
+use crate::options::{Context, Entry, ReadOptions, WriteOptions, Written};
+use crate::run::run;
+use annulet_protocol::bucket::Mode;
+use annulet_protocol::session::Known;
+use annulet_protocol::siblings::merges::Merge;
+use annulet_protocol::siblings::{Siblings, Write};
+use bytes::Bytes;
+use tracing::Instrument;
+
+impl Bucket {
+    /// [`Bucket::get_with`] in a bucket of mode `siblings`, whose concurrent values the application
+    /// merges: `resolve` is called with all of them where there are several and the bucket has no
+    /// merge of its own, and what it gives is the entry's value. Write it back under the entry's
+    /// context to make it what is stored.
+    ///
+    /// ```no_run
+    /// # async fn example(carts: annulet::Bucket) -> annulet::Result<()> {
+    /// use annulet::{ReadOptions, WriteOptions};
+    ///
+    /// let join = |carts: &[bytes::Bytes]| carts.join(&b'\n').into();
+    /// if let Some(cart) = carts.get_merged("user:1", &ReadOptions::default(), join).await? {
+    ///     let seen = WriteOptions {
+    ///         context: Some(cart.context),
+    ///         ..WriteOptions::default()
+    ///     };
+    ///     carts.put_with("user:1", cart.value, &seen).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Bucket::get`]; `InvalidInput` in a bucket of another mode.
+    pub async fn get_merged(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: &ReadOptions,
+        resolve: impl FnOnce(&[Bytes]) -> Bytes,
+    ) -> Result<Option<Entry>> {
+        let key = Bytes::copy_from_slice(key.as_ref());
+        let read = async {
+            let start = self.begin_read(key, options).await?;
+            start.expect(Mode::Siblings, "merge of concurrent values")?;
+            self.read_siblings(start, false).await
+        };
+        let mut found = Resolution::new(self.count_read(read).await?);
+        if let Some(values) = found.unmerged() {
+            let merged = resolve(&values);
+            found.merge(merged);
+        }
+        Ok(entry(found.finish()))
+    }
+
+    /// Notes in the session what a delete has merged away.
+    async fn note_context(&self, start: &Start, context: &Bytes) {
+        let seen = Siblings::unseal(start.bucket().number, &start.key, context);
+        if let Ok(seen) = seen {
+            self.note_written(start, || Known::Siblings(seen)).await;
+        }
+    }
+
+    /// A get or an exists that was begun.
+    pub(super) async fn read_siblings(
+        &self,
+        start: Start,
+        head_only: bool,
+    ) -> Result<SiblingsDone> {
+        let (start, floor) = self.in_order(start);
+        let deadline_ms = start.deadline_ms;
+        let span = tracing::debug_span!("annulet.read", bucket = %self.name, level = %start.level);
+        let mut operation = SiblingsRead::new(start.clone(), head_only)?;
+        if let Some(floor) = floor {
+            operation = operation.at_least(floor);
+        }
+        let done = run(self.client.shared(), operation, deadline_ms)
+            .instrument(span)
+            .await?;
+        self.note_seen(&start, || Known::Siblings(done.record.bare()))
+            .await?;
+        Ok(done)
+    }
+
+    /// A put or a delete that was begun.
+    pub(super) async fn write_siblings(
+        &self,
+        start: Start,
+        value: Option<Bytes>,
+        options: &WriteOptions,
+    ) -> Result<Written> {
+        let shared = self.client.shared();
+        let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
+        let deadline_ms = start.deadline_ms;
+        let span = tracing::debug_span!("annulet.write", bucket = %self.name, level = %start.level);
+        let context = options.context.as_ref().map(Context::to_bytes);
+        let Some(value) = value else {
+            match context.filter(|context| !context.is_empty()) {
+                Some(context) => {
+                    let operation = delete::under(start.clone(), context.clone())?;
+                    run(shared, operation, deadline_ms).instrument(span).await?;
+                    self.note_context(&start, &context).await;
+                }
+                None => {
+                    // Its level stays: the read before it has one of its own.
+                    let (_, floor) = self.in_order(start.clone());
+                    let operation = SiblingsDelete::delete(start.clone(), floor)?;
+                    let done = run(shared, operation, deadline_ms).instrument(span).await?;
+                    self.note_context(&start, &done.context).await;
+                }
+            }
+            return Ok(Written::default());
+        };
+        let of_bucket = start.bucket().ttl_ms;
+        let expires_at_ms = expires_at_ms_of(options.ttl, of_bucket, self.now_ms());
+        let expires_at_ms = expires_at_ms.map_err(refused)?;
+        let bucket = start.bucket().number;
+        let write = Write::seal(bucket, &start.key, start.op, value, expires_at_ms);
+        let context = context.unwrap_or_default();
+        let operation = SiblingsPut::put(start.clone(), write, context)?;
+        let done = run(shared, operation, deadline_ms).instrument(span).await?;
+        self.note_written(&start, || Known::Siblings(done.record.bare()))
+            .await;
+        Ok(Written {
+            version: format!("{:016x}", done.record.fingerprint()),
+            superseded: false,
+            context: done.context.map(Context::new),
+            siblings: done.siblings,
+        })
+    }
+}
+
+/// What a reader is told; `None`: there is no value.
+pub(super) fn entry(done: SiblingsDone) -> Option<Entry> {
+    let latest = Merge::Lww.apply(&done.values).ok().flatten();
+    let value = done.merged.clone().or(latest)?;
+    let ends = done.values.iter().map(|one| one.write.expires_at_ms);
+    Some(Entry {
+        value,
+        is_merged: done.merged.is_some() || done.values.len() == 1,
+        siblings: done
+            .values
+            .iter()
+            .map(|one| one.write.value.clone())
+            .collect(),
+        context: Context::new(done.context),
+        version: format!("{:016x}", done.record.fingerprint()),
+        // It lives as long as one of them does.
+        expires_at_ms: ends
+            .collect::<Option<Vec<_>>>()
+            .and_then(|ends| ends.into_iter().max()),
+    })
+}
