@@ -166,12 +166,14 @@ fn a_client_that_returns_damaged_values_is_noticed() {
 
 #[test]
 fn votes_that_are_forgotten_in_a_crash_are_noticed() {
-    noticed(Fault::Chain(Chain::VotesForgotten), &["agreement"]);
+    let oracles = ["promise", "agreement"];
+    noticed(Fault::Chain(Chain::VotesForgotten), &oracles);
 }
 
 #[test]
 fn an_epoch_that_is_accepted_below_a_promise_is_noticed() {
-    noticed(Fault::Chain(Chain::AcceptsBelowPromises), &["agreement"]);
+    let oracles = ["promise", "agreement"];
+    noticed(Fault::Chain(Chain::AcceptsBelowPromises), &oracles);
 }
 
 #[test]

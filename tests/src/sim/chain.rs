@@ -55,6 +55,8 @@ struct Pending {
     mark: Mark,
     installed: Option<Arc<View>>,
     newest: Point,
+    /// On which epoch's successor, and at which ballot, it is a vote.
+    vote: Option<(EpochHash, Ballot)>,
     answer: ChainAnswer,
     then: Then,
 }
@@ -135,6 +137,9 @@ pub(crate) struct Decided {
     epochs: BTreeMap<u64, EpochHash>,
     /// Every bucket that was ever made, with the epoch that made it.
     pub(crate) numbers: BTreeMap<u32, u64>,
+    /// The highest ballots that a server has told that it promised and accepted, by the epoch whose
+    /// successor was voted on.
+    told: BTreeMap<(usize, EpochHash), (Ballot, Ballot)>,
     /// Changes that were acknowledged, by the epochs that made them.
     pub(crate) acknowledged: BTreeMap<u64, ChangeId>,
 }
@@ -230,6 +235,11 @@ impl World {
             mark: part.written,
             installed,
             newest: part.chain.newest(),
+            vote: match asked {
+                ChainQuestion::Prepare(prepare) => Some((prepare.of.hash, prepare.ballot)),
+                ChainQuestion::Accept(accept) => Some((accept.of.hash, accept.ballot)),
+                ChainQuestion::Offer(_) | ChainQuestion::Unknown => None,
+            },
             answer,
             then,
         });
@@ -277,12 +287,16 @@ impl World {
             let Pending {
                 installed,
                 newest,
+                vote,
                 answer,
                 then,
                 ..
             } = pending;
             part.durable = part.durable.max(newest.number);
             self.note_decided(server, newest);
+            if let Some(vote) = vote {
+                self.note_vote(server, vote, &answer);
+            }
             if let Some(view) = installed {
                 self.chain_installs(server, view);
             }
@@ -376,6 +390,25 @@ impl World {
         if known != newest.hash {
             let why = format!("server {server} holds {newest:?}, another one {known}");
             self.oracle.fail("agreement", why);
+        }
+    }
+
+    /// What a keeper has told of its votes holds for ever, whatever it lost since.
+    fn note_vote(&mut self, server: usize, vote: (EpochHash, Ballot), answer: &ChainAnswer) {
+        let (of, ballot) = vote;
+        let (promised, accepted) = self.decided.told.entry((server, of)).or_default();
+        let broken = match answer {
+            ChainAnswer::Promised(answer) => ballot <= *promised || answer.ballot < *accepted,
+            ChainAnswer::Accepted(_) => ballot < *promised,
+            _ => return,
+        };
+        *promised = ballot.max(*promised);
+        if matches!(answer, ChainAnswer::Accepted(_)) {
+            *accepted = ballot.max(*accepted);
+        }
+        if broken {
+            let why = format!("server {server} forgot what it told, and says {answer:?}");
+            self.oracle.fail("promise", why);
         }
     }
 

@@ -50,6 +50,7 @@
 //! | `liveness` | what nothing stands in the way of succeeds |
 //! | `convergence` | after quiet and a read of everything, owners hold the same bytes |
 //! | `probe` | a request that must be refused is refused, for the right reason |
+//! | `promise` | what a keeper has told of its votes holds, whatever it lost since |
 //! | `agreement` | there is one decided epoch of each number |
 //! | `settled` | nobody acts under an epoch before a majority of its keepers holds it durably |
 //! | `acknowledged` | a change of a bucket that was acknowledged is in the chain for ever, once |
