@@ -2,8 +2,8 @@
 //! the successor of one epoch.
 //!
 //! Sources: Lamport, "Paxos made simple", 2001; Rystsov, "CASPaxos", arXiv 1802.07000. An accept
-//! may carry the prepare of the proposer's next round, as in section 2.2.1 there ("one round trip"):
-//! the ballot so reserved is promised at once and stored with the accepted value as `next`.
+//! may carry the prepare of the proposer's next round, as in section 2.2.1 there ("one round
+//! trip"): the ballot so reserved is promised at once and stored with the accepted value as `next`.
 //!
 //! What is here must be durable before it is answered.
 
