@@ -76,7 +76,8 @@ impl<V: PartialEq> Acceptor<V> {
     }
 
     /// Accepts a value, unless a higher ballot was promised; also without a prepare, which may have
-    /// been lost. The same accept again is the same again, until a higher ballot was promised.
+    /// been lost. The same accept again is the same again; where it reserved no ballot, until a
+    /// higher one was promised.
     ///
     /// # Errors
     /// [`Rejection`]; then nothing changes.
@@ -88,12 +89,11 @@ impl<V: PartialEq> Acceptor<V> {
             if *value != accept.value || differs {
                 return Err(Rejection::Contradiction(ballot));
             }
-            // A higher promise may have been given before this was learned from another acceptor,
-            // and then it was promised not to accept it: it counts for nothing.
-            if self.promised > next.unwrap_or(ballot).max(ballot) {
+            // What was learned from another acceptor has no reservation. If that was against a
+            // promise, its own accept, which comes now, is refused: it was promised not to take it.
+            if next.is_none() && self.promised > ballot {
                 return Err(Rejection::Promised(self.promised));
             }
-            // What was learned before its own accept came has no reservation yet.
             let completes = next.is_none() && self.promised == ballot;
             if !completes {
                 return Ok(());
@@ -177,8 +177,8 @@ mod tests {
         assert_eq!(acceptor.accept(accept(5, 1, Some(6))), Ok(()));
         assert_eq!(acceptor.promised(), ballot(6, 1));
         assert_eq!(acceptor.prepare(ballot(9, 2)), Ok(()));
-        let refused = Err(Rejection::Promised(ballot(9, 2)));
-        assert_eq!(acceptor.accept(accept(5, 1, Some(6))), refused);
+        assert_eq!(acceptor.accept(accept(5, 1, Some(6))), Ok(()));
+        assert_eq!(acceptor.promised(), ballot(9, 2), "the later promise stays");
         let fault = Err(Rejection::Contradiction(ballot(5, 1)));
         assert_eq!(acceptor.accept(accept(5, 2, Some(6))), fault);
     }

@@ -23,30 +23,38 @@ fn create(number: u8) -> Act {
 
 /// What is tried, with how many rounds an operation and how many repairs.
 fn cases() -> Vec<(&'static str, Vec<Vec<Act>>, u8, u8)> {
+    let case = |name, first: &[Act], second: &[Act], rounds, learns| {
+        (name, vec![first.to_vec(), second.to_vec()], rounds, learns)
+    };
     vec![
-        (
-            "two writes, one by a reserved ballot, and one of another",
-            vec![vec![put(0), put(1)], vec![put(2)]],
+        case(
+            "a reserved ballot and another write",
+            &[put(0), put(1)],
+            &[put(2)],
+            1,
+            2,
+        ),
+        case("two that create", &[create(0)], &[create(1)], 2, 0),
+        case(
+            "two that create, and repair",
+            &[create(0)],
+            &[create(1)],
+            1,
+            2,
+        ),
+        case(
+            "a reserved ballot and reads",
+            &[put(0), put(1)],
+            &[Act::Read, Act::Read],
             1,
             1,
         ),
-        (
-            "two that create, each twice",
-            vec![vec![create(0)], vec![create(1)]],
+        case(
+            "a write and who asks about it",
+            &[put(0)],
+            &[Act::Resolve(0)],
             2,
             0,
-        ),
-        (
-            "two writes by a reserved ballot, and two reads",
-            vec![vec![put(0), put(1)], vec![Act::Read, Act::Read]],
-            1,
-            1,
-        ),
-        (
-            "a write that stops, and who asks about it",
-            vec![vec![put(0)], vec![Act::Resolve(0), Act::Read]],
-            2,
-            1,
         ),
     ]
 }

@@ -287,6 +287,12 @@ impl Model {
             after.note(format!("owner {owner} answers client {client}"));
             next.push(after);
         }
+        if let (Act::Write(number, _), true) = (act, at.act + 1 < self.clients[client].len()) {
+            let mut after = state.clone();
+            self.give_up(&mut after, client, *number);
+            after.note(format!("client {client} gives {act:?} up"));
+            next.push(after);
+        }
         if at.outbid && at.rounds < self.rounds {
             let mut after = state.clone();
             self.leave(&mut after, client);
@@ -480,22 +486,39 @@ impl Model {
         self.end(state, client, &proposal.register);
     }
 
+    /// A write has ended without a result: it is not applied if nobody can have accepted it.
+    fn give_up(&self, state: &mut State, client: usize, number: u8) {
+        self.leave(state, client);
+        if !state.clients[client].exposed {
+            state.denied |= 1 << number;
+        }
+        state.clients[client].next_act();
+        state.judge_denied();
+    }
+
     /// An operation has ended, and seen this register.
     fn end(&self, state: &mut State, client: usize, register: &Register) {
         let seen = applied(register);
         let at = &mut state.clients[client];
         let missing = at.must_see & !seen;
-        at.phase = Phase::Idle;
-        at.act += 1;
-        at.highest = at.highest.max(at.ballot.number);
-        at.votes.clear();
-        (at.answered, at.accepted, at.outbid, at.exposed) = (0, 0, false, false);
-        (at.since, at.must_see, at.rounds) = (None, 0, 0);
+        at.next_act();
         state.seen |= seen;
         if missing != 0 {
             state.broken = Some(format!("client {client} misses {missing:b}"));
         }
         state.judge_denied();
+    }
+}
+
+impl Client {
+    fn next_act(&mut self) {
+        self.phase = Phase::Idle;
+        self.act += 1;
+        self.highest = self.highest.max(self.ballot.number);
+        self.votes.clear();
+        (self.answered, self.accepted) = (0, 0);
+        (self.outbid, self.exposed, self.since) = (false, false, None);
+        (self.must_see, self.rounds) = (0, 0);
     }
 }
 
