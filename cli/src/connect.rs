@@ -93,6 +93,7 @@ impl Session {
         ReadOptions {
             level: self.target.level,
             timeout: self.target.timeout,
+            ..ReadOptions::default()
         }
     }
 

@@ -1,6 +1,7 @@
 //! Operations on the keys of one bucket.
 
 mod siblings;
+mod strong;
 
 use crate::client::Client;
 use crate::core::client::{Call, Core, Now, Start};
@@ -18,6 +19,7 @@ use annulet_protocol::bucket::Mode;
 use annulet_protocol::hash::storage_key;
 use annulet_protocol::level::Level;
 use annulet_protocol::record::Origin;
+use annulet_protocol::register::Condition;
 use annulet_protocol::session::Known;
 use annulet_protocol::view::View;
 use annulet_ring::quorum::Side;
@@ -25,6 +27,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
 use std::time::Duration;
+pub use strong::{Committed, Update};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
@@ -107,8 +110,11 @@ impl Bucket {
         let read = async {
             let start = self.begin_read(key, options).await?;
             match start.bucket().mode {
-                Mode::Siblings => Ok(self.read_siblings(start, true).await?.live),
-                Mode::Lww | Mode::Strong => Ok(self.run_read(start, true).await?.live),
+                Mode::Siblings => Ok(self.read_siblings(start, options, true).await?.live),
+                Mode::Lww | Mode::Strong => {
+                    let read = self.run_read(start, options, true).await?;
+                    Ok(read.live.is_some())
+                }
             }
         };
         self.count_read(read).await
@@ -202,12 +208,7 @@ impl Bucket {
         let counters = &self.client.shared().counters;
         add(&counters.writes, 1);
         let done = self.try_touch(Bytes::copy_from_slice(key.as_ref()), options);
-        let done = done.await.inspect_err(|_| add(&counters.errors, 1))?;
-        Ok(done.touched.map(|version| Written {
-            version: version.to_string(),
-            superseded: done.superseded.is_some(),
-            ..Written::default()
-        }))
+        done.await.inspect_err(|_| add(&counters.errors, 1))
     }
 
     /// Goes through everything in the bucket, a page at a time.
@@ -291,8 +292,11 @@ impl Bucket {
         let read = async {
             let start = self.begin_read(key, options).await?;
             match start.bucket().mode {
-                Mode::Siblings => Ok(siblings::entry(self.read_siblings(start, false).await?)),
-                Mode::Lww | Mode::Strong => Ok(entry(self.run_read(start, false).await?)),
+                Mode::Siblings => {
+                    let shown = self.read_siblings(start, options, false).await?;
+                    Ok(siblings::entry(shown))
+                }
+                Mode::Lww | Mode::Strong => Ok(entry(self.run_read(start, options, false).await?)),
             }
         };
         self.count_read(read).await
@@ -349,16 +353,22 @@ impl Bucket {
         key: Bytes,
         options: &ReadOptions,
         head_only: bool,
-    ) -> Result<ReadDone> {
+    ) -> Result<Read> {
         let read = async {
             let start = self.begin_read(key, options).await?;
-            self.run_read(start, head_only).await
+            self.run_read(start, options, head_only).await
         };
         self.count_read(read).await
     }
 
-    async fn run_read(&self, start: Start, head_only: bool) -> Result<ReadDone> {
+    async fn run_read(&self, start: Start, options: &ReadOptions, head_only: bool) -> Result<Read> {
         let (start, floor) = self.in_order(start);
+        if start.bucket().mode == Mode::Strong {
+            return self
+                .read_strong_in_order(start, options, head_only, floor)
+                .await;
+        }
+        refuse_stale(options)?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.read", bucket = %self.name, level = %start.level);
         let mut operation = ReadOperation::new(start.clone(), head_only)?;
@@ -372,7 +382,12 @@ impl Bucket {
             self.note_seen(&start, || Known::Version(head.version))
                 .await?;
         }
-        Ok(done)
+        let ReadDone { head, value, live } = done;
+        let live = head.filter(|_| live).map(|head| Live {
+            version: head.version.to_string(),
+            expires_at_ms: expires_at_ms(&head),
+        });
+        Ok(Read { value, live })
     }
 
     /// The same of a write, which is done whatever becomes of another key.
@@ -413,12 +428,15 @@ impl Bucket {
             .map(|_| ())
     }
 
-    async fn try_touch(&self, key: Bytes, options: &WriteOptions) -> Result<TouchDone> {
+    async fn try_touch(&self, key: Bytes, options: &WriteOptions) -> Result<Option<Written>> {
         let shared = self.client.shared();
         let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
         shared.check_open().map_err(refused)?;
         let call = self.call(key, options.level, options.timeout);
         let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
+        if start.bucket().mode == Mode::Strong {
+            return self.touch_strong(start, options).await;
+        }
         start.expect(Mode::Lww, "touch").map_err(refused)?;
         let of_bucket = start.bucket().ttl_ms;
         let expires_at_ms =
@@ -426,7 +444,15 @@ impl Bucket {
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.touch", bucket = %self.name, level = %start.level);
         let operation = TouchOperation::touch(start.reading(), start, expires_at_ms)?;
-        run(shared, operation, deadline_ms).instrument(span).await
+        let TouchDone {
+            touched,
+            superseded,
+        } = run(shared, operation, deadline_ms).instrument(span).await?;
+        Ok(touched.map(|version| Written {
+            version: version.to_string(),
+            superseded: superseded.is_some(),
+            ..Written::default()
+        }))
     }
 
     async fn write(
@@ -437,7 +463,8 @@ impl Bucket {
     ) -> Result<Written> {
         let counters = &self.client.shared().counters;
         add(&counters.writes, 1);
-        let done = self.try_write(key, value, options).await;
+        let always = Condition::Always;
+        let done = self.try_write(key, value, always, options).await;
         done.inspect_err(|_| add(&counters.errors, 1))
     }
 
@@ -445,6 +472,7 @@ impl Bucket {
         &self,
         key: Bytes,
         value: Option<Bytes>,
+        condition: Condition,
         options: &WriteOptions,
     ) -> Result<Written> {
         let shared = self.client.shared();
@@ -452,15 +480,18 @@ impl Bucket {
         shared.check_open().map_err(refused)?;
         let call = self.call(key, options.level, options.timeout);
         let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
-        if start.bucket().mode == Mode::Siblings {
-            return self.write_siblings(start, value, options).await;
-        }
-        if options
+        let has_context = options
             .context
             .as_ref()
-            .is_some_and(|context| *context != Context::default())
-        {
+            .is_some_and(|context| !context.is_empty());
+        if has_context {
             start.expect(Mode::Siblings, "context").map_err(refused)?;
+        }
+        if start.bucket().mode == Mode::Strong || condition != Condition::Always {
+            return self.write_strong(start, value, condition, options).await;
+        }
+        if start.bucket().mode == Mode::Siblings {
+            return self.write_siblings(start, value, options).await;
         }
         let now = shared.clock.now();
         let (stamp, now_ms) = {
@@ -495,6 +526,20 @@ impl Bucket {
     }
 }
 
+/// What a read found, whatever the bucket's mode.
+pub(crate) struct Read {
+    /// The value, if there is one and it was asked for.
+    pub(crate) value: Option<Bytes>,
+    /// What is known of it besides; `None`: there is none.
+    pub(crate) live: Option<Live>,
+}
+
+/// A value that has not expired, without the value.
+pub(crate) struct Live {
+    pub(crate) version: String,
+    pub(crate) expires_at_ms: Option<u64>,
+}
+
 /// What a scan asks of its bucket.
 impl Bucket {
     /// What comes after a cursor in one arc of the ring.
@@ -523,7 +568,6 @@ impl Bucket {
         let start = self
             .begin(|core, now| core.begin_scan(now, &self.name, level, timeout_ms))
             .await?;
-        start.expect(Mode::Lww, "scan")?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.scan", bucket = %self.name, level = %start.level);
         let operation = ScanOperation::new(start, after, limits)?;
@@ -557,17 +601,26 @@ impl Bucket {
     }
 }
 
-/// What a reader of a last-write-wins record is told; `None`: there is no value.
-fn entry(ReadDone { head, value, .. }: ReadDone) -> Option<Entry> {
-    let (head, value) = head.zip(value)?;
+/// What a reader is told; `None`: there is no value.
+fn entry(Read { value, live }: Read) -> Option<Entry> {
+    let (value, live) = value.zip(live)?;
     Some(Entry {
         siblings: vec![value.clone()],
         value,
         is_merged: true,
         context: Context::default(),
-        version: head.version.to_string(),
-        expires_at_ms: expires_at_ms(&head),
+        version: live.version,
+        expires_at_ms: live.expires_at_ms,
     })
+}
+
+/// Other modes have levels for it.
+fn refuse_stale(options: &ReadOptions) -> Result<()> {
+    if !options.stale {
+        return Ok(());
+    }
+    let why = "`stale` is for strong buckets: ask for level `one`";
+    Err(Error::new(ErrorKind::InvalidInput, why))
 }
 
 /// When a value expires that is written at `now_ms`; `None`: never.

@@ -1,5 +1,6 @@
 //! The one public error.
 
+use crate::op_id::OpId;
 use std::fmt;
 
 /// What a caller can do about an error.
@@ -72,6 +73,8 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     outcome: Option<Outcome>,
+    /// Boxed: nearly no error has one, and every result is as large as its error.
+    op_id: Option<Box<OpId>>,
 }
 
 /// The result of everything that can fail here.
@@ -84,6 +87,7 @@ impl Error {
             kind,
             message: message.into(),
             outcome: None,
+            op_id: None,
         }
     }
 
@@ -91,6 +95,13 @@ impl Error {
     #[must_use]
     pub fn with_outcome(mut self, outcome: Outcome) -> Self {
         self.outcome = Some(outcome);
+        self
+    }
+
+    /// The same error, of the write of this name.
+    #[must_use]
+    pub(crate) fn with_op_id(mut self, op_id: OpId) -> Self {
+        self.op_id = Some(Box::new(op_id));
         self
     }
 
@@ -109,9 +120,19 @@ impl Error {
         self.outcome
     }
 
+    /// The name of a write of unknown outcome in a strong bucket: [`crate::Bucket::resolve`] tells
+    /// what became of it.
+    pub fn op_id(&self) -> Option<&OpId> {
+        self.op_id.as_deref()
+    }
+
     /// Whether the same call may succeed later. A last-write-wins write of unknown outcome may be
-    /// repeated: at worst it is written twice.
+    /// repeated: at worst it is written twice. One of a strong bucket may not, since it may be
+    /// applied after others by then: ask what became of it first.
     pub fn is_retryable(&self) -> bool {
+        if self.op_id.is_some() {
+            return false;
+        }
         match self.kind {
             ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Overloaded => true,
             ErrorKind::InvalidInput

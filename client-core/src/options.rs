@@ -17,6 +17,9 @@ pub struct ReadOptions {
     pub level: Option<Level>,
     /// How long the call may take, 1 ms to 10 minutes; `None`: the client's timeout.
     pub timeout: Option<Duration>,
+    /// In a strong bucket: what any one owner has. It is quick, and may be old, or a write in
+    /// progress that never takes effect.
+    pub stale: bool,
 }
 
 /// Options of a write. The default leaves everything to the bucket and the client.
@@ -41,6 +44,11 @@ pub struct Context(Bytes);
 impl Context {
     pub(crate) fn new(bytes: Bytes) -> Self {
         Self(bytes)
+    }
+
+    /// Whether nothing was seen.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Its bytes, for whoever keeps it.

@@ -1,7 +1,6 @@
 //! Everything in a bucket, a page at a time.
 
 use crate::bucket::Bucket;
-use crate::core::read::ReadDone;
 use crate::core::scan::{PageLimits, ScanDone, Scanned, arc_after};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{ReadOptions, expires_at_ms};
@@ -306,16 +305,20 @@ impl Scan {
             Found::Unread(key) => key,
         };
         let (reading, keys_only) = (self.reading(), self.options.keys_only);
-        let done = self.bucket.read(key.clone(), &reading, keys_only).await?;
-        let ReadDone { head, value, live } = done;
-        let head = head.filter(|_| live);
-        Ok(head.map(|head| ScanEntry::of(key, &head, value)))
+        let read = self.bucket.read(key.clone(), &reading, keys_only).await?;
+        Ok(read.live.map(|live| ScanEntry {
+            key,
+            value: read.value,
+            version: live.version,
+            expires_at_ms: live.expires_at_ms,
+        }))
     }
 
     fn reading(&self) -> ReadOptions {
         ReadOptions {
             level: self.options.level,
             timeout: self.options.timeout,
+            stale: false,
         }
     }
 }

@@ -10,7 +10,8 @@
 //! - [`hash`]: where a key lies on the ring
 //! - [`clock`]: hybrid logical time
 //! - [`record`]: what is stored under a key, its version, expiry and checksums
-//! - [`siblings`]: the same where concurrent writes are kept; [`ballot`]: attempts to agree
+//! - [`siblings`]: the same where concurrent writes are kept
+//! - [`register`]: the same where all writes have one order; [`ballot`]: attempts to agree
 //! - [`session`]: what a reader has seen, to hand on
 //! - [`bucket`]: namespaces and their policy; [`level`]: how many replicas must agree
 //! - [`view`]: the members, the partition table and the buckets of one epoch; [`epoch`]: what leads
@@ -34,6 +35,7 @@ pub mod limits;
 pub mod message;
 mod names;
 pub mod record;
+pub mod register;
 pub mod scan;
 pub mod session;
 pub mod siblings;

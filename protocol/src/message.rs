@@ -8,6 +8,7 @@ use crate::ids::{ClusterId, EpochHash, NodeId};
 use crate::limits::OPERATIONS_MAX;
 use crate::names::{named, tagged};
 use crate::record::{Expiry, Head, Record, Version};
+use crate::register::message::{Accept, Accepted, Learn, Outbid, Prepare, Promise, ReadRegister};
 use crate::scan::{Page, Scan};
 use crate::siblings::message::{Compare, Found as SiblingsFound, Merge, Mint, Minted};
 use bytes::Bytes;
@@ -46,6 +47,14 @@ tagged! {
         Merge(Merge) = "merge",
         /// Whether concurrent values are the same.
         Compare(Compare) = "compare",
+        /// What was promised and accepted.
+        ReadRegister(ReadRegister) = "read_register",
+        /// Promise this ballot.
+        Prepare(Prepare) = "prepare",
+        /// Accept this register.
+        Accept(Box<Accept>) = "accept",
+        /// Take what another owner accepted.
+        Learn(Box<Learn>) = "learn",
     }
 }
 
@@ -180,10 +189,17 @@ tagged! {
         Written(Written) = "written",
         /// The value is stored beside or in place of others.
         Minted(Minted) = "minted",
-        /// The version that was to be touched, or the record compared with, is not stored.
+        /// The version that was to be touched, the record compared with, or the value that an accept
+        /// refers to is not stored.
         Lacking(Lacking) = "lacking",
         /// A part of an arc.
         Page(Page) = "page",
+        /// What was promised and accepted: the answer to a read, and a promise given.
+        Promise(Box<Promise>) = "promise",
+        /// The register is accepted.
+        Accepted(Accepted) = "accepted",
+        /// A higher ballot was promised before.
+        Outbid(Outbid) = "outbid",
         /// Nothing was done.
         Refused(Refusal) = "refused",
     }
@@ -245,7 +261,7 @@ named! {
         UnknownBucket = "unknown_bucket",
         /// The bucket's mode does not take such an operation.
         WrongMode = "wrong_mode",
-        /// The stamp is too far ahead of the server's clock, or that clock is off.
+        /// The stamp or ballot is too far ahead of the server's clock, or that clock is off.
         SkewedClock = "skewed_clock",
         /// The key is empty or too long, or the value too long.
         TooLarge = "too_large",
@@ -255,6 +271,8 @@ named! {
         Conflict = "conflict",
         /// What is stored under the key is damaged; ask another owner.
         Damaged = "damaged",
+        /// Another register was accepted under this very ballot: a fault of its proposer.
+        Contradiction = "contradiction",
         /// Too much to do: come back after the time given.
         Overloaded = "overloaded",
         /// No room on disk: deletes are taken, and nothing else until an operator makes room.

@@ -555,7 +555,8 @@ fn failures_greetings_and_views_never_change() {
 #[test]
 fn names_of_kinds_never_change() {
     let refusals = "stale_epoch behind not_owner unknown_bucket wrong_mode skewed_clock too_large \
-                    bad_checksum conflict damaged overloaded full too_late stopping unsupported \
+                    bad_checksum conflict damaged contradiction overloaded full too_late stopping \
+                    unsupported \
                     other";
     let failures = "InvalidInput Unauthorized Overloaded WrongCluster Conflict Unavailable \
                     NotFound Internal";

@@ -76,7 +76,8 @@ impl<V: PartialEq> Acceptor<V> {
     }
 
     /// Accepts a value, unless a higher ballot was promised; also without a prepare, which may have
-    /// been lost. The same accept again is the same again.
+    /// been lost. The same accept again is the same again; where it reserved no ballot, until a
+    /// higher one was promised.
     ///
     /// # Errors
     /// [`Rejection`]; then nothing changes.
@@ -88,7 +89,11 @@ impl<V: PartialEq> Acceptor<V> {
             if *value != accept.value || differs {
                 return Err(Rejection::Contradiction(ballot));
             }
-            // What was learned before its own accept came has no reservation yet.
+            // What was learned from another acceptor has no reservation. If that was against a
+            // promise, its own accept, which comes now, is refused: it was promised not to take it.
+            if next.is_none() && self.promised > ballot {
+                return Err(Rejection::Promised(self.promised));
+            }
             let completes = next.is_none() && self.promised == ballot;
             if !completes {
                 return Ok(());
@@ -169,6 +174,8 @@ mod tests {
     fn an_accept_comes_twice_or_contradicts_itself() {
         let mut acceptor = Acceptor::default();
         assert_eq!(acceptor.accept(accept(5, 1, Some(6))), Ok(()));
+        assert_eq!(acceptor.accept(accept(5, 1, Some(6))), Ok(()));
+        assert_eq!(acceptor.promised(), ballot(6, 1));
         assert_eq!(acceptor.prepare(ballot(9, 2)), Ok(()));
         assert_eq!(acceptor.accept(accept(5, 1, Some(6))), Ok(()));
         assert_eq!(acceptor.promised(), ballot(9, 2), "the later promise stays");
@@ -190,6 +197,16 @@ mod tests {
         assert_eq!(acceptor.promised(), ballot(11, 1));
         let fault = Err(Rejection::Contradiction(ballot(10, 1)));
         assert_eq!(acceptor.accept(accept(10, 8, Some(12))), fault);
+    }
+
+    #[test]
+    fn what_was_learned_against_a_promise_is_not_accepted() {
+        // Promised to 9, whose proposer so knows of nothing; then 5 comes from another acceptor.
+        let mut acceptor = Acceptor::default();
+        assert_eq!(acceptor.prepare(ballot(9, 2)), Ok(()));
+        assert!(acceptor.learn(ballot(5, 1), 7));
+        let refused = Err(Rejection::Promised(ballot(9, 2)));
+        assert_eq!(acceptor.accept(accept(5, 7, Some(6))), refused);
     }
 
     proptest! {

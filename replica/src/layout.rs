@@ -10,8 +10,11 @@
 //! has the client's checksum only, which its readers check. All numbers are big-endian.
 //! [`siblings`] has the layout of records of concurrent values.
 //!
+//! What owners of strong buckets keep of a key is in [`register`](mod@register).
+//!
 //! [`Values`]: crate::store::Family::Values
 
+pub mod register;
 pub mod siblings;
 
 use annulet_protocol::clock::Stamp;
@@ -248,7 +251,7 @@ fn take_version(bytes: &mut Bytes) -> Result<Version, bytes::TryGetError> {
     })
 }
 
-fn take_incarnation(bytes: &mut Bytes) -> Result<Incarnation, bytes::TryGetError> {
+pub(crate) fn take_incarnation(bytes: &mut Bytes) -> Result<Incarnation, bytes::TryGetError> {
     let mut incarnation = [0; 16];
     bytes.try_copy_to_slice(&mut incarnation)?;
     Ok(Incarnation(incarnation))

@@ -3,6 +3,9 @@
 //! A damaged record may be the only trace of a write whose other copies are still under way, so it
 //! is left as it is until every operation of that time has ended. Then a majority of the owners,
 //! this one not counted, say what they hold, and the freshest of it takes its place.
+//!
+//! Not so in a strong bucket: the promises that were lost with the record are nobody else's to
+//! tell. There it stays as it is and is refused, until the whole server is replaced by a new one.
 
 use crate::rules::Task;
 use annulet_protocol::bucket::Mode;
@@ -78,15 +81,22 @@ impl Restorer {
     /// The next record to ask for, whose time has come. It is due again later, unless it is
     /// settled.
     pub fn due(&mut self, view: &View, own: NodeId, now_ms: u64) -> Option<Inquiry> {
-        let due = self.known.iter().find(|(_, due_ms)| **due_ms <= now_ms);
-        let key = due.map(|(key, _)| key.clone())?;
-        let asked = inquiry(view, own, &key);
-        match asked {
-            Some(_) => self.known.insert(key, now_ms + AGAIN_MS),
-            // Nobody can tell: it is of no bucket, or this server is its only owner.
-            None => self.known.remove(&key),
-        };
-        asked
+        loop {
+            let due = self.known.iter().find(|(_, due_ms)| **due_ms <= now_ms);
+            let key = due.map(|(key, _)| key.clone())?;
+            let bucket = parse_storage_key(&key).and_then(|(_, number, _)| view.bucket(number));
+            if bucket.is_some_and(|bucket| bucket.mode == Mode::Strong) {
+                self.known.insert(key, u64::MAX);
+                continue;
+            }
+            let asked = inquiry(view, own, &key);
+            match asked {
+                Some(_) => self.known.insert(key, now_ms + AGAIN_MS),
+                // Nobody can tell: it is of no bucket, or this server is its only owner.
+                None => self.known.remove(&key),
+            };
+            return asked;
+        }
     }
 
     /// Takes what owners said. Gives the task that settles it, or `None` if too few did.

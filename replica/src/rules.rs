@@ -11,6 +11,7 @@
 //!
 //! What they change is named in `mutation`.
 //! | an arc is read in pages | `page` |
+//! | promises and what is accepted of a strong bucket's keys | `strong` |
 
 mod draft;
 mod faults;
@@ -19,6 +20,7 @@ mod merge;
 mod mutation;
 mod page;
 mod siblings;
+mod strong;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +35,7 @@ use annulet_protocol::ids::{Incarnation, NodeId};
 use annulet_protocol::limits::KEY_BYTES_MAX;
 use annulet_protocol::message::{Absent, Answer, Read, Refusal, RefusalKind, Source, Write};
 use annulet_protocol::record::{Damage, Head, Kind, Record};
+use annulet_protocol::register::message::Prepare;
 use annulet_protocol::scan::Scan;
 use annulet_protocol::siblings::Siblings;
 use annulet_protocol::siblings::message::Compare;
@@ -268,11 +271,14 @@ impl Replica {
                 }
                 Ok(admitted) => {
                     let found = records.next().unwrap_or(Ok(None));
-                    let answer = match is_of_siblings(admitted.mutation) {
-                        true => {
+                    let answer = match admitted.mutation {
+                        Mutation::Prepare(_) | Mutation::Accept(_) | Mutation::Learn(_) => {
+                            self.decide_register(moment, &admitted, found, &mut draft)?
+                        }
+                        mutation if is_of_siblings(mutation) => {
                             self.decide_siblings(store, moment, &admitted, found, &mut draft)?
                         }
-                        false => self.decide_record(moment, &admitted, found, &mut draft)?,
+                        _ => self.decide_record(moment, &admitted, found, &mut draft)?,
                     };
                     if is_damage(&answer) {
                         draft.damaged.push(admitted.storage_key);
@@ -285,7 +291,8 @@ impl Replica {
         Ok(draft.finish())
     }
 
-    /// Where a key lies, if this server answers for it at all.
+    /// Where a key lies, if this server answers for it at all. The mode is the one that the
+    /// operation is for.
     fn place<'a>(
         &self,
         moment: Moment<'a>,
@@ -368,6 +375,7 @@ impl Replica {
     ) -> Result<Admitted<'a>, Refusal> {
         let lww = (epoch, &[Mode::Lww][..]);
         let siblings = (epoch, &[Mode::Siblings][..]);
+        let strong = (epoch, &[Mode::Strong][..]);
         let mut brought = None;
         let (place, bucket, key) = match mutation {
             Mutation::Write(write) => {
@@ -408,6 +416,17 @@ impl Replica {
             }
             Mutation::Compare(Compare { bucket, key, .. }) => {
                 (self.place(moment, siblings, *bucket, key)?, *bucket, key)
+            }
+            Mutation::Prepare(Prepare { bucket, key, .. }) => {
+                (self.place(moment, strong, *bucket, key)?, *bucket, key)
+            }
+            Mutation::Accept(accept) => {
+                let place = self.admit_accept(moment, strong, accept)?;
+                (place, accept.bucket, &accept.key)
+            }
+            Mutation::Learn(learn) => {
+                let place = self.admit_learn(moment, strong, learn)?;
+                (place, learn.bucket, &learn.key)
             }
             Mutation::Task(task) => {
                 return Ok(Admitted {

@@ -130,8 +130,8 @@ impl Sweep {
         let expired = match bucket.mode {
             Mode::Lww => expired_record(&key, entry, until_ms),
             Mode::Siblings => expired_siblings(&key, entry, until_ms),
-            // What has expired there is removed by agreement.
-            Mode::Strong => return,
+            // Promises stay for ever, with whatever the register is.
+            Mode::Strong => layout::register::decode(entry).map(|_| None),
         };
         match expired {
             Ok(task) => found.tasks.extend(task),

@@ -33,7 +33,7 @@ use crate::metrics::{Metrics, UnderWay};
 use crate::served::{Current, ServedView};
 use crate::store::Engine;
 use annulet_protocol::clock::Stamp;
-use annulet_protocol::message::{Answer, DiskState, Load, Operation, Read, Refusal, RefusalKind};
+use annulet_protocol::message::{Answer, DiskState, Load, Operation, Refusal, RefusalKind};
 use annulet_protocol::view::View;
 use annulet_replica::rules::{Moment, Mutation, Replica};
 use annulet_replica::store::{Batch, StoreError};
@@ -93,7 +93,7 @@ pub(crate) struct Pipeline {
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) answers: Vec<Answer>,
-    pub(crate) shares: [Option<Share>; 2],
+    pub(crate) shares: [Option<Share>; 3],
 }
 
 /// The store failed: nothing may be answered any more.
@@ -157,9 +157,10 @@ impl Pipeline {
         let mut split = Split::of(operations);
         // The writer works while this task reads.
         let writing = self.submit(epoch, std::mem::take(&mut split.mutations), deadline);
-        let (read, share) = self
-            .read(epoch, std::mem::take(&mut split.reads), deadline)
-            .await?;
+        let asked = Asked::Reads(std::mem::take(&mut split.reads));
+        let (read, share) = self.read(epoch, asked, deadline).await?;
+        let asked = Asked::Registers(std::mem::take(&mut split.registers));
+        let (registers, register_share) = self.read(epoch, asked, deadline).await?;
         let (pages, page_share) = match split.scans.is_empty() {
             true => (Vec::new(), None),
             false => {
@@ -176,10 +177,10 @@ impl Pipeline {
         if self.shared.failed.load(Ordering::Acquire) {
             return Err(Failed);
         }
-        let answers = split.join(read, pages, written);
+        let answers = split.join(read, registers, pages, written);
         self.shared.parts.metrics.count_answers(&answers);
         self.note_service(clock::since(arrived).as_micros());
-        let shares = [share, page_share];
+        let shares = [share, register_share, page_share];
         Ok(Answered { answers, shares })
     }
 
@@ -337,24 +338,21 @@ impl Pipeline {
     async fn read(
         &self,
         epoch: u64,
-        reads: Vec<Read>,
+        asked: Asked,
         deadline: Instant,
     ) -> Result<(Vec<Answer>, Option<Share>), Failed> {
-        if reads.is_empty() {
+        let count = asked.count();
+        if count == 0 {
             return Ok((Vec::new(), None));
         }
-        let count = reads.len();
         self.shared.parts.metrics.reads.inc_by(count as u64);
         if clock::now() >= deadline {
             return Ok((refuse_all(count, &too_late()), None));
         }
-        let in_memory = self.warmth.try_memory(&self.shared, epoch, &reads);
+        let in_memory = self.warmth.try_memory(&self.shared, epoch, &asked);
         let found = match in_memory {
             Some(read) => Ok(Found { read, share: None }),
-            None => {
-                self.ask_readers(epoch, Asked::Reads(reads), deadline)
-                    .await?
-            }
+            None => self.ask_readers(epoch, asked, deadline).await?,
         };
         self.rest(found).await
     }

@@ -61,6 +61,8 @@ pub const DECODERS: &[Decoder] = &[
     Decoder::new("stored_record", Shape::Fixed, stored::record),
     Decoder::new("stored_value", Shape::Fixed, stored::value),
     Decoder::new("stored_siblings", Shape::Message, stored::siblings),
+    Decoder::new("stored_register", Shape::Fixed, stored::register),
+    Decoder::new("log", Shape::Fixed, stored::log),
     Decoder::new("kept_record", Shape::Message, stored::kept),
     Decoder::new("tally", Shape::Fixed, stored::tally),
     Decoder::new("storage_key", Shape::Fixed, stored::key),

@@ -1,5 +1,5 @@
 //! Tests of Annulet as a whole. [`sim`] runs clusters of the real coordinators and replica rules
-//! in one thread from one seed; [`decoders`] lists what reads bytes from outside, and what must
+//! in one thread from one seed, [`rounds`] clients of one key of a strong bucket; [`decoders`] lists what reads bytes from outside, and what must
 //! hold for it whatever the bytes are.
 // One module may count what is allocated, which takes the word `unsafe`.
 #![deny(unsafe_code)]
@@ -7,4 +7,5 @@
 #[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod decoders;
+pub mod rounds;
 pub mod sim;

@@ -1,6 +1,6 @@
 //! Operations in buckets that keep concurrent writes.
 
-use super::{Bucket, expires_at_ms_of};
+use super::{Bucket, expires_at_ms_of, refuse_stale};
 use crate::core::client::Start;
 use crate::core::siblings::delete::{self, SiblingsDelete};
 use crate::core::siblings::put::SiblingsPut;
@@ -49,7 +49,7 @@ impl Bucket {
         let read = async {
             let start = self.begin_read(key, options).await?;
             start.expect(Mode::Siblings, "merge of concurrent values")?;
-            self.read_siblings(start, false).await
+            self.read_siblings(start, options, false).await
         };
         let mut found = Resolution::new(self.count_read(read).await?);
         if let Some(values) = found.unmerged() {
@@ -71,8 +71,10 @@ impl Bucket {
     pub(super) async fn read_siblings(
         &self,
         start: Start,
+        options: &ReadOptions,
         head_only: bool,
     ) -> Result<SiblingsDone> {
+        refuse_stale(options)?;
         let (start, floor) = self.in_order(start);
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.read", bucket = %self.name, level = %start.level);

@@ -427,6 +427,7 @@ fn judge_refusal(refusal: &Refusal) -> Verdict {
         | RefusalKind::TooLarge
         | RefusalKind::BadChecksum
         | RefusalKind::Damaged
+        | RefusalKind::Contradiction
         | RefusalKind::Full
         | RefusalKind::Unsupported
         | RefusalKind::Other => Verdict::Lost,
@@ -451,6 +452,7 @@ fn is_passing(kind: RefusalKind) -> bool {
         | RefusalKind::TooLarge
         | RefusalKind::BadChecksum
         | RefusalKind::Conflict
+        | RefusalKind::Contradiction
         | RefusalKind::Unsupported
         | RefusalKind::Other => false,
     }
@@ -488,9 +490,10 @@ pub(super) fn refusal_error(node: NodeId, refusal: &Refusal) -> Error {
         | RefusalKind::SkewedClock
         | RefusalKind::Damaged
         | RefusalKind::Stopping => ErrorKind::Unavailable,
-        RefusalKind::BadChecksum | RefusalKind::Unsupported | RefusalKind::Other => {
-            ErrorKind::Internal
-        }
+        RefusalKind::BadChecksum
+        | RefusalKind::Contradiction
+        | RefusalKind::Unsupported
+        | RefusalKind::Other => ErrorKind::Internal,
     };
     Error::new(kind, format!("server {node}: {}", refusal.message))
 }

@@ -6,6 +6,7 @@ use super::policy::replicas::Peers;
 use super::policy::retry::{RetryBudget, mix};
 use super::policy::throttle::WHOLE;
 use super::policy::waiting::Class;
+use super::strong::proposer::Proposer;
 use crate::error::{Error, ErrorKind, Result};
 use annulet_protocol::bucket::{Bucket, Mode};
 use annulet_protocol::clock::Stamp;
@@ -233,6 +234,8 @@ pub struct Core {
     pub retries: RetryBudget,
     /// When reads ask another replica.
     pub hedging: Hedging,
+    /// Ballots of rounds in strong buckets.
+    pub proposer: Proposer,
     /// How often some things were done.
     pub counts: Counts,
     /// One read at level `one` in this many looks at the other owners afterwards; 0: none does.
@@ -261,6 +264,7 @@ impl Core {
             peers: Peers::default(),
             retries: RetryBudget::default(),
             hedging: Hedging::default(),
+            proposer: Proposer::new(incarnation),
             counts: Counts::default(),
             check_one_in: CHECK_ONE_IN,
             tries_others: true,
@@ -386,12 +390,6 @@ impl Core {
             return invalid(format!("the cluster has no bucket `{name}`"));
         };
         let bucket = &self.view.buckets[place];
-        if bucket.mode == Mode::Strong {
-            return invalid(format!(
-                "bucket `{name}` has mode {}, which this version does not serve",
-                bucket.mode
-            ));
-        }
         let own = match side {
             Side::Read => bucket.read_level,
             Side::Write => bucket.write_level,
@@ -519,6 +517,20 @@ mod faults {
         DotAlone,
         /// A put gives a context although other values stand beside its own.
         SiblingsHidden,
+        /// A read of a strong bucket is answered whatever its owners promised since.
+        PromisesIgnored,
+        /// A promise below a ballot that was reserved is taken for the reservation.
+        ReservationStretched,
+        /// A reserved ballot is used before its quorum has reserved it.
+        ReservedEarly,
+        /// A condition is judged although the operation may have been applied.
+        ConditionFirst,
+        /// An expired value is answered as absent and left as it is.
+        ExpiryUnsettled,
+        /// A read of a strong bucket shows what it found without settling it.
+        ReadUnsettled,
+        /// One acceptance makes a round.
+        OneAccepts,
     }
 
     impl Core {
@@ -571,6 +583,27 @@ mod faults {
         }
         pub(in crate::core) fn hides_siblings(&self) -> bool {
             breaks!(self, SiblingsHidden)
+        }
+        pub(in crate::core) fn ignores_promises(&self) -> bool {
+            breaks!(self, PromisesIgnored)
+        }
+        pub(in crate::core) fn takes_promises_below_next(&self) -> bool {
+            breaks!(self, ReservationStretched)
+        }
+        pub(in crate::core) fn reserves_early(&self) -> bool {
+            breaks!(self, ReservedEarly)
+        }
+        pub(in crate::core) fn judges_conditions_first(&self) -> bool {
+            breaks!(self, ConditionFirst)
+        }
+        pub(in crate::core) fn settles_expiry(&self) -> bool {
+            !breaks!(self, ExpiryUnsettled)
+        }
+        pub(in crate::core) fn settles_reads(&self) -> bool {
+            !breaks!(self, ReadUnsettled)
+        }
+        pub(in crate::core) fn counts_one_acceptance(&self) -> bool {
+            breaks!(self, OneAccepts)
         }
         pub(in crate::core) fn checks_records(&self) -> bool {
             !breaks!(self, ChecksumIgnored)

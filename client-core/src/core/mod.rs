@@ -7,7 +7,9 @@
 //! # Layout
 //! - [`client`]: what all operations of a client share: view, clock, peers, budget
 //! - [`write`](mod@write): put and delete; [`read`]: get and exists, with repair; [`touch`]: a new
-//!   expiry; [`scan`]: a page of all; [`siblings`]: the same where concurrent values are kept
+//!   expiry; [`scan`]: a page of all
+//! - [`siblings`]: the same where concurrent values are kept; [`strong`]: all of it in a strong
+//!   bucket
 //! - [`session`]: what was seen, so that nothing older is shown
 //! - [`then`]: two of them, one after the other
 //! - [`attempts`]: which owner was asked, and how that went
@@ -21,6 +23,7 @@ pub mod read;
 pub mod scan;
 pub mod session;
 pub mod siblings;
+pub mod strong;
 #[cfg(test)]
 mod testing;
 pub mod then;

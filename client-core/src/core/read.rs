@@ -105,8 +105,10 @@ impl<S: Shown> Reading<S> {
     /// A get, or an exists if `head_only`.
     ///
     /// # Errors
-    /// `InvalidInput` if the level asks for more owners than there are; nothing was sent.
+    /// `InvalidInput` if the level asks for more owners than there are, or the bucket is of another
+    /// mode; nothing was sent.
     pub fn new(start: Start, head_only: bool) -> Result<Self> {
+        start.expect(S::MODE, "such read")?;
         let owners = start.owners();
         let quorum = start.quorum(Side::Read, &owners)?;
         let owned: Nodes = owners.all().collect();

@@ -13,6 +13,7 @@ use super::client::{Core, Now, Start};
 use super::read::SLOW_MS;
 use super::{Attempt, Coordinator, Effect, Effects, Response, Send};
 use crate::error::{Error, ErrorKind, Result};
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::hash::{KeyHash, storage_key};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Answer, Operation};
@@ -84,8 +85,10 @@ impl ScanOperation {
     /// A page after this cursor; empty: from the beginning of the ring. `start` is of no key.
     ///
     /// # Errors
-    /// `InvalidInput` if the level asks for more owners than there are; nothing was sent.
+    /// `InvalidInput` if the level asks for more owners than there are, or the bucket is of another
+    /// mode; nothing was sent.
     pub fn new(start: Start, after: Bytes, limits: PageLimits) -> Result<Self> {
+        start.expect(Mode::Lww, "scan")?;
         let mut scan = Self {
             arc: (KeyHash(0), KeyHash(0)),
             order: Nodes::new(),

@@ -282,6 +282,10 @@ impl<C: Coordinator> Rig<C> {
             Operation::Merge(merge) if merge.source == Source::Repair => "merge repair",
             Operation::Merge(_) => "merge",
             Operation::Compare(_) => "compare",
+            Operation::ReadRegister(_) => "look",
+            Operation::Prepare(_) => "prepare",
+            Operation::Accept(_) => "accept",
+            Operation::Learn(_) => "learn",
             Operation::Unknown => "unknown",
         };
         let since = self.sent[index..].iter();

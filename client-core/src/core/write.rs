@@ -21,6 +21,7 @@ use super::attempts::{Owner, OwnerState, Owners, failure_error, refusal_error};
 use super::client::{Core, Now, Start};
 use super::{Attempt, Coordinator, Effect, Effects, Response, Send, SendFailure};
 use crate::error::{Error, ErrorKind, Outcome, Result};
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::level::Level;
 use annulet_protocol::message::{Answer, Operation, Source, Written};
@@ -146,10 +147,14 @@ impl WriteOperation {
     }
 
     fn of(start: Start, change: Change, round: u16) -> Result<Self> {
+        let refuse = |error: Error| error.with_outcome(Outcome::NotApplied);
+        let mode = match change {
+            Change::Record(_) | Change::Touch(_) => Mode::Lww,
+            Change::Merge(_) => Mode::Siblings,
+        };
+        start.expect(mode, "such write").map_err(refuse)?;
         let owners = start.owners();
-        let quorum = start
-            .quorum(Side::Write, &owners)
-            .map_err(|error| error.with_outcome(Outcome::NotApplied))?;
+        let quorum = start.quorum(Side::Write, &owners).map_err(refuse)?;
         Ok(Self {
             owners: Owners::new(owners.all()).from_round(round),
             holders: Holders::default(),

@@ -2,6 +2,7 @@
 
 use super::Decided;
 use crate::hints::{Kept, Tally};
+use crate::layout::register::{self, StoredRegister};
 use crate::layout::siblings::{self as siblings_layout, Apart, Marks};
 use crate::layout::{self, Stored, StoredValue};
 use crate::spread;
@@ -26,6 +27,8 @@ pub(super) struct Draft {
     records: BTreeMap<Bytes, Stored>,
     /// Concurrent values as the batch leaves them.
     siblings: BTreeMap<Bytes, Held>,
+    /// Acceptors as the batch leaves them.
+    registers: BTreeMap<Bytes, register::Stored>,
     /// Kept records as the batch leaves them; `None`: removed.
     kept: BTreeMap<Bytes, Option<Kept>>,
     /// The tally as the batch leaves it, once it was asked for.
@@ -52,6 +55,7 @@ impl Draft {
             batch: Batch::new(),
             records: BTreeMap::new(),
             siblings: BTreeMap::new(),
+            registers: BTreeMap::new(),
             kept: BTreeMap::new(),
             tally: None,
             tally_changed: false,
@@ -61,6 +65,43 @@ impl Draft {
     /// The record as the batch left it, if it changed it.
     pub(super) fn record(&self, key: &Bytes) -> Option<&Stored> {
         self.records.get(key)
+    }
+
+    /// The acceptor as the batch left it, if it changed it.
+    pub(super) fn register(&self, key: &Bytes) -> Option<&register::Stored> {
+        self.registers.get(key)
+    }
+
+    /// Writes an acceptor over what is stored; a value that lies apart only if it is another one.
+    /// `value`: that of what was accepted, unless it is the one that was there before.
+    pub(super) fn put_register(
+        &mut self,
+        key: &Bytes,
+        before: &register::Stored,
+        after: register::Stored,
+        value: Option<&Bytes>,
+    ) {
+        let entry = register::encode(&after);
+        self.batch
+            .push(Change::Put(Family::Records, key.clone(), entry));
+        let apart = |stored: &register::Stored| {
+            let accepted = stored.accepted().map(|accepted| &accepted.value);
+            accepted
+                .filter(|accepted| accepted.is_apart())
+                .map(|StoredRegister { register, .. }| register.head)
+        };
+        match (apart(before), apart(&after), value) {
+            (Some(old), Some(new), _) if old.has_value_of(&new) => {}
+            (_, Some(new), Some(value)) => {
+                let entry = register::encode_value(&new, value);
+                self.batch
+                    .push(Change::Put(Family::Values, key.clone(), entry));
+            }
+            (Some(_), None, _) => self.remove_value(key),
+            // An acceptor that changed its value was given one.
+            (_, Some(_), None) | (None, None, _) => {}
+        }
+        self.registers.insert(key.clone(), after);
     }
 
     /// The kept record as the batch left it, if it changed it.

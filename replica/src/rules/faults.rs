@@ -31,6 +31,10 @@ pub enum Fault {
     FullDiskIgnored,
     /// An operation that was overwritten is minted once more when it comes late.
     LateMinted,
+    /// What is proposed under a ballot below the promised one is accepted.
+    AcceptUnpromised,
+    /// Promises are given before they are durable.
+    PromisesForgotten,
 }
 
 impl Replica {
@@ -76,6 +80,12 @@ impl Replica {
             *record = record.forgetting(op);
         }
         let _ = (record, op);
+    }
+    pub(super) fn accepts_unpromised(&self) -> bool {
+        breaks!(self, AcceptUnpromised)
+    }
+    pub(super) fn forgets_promises(&self) -> bool {
+        breaks!(self, PromisesForgotten)
     }
     pub(super) fn forgive(&self, damage: Damage) -> Result<(), Damage> {
         if breaks!(self, ChecksumIgnored) {

@@ -45,6 +45,11 @@ impl Replica {
                 restore(key, copy.as_ref(), current, draft);
                 Answer::Written(Written::default())
             }
+            // Whatever it is, and be it damaged: its bucket is no more.
+            Mutation::Task(Task::Remove { .. }) => {
+                draft.remove(key);
+                Answer::Written(Written::default())
+            }
             mutation => match current {
                 Err(error) => Answer::Refused(refusal(error)),
                 Ok(current) => self.change(moment, admitted, mutation, current, draft),
@@ -90,11 +95,7 @@ impl Replica {
                 false
             }
             // They change other families, are of other modes, or are dealt with before.
-            Mutation::Hint(_)
-            | Mutation::Mint(_)
-            | Mutation::Merge(_)
-            | Mutation::Compare(_)
-            | Mutation::Task(_) => false,
+            _ => false,
         };
         draft.touched.extend(hash);
         draft.needs_sync |= changed && durable;
@@ -102,11 +103,7 @@ impl Replica {
         let superseded = match mutation {
             Mutation::Write(write) => newer.filter(|v| *v > write.record.head.version),
             Mutation::Touch(touch) => newer.filter(|v| *v > touch.version),
-            Mutation::Hint(_)
-            | Mutation::Mint(_)
-            | Mutation::Merge(_)
-            | Mutation::Compare(_)
-            | Mutation::Task(_) => None,
+            _ => None,
         };
         Answer::Written(Written { superseded })
     }

@@ -5,6 +5,7 @@ use crate::store::Family;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Hint, Operation, Read, Touch, Write};
 use annulet_protocol::record::Head;
+use annulet_protocol::register::message::{Accept, Learn, Prepare, ReadRegister};
 use annulet_protocol::scan::Scan;
 use annulet_protocol::siblings::Siblings;
 use annulet_protocol::siblings::message::{Compare, Merge, Mint};
@@ -25,6 +26,12 @@ pub enum Mutation {
     Merge(Merge),
     /// Whether concurrent values are the same; changes nothing.
     Compare(Compare),
+    /// Promise a ballot.
+    Prepare(Prepare),
+    /// Accept a register.
+    Accept(Box<Accept>),
+    /// Take what another owner accepted.
+    Learn(Box<Learn>),
     /// What the server itself found out.
     Task(Task),
 }
@@ -118,6 +125,8 @@ pub enum Demand {
     Read(Read),
     /// What is stored in an arc.
     Scan(Scan),
+    /// What was promised and accepted.
+    ReadRegister(ReadRegister),
     /// To change what is stored.
     Change(Mutation),
     /// Something that this version does not know.
@@ -129,6 +138,7 @@ impl From<Operation> for Demand {
         Self::Change(match operation {
             Operation::Read(read) => return Self::Read(read),
             Operation::Scan(scan) => return Self::Scan(scan),
+            Operation::ReadRegister(read) => return Self::ReadRegister(read),
             Operation::Unknown => return Self::Unknown,
             Operation::Write(write) => Mutation::Write(write),
             Operation::Touch(touch) => Mutation::Touch(touch),
@@ -136,6 +146,9 @@ impl From<Operation> for Demand {
             Operation::Mint(mint) => Mutation::Mint(mint),
             Operation::Merge(merge) => Mutation::Merge(merge),
             Operation::Compare(compare) => Mutation::Compare(compare),
+            Operation::Prepare(prepare) => Mutation::Prepare(prepare),
+            Operation::Accept(accept) => Mutation::Accept(accept),
+            Operation::Learn(learn) => Mutation::Learn(learn),
         })
     }
 }
@@ -162,7 +175,12 @@ impl Task {
 pub(super) fn family_of(mutation: &Mutation) -> Family {
     let kept_if = |kept: bool| if kept { Family::Hints } else { Family::Records };
     match mutation {
-        Mutation::Write(_) | Mutation::Touch(_) | Mutation::Compare(_) => Family::Records,
+        Mutation::Write(_)
+        | Mutation::Touch(_)
+        | Mutation::Compare(_)
+        | Mutation::Prepare(_)
+        | Mutation::Accept(_)
+        | Mutation::Learn(_) => Family::Records,
         Mutation::Hint(_) => Family::Hints,
         Mutation::Mint(mint) => kept_if(!mint.owners.is_empty()),
         Mutation::Merge(merge) => kept_if(!merge.owners.is_empty()),
@@ -180,7 +198,12 @@ pub(super) fn family_of(mutation: &Mutation) -> Family {
 pub(super) fn is_of_siblings(mutation: &Mutation) -> bool {
     match mutation {
         Mutation::Mint(_) | Mutation::Merge(_) | Mutation::Compare(_) => true,
-        Mutation::Write(_) | Mutation::Touch(_) | Mutation::Hint(_) => false,
+        Mutation::Write(_)
+        | Mutation::Touch(_)
+        | Mutation::Hint(_)
+        | Mutation::Prepare(_)
+        | Mutation::Accept(_)
+        | Mutation::Learn(_) => false,
         Mutation::Task(task) => matches!(
             task,
             Task::RestoreSiblings { .. } | Task::ExpireSiblings { .. } | Task::Spread { .. }

@@ -157,9 +157,7 @@ impl Replica {
                 Answer::Written(Written::default())
             }
             // They are about other modes and families.
-            Mutation::Write(_) | Mutation::Touch(_) | Mutation::Hint(_) => {
-                return Answer::Written(Written::default());
-            }
+            _ => return Answer::Written(Written::default()),
         };
         if let (Mutation::Task(Task::Spread { .. }), true) =
             (admitted.mutation, held == Held::default())

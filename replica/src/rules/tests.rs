@@ -22,6 +22,7 @@ use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip};
 mod arcs;
 mod hinted;
 mod siblings;
+mod strong;
 mod times;
 
 const NOW_MS: u64 = 1_000_000;

@@ -5,8 +5,10 @@ use crate::budget::Share;
 use crate::clock;
 use crate::store::wrap::{Counted, InMemory};
 use annulet_protocol::message::{Answer, Read};
+use annulet_protocol::register::message::ReadRegister;
 use annulet_protocol::scan::Scan;
 use annulet_replica::rules::ReadAnswers;
+use annulet_replica::store::Store;
 use crossbeam_channel::Receiver;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +21,7 @@ const IN_MEMORY_MAX: usize = 256;
 /// What a request asks.
 pub(super) enum Asked {
     Reads(Vec<Read>),
+    Registers(Vec<ReadRegister>),
     Scans(Vec<Scan>),
 }
 
@@ -27,7 +30,32 @@ impl Asked {
     pub(super) fn count(&self) -> usize {
         match self {
             Self::Reads(reads) => reads.len(),
+            Self::Registers(reads) => reads.len(),
             Self::Scans(scans) => scans.len(),
+        }
+    }
+
+    /// Whether all of it may be in memory.
+    fn fits_memory(&self) -> bool {
+        let possible = match self {
+            // What is kept for others is always looked for on disk.
+            Self::Reads(reads) => !reads.iter().any(|read| read.hinted),
+            Self::Registers(_) => true,
+            Self::Scans(_) => false,
+        };
+        possible && self.count() <= IN_MEMORY_MAX
+    }
+
+    fn answer(&self, shared: &Shared, epoch: u64, store: &impl Store) -> ReadAnswers {
+        let served = shared.parts.current.load();
+        let (replica, moment) = (&shared.parts.replica, shared.moment(&served.view));
+        match self {
+            Self::Reads(reads) => replica.read(store, moment, reads.iter().map(|r| (epoch, r))),
+            Self::Registers(reads) => {
+                let reads = reads.iter().map(|read| (epoch, read));
+                replica.read_registers(store, moment, reads)
+            }
+            Self::Scans(scans) => replica.scan(store, moment, scans.iter().map(|s| (epoch, s))),
         }
     }
 }
@@ -88,18 +116,7 @@ impl Reader {
         }
         let Shared { parts, .. } = &*self.shared;
         let store = Counted::new(&*parts.engine, &parts.memory);
-        let served = parts.current.load();
-        let (moment, epoch) = (self.shared.moment(&served.view), job.epoch);
-        let read = match &job.asked {
-            Asked::Reads(reads) => {
-                let reads = reads.iter().map(|read| (epoch, read));
-                parts.replica.read(&store, moment, reads)
-            }
-            Asked::Scans(scans) => {
-                let scans = scans.iter().map(|scan| (epoch, scan));
-                parts.replica.scan(&store, moment, scans)
-            }
-        };
+        let read = job.asked.answer(&self.shared, job.epoch, &store);
         self.shared.note_damaged(&read.damaged);
         Found {
             read,
@@ -134,18 +151,13 @@ impl Warmth {
         &self,
         shared: &Shared,
         epoch: u64,
-        reads: &[Read],
+        asked: &Asked,
     ) -> Option<ReadAnswers> {
-        // What is kept for others is always looked for on disk.
-        let hinted = reads.iter().any(|read| read.hinted);
-        if hinted || reads.len() > IN_MEMORY_MAX || !self.worth_it() {
+        if !asked.fits_memory() || !self.worth_it() {
             return None;
         }
         let store = InMemory::new(&*shared.parts.engine);
-        let asked = reads.iter().map(|read| (epoch, read));
-        let served = shared.parts.current.load();
-        let moment = shared.moment(&served.view);
-        let read = shared.parts.replica.read(&store, moment, asked);
+        let read = asked.answer(shared, epoch, &store);
         let missed = store.missed();
         self.note(missed);
         if missed {
@@ -156,7 +168,7 @@ impl Warmth {
             .parts
             .metrics
             .reads_from_memory
-            .inc_by(reads.len() as u64);
+            .inc_by(asked.count() as u64);
         Some(read)
     }
 

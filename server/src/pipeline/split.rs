@@ -1,8 +1,11 @@
 //! A request's operations by lane.
 
 use annulet_protocol::message::{Answer, Operation, Read, Refusal, RefusalKind};
+use annulet_protocol::register::Log;
+use annulet_protocol::register::message::ReadRegister;
 use annulet_protocol::scan::Scan;
 use annulet_replica::rules::{Demand, Mutation};
+use bytes::Bytes;
 
 /// A request's operations by lane, and where their answers go.
 #[derive(Default)]
@@ -10,6 +13,8 @@ pub(super) struct Split {
     answers: Vec<Answer>,
     pub(super) reads: Vec<Read>,
     read_at: Vec<usize>,
+    pub(super) registers: Vec<ReadRegister>,
+    register_at: Vec<usize>,
     pub(super) scans: Vec<Scan>,
     scan_at: Vec<usize>,
     pub(super) mutations: Vec<Mutation>,
@@ -34,6 +39,10 @@ impl Split {
                     split.reads.push(read);
                     split.read_at.push(at);
                 }
+                Demand::ReadRegister(read) => {
+                    split.registers.push(read);
+                    split.register_at.push(at);
+                }
                 Demand::Scan(scan) => {
                     split.scans.push(scan);
                     split.scan_at.push(at);
@@ -51,10 +60,12 @@ impl Split {
     pub(super) fn join(
         mut self,
         read: Vec<Answer>,
+        registers: Vec<Answer>,
         pages: Vec<Answer>,
         written: Vec<Answer>,
     ) -> Vec<Answer> {
         let places = self.read_at.iter().zip(read);
+        let places = places.chain(self.register_at.iter().zip(registers));
         let places = places.chain(self.scan_at.iter().zip(pages));
         for (at, answer) in places.chain(self.mutation_at.iter().zip(written)) {
             self.answers[*at] = answer;
@@ -72,9 +83,18 @@ pub(super) fn size(mutation: &Mutation) -> usize {
         Mutation::Mint(mint) => mint.key.len() + mint.context.len() + mint.write.value.len(),
         Mutation::Merge(merge) => merge.key.len() + merge.record.len(),
         Mutation::Compare(compare) => compare.key.len(),
+        Mutation::Prepare(prepare) => prepare.key.len(),
+        Mutation::Accept(accept) => register_size(&accept.key, &accept.log, &accept.value),
+        Mutation::Learn(learn) => register_size(&learn.key, &learn.log, &learn.value),
         Mutation::Task(_) => TASK_BYTES,
     }
 }
 
 /// What a task counts for: about a key.
 const TASK_BYTES: usize = 64;
+fn register_size(key: &Bytes, log: &Log, value: &Bytes) -> usize {
+    key.len() + value.len() + LOG_ENTRY_BYTES * log.iter().len()
+}
+
+/// What an entry of a log takes.
+const LOG_ENTRY_BYTES: usize = 64;

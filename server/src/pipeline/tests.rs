@@ -220,6 +220,9 @@ fn kinds(answers: &[Answer]) -> Vec<&'static str> {
         Answer::Minted(_) => "minted",
         Answer::Lacking(_) => "lacking",
         Answer::Page(_) => "page",
+        Answer::Promise(_) => "promise",
+        Answer::Accepted(_) => "accepted",
+        Answer::Outbid(_) => "outbid",
         Answer::Refused(refusal) => refusal.kind.as_str(),
         Answer::Unknown => "unknown",
     };

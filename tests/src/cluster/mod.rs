@@ -98,6 +98,11 @@ durability = "async"
 number = 3
 name = "single"
 replicas = 1
+
+[[bucket]]
+number = 4
+name = "strong"
+mode = "strong"
 "#;
 
 impl Cluster {

@@ -1,5 +1,6 @@
 //! Checks of the messages' decoders.
 
+use annulet_protocol::ballot::Ballot;
 use annulet_protocol::codec::{
     DecodeError, decode_failure, decode_hello, decode_hints, decode_reply, decode_request,
     decode_view, encode, request_bytes_max,
@@ -7,6 +8,7 @@ use annulet_protocol::codec::{
 use annulet_protocol::limits::{OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES};
 use annulet_protocol::message::{Answer, Operation};
 use annulet_protocol::record::{Head, Record};
+use annulet_protocol::register::{self, Change, LOG_MAX, Log, Register, Turn};
 use annulet_protocol::siblings::Siblings;
 use annulet_protocol::siblings::merges::{Counter, Set};
 use annulet_protocol::siblings::message::{Found, Minted};
@@ -60,6 +62,16 @@ fn operation_bytes(operation: &Operation) -> usize {
             merge.key.len() + merge.record.len() + merge.owners.len()
         }
         Operation::Compare(compare) => compare.key.len(),
+        Operation::ReadRegister(read) => read.key.len(),
+        Operation::Prepare(prepare) => prepare.key.len(),
+        Operation::Accept(accept) => {
+            check_register(&accept.head, &accept.log, &accept.value);
+            accept.key.len() + accept.log.encode().len() + accept.value.len()
+        }
+        Operation::Learn(learn) => {
+            check_register(&learn.head, &learn.log, &learn.value);
+            learn.key.len() + learn.log.encode().len() + learn.value.len()
+        }
         Operation::Unknown => 0,
     }
 }
@@ -96,6 +108,13 @@ fn answer_bytes(answer: &Answer) -> usize {
             let _ = Siblings::unseal(1, b"key", record);
             record.len()
         }
+        Answer::Promise(promise) => promise.accepted.as_ref().map_or(0, |shown| {
+            let log = shown.log.clone().unwrap_or_default();
+            let value = shown.value.as_deref().unwrap_or_default();
+            check_register(&shown.head, &log, value);
+            log.encode().len() + value.len()
+        }),
+        Answer::Accepted(_) | Answer::Outbid(_) => 0,
         Answer::Refused(refusal) => refusal.message.len(),
         Answer::Absent(_) | Answer::Written(_) | Answer::Lacking(_) | Answer::Unknown => 0,
     }
@@ -105,6 +124,27 @@ fn answer_bytes(answer: &Answer) -> usize {
 fn check_record(bucket: u32, key: &[u8], record: &Record) {
     let _ = record.verify(bucket, key);
     check_head(bucket, key, &record.head);
+}
+
+/// Whatever a register says, it can be looked at and changed.
+fn check_register(head: &register::Head, log: &Log, value: &[u8]) {
+    let _ = head.verify(1, b"key");
+    let _ = head.verify_value(1, b"key", value);
+    assert!(!(head.is_live(u64::MAX) && head.is_expired(u64::MAX)));
+    assert!(log.iter().len() <= LOG_MAX);
+    let register = Register {
+        head: *head,
+        log: log.clone(),
+    };
+    let sound = register.verify(1, b"key").is_ok();
+    let turn = Turn {
+        ballot: Ballot::default(),
+        op: head.op,
+        since: None,
+        now_ms: u64::MAX,
+    };
+    let changed = register.change((1, b"key"), &turn, &Change::Resolve);
+    assert!(!sound || changed.register.verify(1, b"key").is_ok());
 }
 
 fn check_head(bucket: u32, key: &[u8], head: &Head) {

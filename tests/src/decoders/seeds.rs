@@ -8,6 +8,7 @@ mod epochs;
 mod examples;
 mod messages;
 mod stored;
+mod strong;
 mod texts;
 
 /// Bytes to begin with.
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Seed> {
     messages::add(&mut seeds);
     epochs::add(&mut seeds);
     stored::add(&mut seeds);
+    strong::add(&mut seeds);
     texts::add(&mut seeds);
     seeds.list
 }

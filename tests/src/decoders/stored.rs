@@ -8,7 +8,9 @@ use annulet_protocol::hash::{parse_storage_key, storage_key};
 use annulet_protocol::ids::{Incarnation, OpId};
 use annulet_protocol::limits::OWNERS_MAX;
 use annulet_protocol::record::{Head, Kind, Record, Version};
+use annulet_protocol::register::{LOG_MAX, Log};
 use annulet_replica::hints::{Kept, KeptRecord, Tally};
+use annulet_replica::layout::register;
 use annulet_replica::layout::siblings as siblings_layout;
 use annulet_replica::layout::{self, INLINE_VALUE_BYTES_MAX, Stored, StoredValue};
 use bytes::Bytes;
@@ -134,6 +136,45 @@ pub(super) fn siblings(bytes: &[u8]) -> bool {
         Ok(stored),
         "written and read again"
     );
+    true
+}
+
+pub(super) fn register(bytes: &[u8]) -> bool {
+    let as_it_is = register::decode(Bytes::copy_from_slice(bytes));
+    assert!(as_it_is.is_err() || is_sealed(bytes), "damage went unseen");
+    let Ok(stored) = register::decode(sealed(bytes)) else {
+        return false;
+    };
+    if let Ok(as_it_is) = as_it_is {
+        assert_eq!(as_it_is, stored);
+    }
+    if let Some(accepted) = stored.accepted() {
+        let _ = accepted.value.register.verify(1, b"key");
+        let inline = match &accepted.value.value {
+            StoredValue::Inline(value) => value.len(),
+            StoredValue::Apart(_) | StoredValue::Gone => 0,
+        };
+        assert!(inline <= bytes.len());
+    }
+    let again = register::encode(&stored);
+    assert_eq!(again, sealed(bytes), "written otherwise");
+    assert_eq!(
+        register::decode(again),
+        Ok(stored),
+        "written and read again"
+    );
+    true
+}
+
+pub(super) fn log(bytes: &[u8]) -> bool {
+    let Ok(log) = Log::decode(Bytes::copy_from_slice(bytes)) else {
+        return false;
+    };
+    assert!(log.iter().len() <= LOG_MAX);
+    assert_eq!(log.encode(), bytes, "written otherwise");
+    for entry in log.iter() {
+        assert!(log.is_complete_since(entry.at) && log.find(&entry.op).is_some());
+    }
     true
 }
 

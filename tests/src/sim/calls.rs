@@ -73,15 +73,11 @@ impl World {
             budget_ms,
             operations: sends.into_iter().map(|(_, s)| s.operation).collect(),
         };
-        let is_read = request.operations.iter().all(|operation| match operation {
-            Operation::Read(_) | Operation::Scan(_) => true,
-            Operation::Write(_)
-            | Operation::Hint(_)
-            | Operation::Touch(_)
-            | Operation::Mint(_)
-            | Operation::Merge(_)
-            | Operation::Compare(_)
-            | Operation::Unknown => false,
+        let is_read = request.operations.iter().all(|operation| {
+            matches!(
+                operation,
+                Operation::Read(_) | Operation::ReadRegister(_) | Operation::Scan(_)
+            )
         });
         let call = self.next_number();
         let life = self.clients[client].life;
@@ -242,6 +238,9 @@ impl World {
             Answer::Minted(_) => "minted",
             Answer::Lacking(_) => "lacking",
             Answer::Page(_) => "page",
+            Answer::Promise(_) => "promise",
+            Answer::Accepted(_) => "accepted",
+            Answer::Outbid(_) => "outbid",
             Answer::Refused(refusal) => {
                 return self.coverage.hit("refusal", refusal.kind.as_str());
             }

@@ -237,7 +237,7 @@ impl Running {
                 Answer::Found(_) | Answer::FoundHead(_) | Answer::Siblings(_) | Answer::Absent(_),
             ) => !matches!(self.machine, Machine::Touch(_) | Machine::DeleteSiblings(_)),
             Ok(Answer::Page(_)) => true,
-            Ok(Answer::Lacking(_) | Answer::Refused(_) | Answer::Unknown) | Err(_) => false,
+            Ok(_) | Err(_) => false,
         }
     }
 }
@@ -566,10 +566,6 @@ fn path_of(running: &mut Running, send: &Send, cause: Cause) -> Option<&'static 
             true => Some("background_merge"),
             false => Some("blocking_merge"),
         },
-        Operation::Merge(_)
-        | Operation::Compare(_)
-        | Operation::Touch(_)
-        | Operation::Scan(_)
-        | Operation::Unknown => None,
+        _ => None,
     }
 }

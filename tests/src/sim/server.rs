@@ -17,6 +17,7 @@ use annulet_protocol::message::{
     Source,
 };
 use annulet_protocol::record::Head;
+use annulet_protocol::register::message::ReadRegister;
 use annulet_protocol::scan::Scan;
 use annulet_protocol::view::View;
 use annulet_replica::gate::{Gate, SyncPoint};
@@ -92,6 +93,7 @@ pub(crate) enum Return {
 #[derive(Clone, Copy, Debug)]
 enum Question<'a> {
     Read(&'a Read),
+    Register(&'a ReadRegister),
     Scan(&'a Scan),
 }
 
@@ -260,21 +262,7 @@ impl World {
 
     /// Decides requests by the rules, and parks the answers until they may be given.
     fn decide(&mut self, server: usize, batch: Vec<Queued>) {
-        let mut writes: Vec<(u64, Mutation)> = Vec::new();
-        let mut reads: Vec<(u64, Question<'_>)> = Vec::new();
-        for Queued { request, .. } in &batch {
-            for operation in &request.operations {
-                match operation {
-                    Operation::Read(read) => reads.push((request.epoch, Question::Read(read))),
-                    Operation::Scan(scan) => reads.push((request.epoch, Question::Scan(scan))),
-                    other => {
-                        if let Demand::Change(mutation) = other.clone().into() {
-                            writes.push((request.epoch, mutation));
-                        }
-                    }
-                }
-            }
-        }
+        let (reads, writes) = split(&batch);
         self.note_operations(&batch);
         let reads_first = self.rng.random_bool(0.5);
         let mut read = None;
@@ -292,7 +280,7 @@ impl World {
         for Queued { from, request, .. } in &batch {
             let mut point = SyncPoint::NONE;
             let results = request.operations.iter().map(|operation| match operation {
-                Operation::Read(_) | Operation::Scan(_) => {
+                Operation::Read(_) | Operation::ReadRegister(_) | Operation::Scan(_) => {
                     point = point.max(read_point);
                     found.next().expect("one answer for each read")
                 }
@@ -324,6 +312,7 @@ impl World {
         for ((_, question), answer) in asked.iter().zip(found) {
             let bucket = match question {
                 Question::Read(read) => read.bucket,
+                Question::Register(read) => read.bucket,
                 Question::Scan(scan) => scan.bucket,
             };
             let refused = matches!(answer, Answer::Refused(_));
@@ -358,6 +347,10 @@ impl World {
                 damaged,
             } = match question {
                 Question::Read(read) => at.replica.read(&at.store, moment, [(*epoch, *read)]),
+                Question::Register(read) => {
+                    let reads = [(*epoch, *read)];
+                    at.replica.read_registers(&at.store, moment, reads)
+                }
                 Question::Scan(scan) => at.replica.scan(&at.store, moment, [(*epoch, *scan)]),
             };
             point = point.max(at.gate.rests_on(touched));
@@ -468,6 +461,10 @@ impl World {
                 Operation::Compare(_) => "compare",
                 Operation::Touch(_) => "touch",
                 Operation::Scan(_) => "scan",
+                Operation::ReadRegister(_) => "read_register",
+                Operation::Prepare(_) => "prepare",
+                Operation::Accept(_) => "accept",
+                Operation::Learn(_) => "learn",
                 Operation::Unknown => "unknown",
             };
             self.coverage.hit("operation", name);
@@ -611,4 +608,31 @@ fn too_far_ahead(
         taken.push((bucket, key, stamp_ms));
     }
     None
+}
+
+/// Each with the epoch of its request.
+type WithEpoch<T> = Vec<(u64, T)>;
+
+/// What requests read and what they change, in order.
+fn split(batch: &[Queued]) -> (WithEpoch<Question<'_>>, WithEpoch<Mutation>) {
+    let (mut reads, mut writes) = (Vec::new(), Vec::new());
+    for Queued { request, .. } in batch {
+        let epoch = request.epoch;
+        for operation in &request.operations {
+            match operation.clone().into() {
+                Demand::Change(mutation) => writes.push((epoch, mutation)),
+                _ => reads.extend(question(operation).map(|question| (epoch, question))),
+            }
+        }
+    }
+    (reads, writes)
+}
+
+fn question(operation: &Operation) -> Option<Question<'_>> {
+    match operation {
+        Operation::Read(read) => Some(Question::Read(read)),
+        Operation::ReadRegister(read) => Some(Question::Register(read)),
+        Operation::Scan(scan) => Some(Question::Scan(scan)),
+        _ => None,
+    }
 }

@@ -36,8 +36,13 @@ impl Class {
             Operation::Hint(hint) => Self::of_value(hint.record.value.len()),
             Operation::Mint(mint) => Self::of_value(mint.context.len() + mint.write.value.len()),
             Operation::Merge(merge) => Self::of_value(merge.record.len()),
-            Operation::Touch(_) | Operation::Compare(_) => Self::Write,
-            Operation::Read(_) | Operation::Scan(_) | Operation::Unknown => Self::Read,
+            Operation::Accept(accept) => Self::of_value(accept.value.len()),
+            Operation::Learn(learn) => Self::of_value(learn.value.len()),
+            Operation::Touch(_) | Operation::Compare(_) | Operation::Prepare(_) => Self::Write,
+            Operation::Read(_)
+            | Operation::ReadRegister(_)
+            | Operation::Scan(_)
+            | Operation::Unknown => Self::Read,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::ReadDone;
 use super::shown::{Asked, Shown};
 use crate::core::client::{Core, Now, Start};
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Answer, Operation, Source, Write};
@@ -63,6 +64,7 @@ impl Seen {
 }
 
 impl Shown for Seen {
+    const MODE: Mode = Mode::Lww;
     type Done = ReadDone;
 
     fn take(&mut self, asked: Asked<'_>, node: NodeId, answer: Answer) -> Result<(), String> {

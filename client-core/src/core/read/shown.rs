@@ -1,6 +1,7 @@
 //! What owners show of a key: the part of a read that depends on the mode of the bucket.
 
 use crate::core::client::{Core, Now, Start};
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Answer, Operation};
 use annulet_protocol::session::Known;
@@ -24,6 +25,9 @@ pub struct Asked<'a> {
 
 /// What the owners of a key have shown so far.
 pub trait Shown: Debug + Default {
+    /// The mode of such buckets.
+    const MODE: Mode;
+
     /// What a read that is done says.
     type Done;
 

@@ -6,6 +6,7 @@
 use crate::core::client::{Core, Now, Start};
 use crate::core::read::Reading;
 use crate::core::read::shown::{Asked, Shown};
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Answer, Operation, Source};
 use annulet_protocol::session::Known;
@@ -90,6 +91,7 @@ impl Records {
 }
 
 impl Shown for Records {
+    const MODE: Mode = Mode::Siblings;
     type Done = SiblingsDone;
 
     fn take(&mut self, asked: Asked<'_>, node: NodeId, answer: Answer) -> Result<(), String> {

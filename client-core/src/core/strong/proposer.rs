@@ -1,0 +1,205 @@
+//! What a client needs to propose: ballots of its own, and those that owners reserved for it.
+//!
+//! A ballot's number starts from the clock, so that a new client's first attempt is mostly above
+//! what others proposed before. Nothing depends on the clock: who is outbid goes above.
+
+use annulet_protocol::ballot::Ballot;
+use annulet_protocol::clock::Stamp;
+use annulet_protocol::ids::Incarnation;
+use annulet_protocol::register::Register;
+use bytes::Bytes;
+use std::collections::{HashMap, VecDeque};
+
+/// Keys whose reserved ballots are remembered.
+const KEYS_MAX: usize = 1_024;
+
+/// A ballot that a quorum promised when it accepted a register: the next change of that register
+/// needs one round trip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// The epoch in which it was reserved. In a later one it counts for nothing.
+    pub epoch: u64,
+    /// The round that was accepted.
+    pub ballot: Ballot,
+    /// The ballot.
+    pub next: Ballot,
+    /// What was accepted. What is proposed under the reserved ballot must follow it.
+    pub register: Register,
+}
+
+/// What is remembered of a key.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    reservation: Option<Reservation>,
+    /// How many clients seem to be at work there, as a power of two.
+    crowd: u32,
+}
+
+/// Most that is believed of a crowd.
+const CROWD_MAX: u32 = 6;
+
+/// A key of a bucket.
+pub type Slot = (u32, Bytes);
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Proposer {
+    incarnation: Incarnation,
+    /// The last number that came from the clock.
+    last: u64,
+    known: HashMap<Slot, Known>,
+    /// The keys of `known`, the oldest first.
+    order: VecDeque<Slot>,
+}
+
+impl Proposer {
+    /// One that has proposed nothing yet.
+    pub fn new(incarnation: Incarnation) -> Self {
+        Self {
+            incarnation,
+            last: 0,
+            known: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+
+    /// A new ballot, above one that was seen. One seen far ahead moves this ballot alone, not those
+    /// of other keys.
+    pub fn mint(&mut self, above: Ballot, now_ms: u64) -> Ballot {
+        self.last = Stamp::at(now_ms).0.max(self.last.saturating_add(1));
+        Ballot {
+            number: self.last.max(above.number.saturating_add(1)),
+            proposer: self.incarnation,
+        }
+    }
+
+    /// Remembers a ballot that a quorum has reserved.
+    pub fn reserve(&mut self, slot: &Slot, reservation: Reservation) {
+        self.known(slot).reservation = Some(reservation);
+    }
+
+    /// Takes the ballot that is reserved for a key in this epoch; it can be used once.
+    pub fn take(&mut self, slot: &Slot, epoch: u64) -> Option<Reservation> {
+        let reservation = self.known.get_mut(slot)?.reservation.take()?;
+        (reservation.epoch == epoch).then_some(reservation)
+    }
+
+    /// Notes what the owners of a key showed: a reserved ballot that they have gone beyond is of no
+    /// use any more.
+    pub fn observe(&mut self, slot: &Slot, accepted: Ballot, promised: Ballot) {
+        if let Some(Known { reservation, .. }) = self.known.get_mut(slot)
+            && let Some(reserved) = reservation
+            && (accepted > reserved.ballot || promised > reserved.next)
+        {
+            *reservation = None;
+        }
+    }
+
+    /// Notes that a round was outbid, or that one came to its end: who is often outbid waits longer
+    /// from the start, so that as many try as can be served.
+    pub fn note_round(&mut self, slot: &Slot, outbid: bool) {
+        let crowd = &mut self.known(slot).crowd;
+        *crowd = match outbid {
+            true => (*crowd + 1).min(CROWD_MAX),
+            false => crowd.saturating_sub(1),
+        };
+    }
+
+    /// How many clients seem to be at work on a key, as a power of two.
+    pub fn crowd(&self, slot: &Slot) -> u32 {
+        self.known.get(slot).map_or(0, |known| known.crowd)
+    }
+
+    fn known(&mut self, slot: &Slot) -> &mut Known {
+        if !self.known.contains_key(slot) {
+            self.order.push_back(slot.clone());
+            if self.order.len() > KEYS_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.known.remove(&oldest);
+            }
+        }
+        self.known.entry(slot.clone()).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ballot(number: u64) -> Ballot {
+        Ballot {
+            number,
+            proposer: Incarnation([7; 16]),
+        }
+    }
+
+    fn reservation(epoch: u64, number: u64) -> Reservation {
+        Reservation {
+            epoch,
+            ballot: ballot(number),
+            next: ballot(number + 1),
+            register: Register::unwritten(1, b"k"),
+        }
+    }
+
+    fn slot(key: &str) -> Slot {
+        (1, Bytes::copy_from_slice(key.as_bytes()))
+    }
+
+    #[test]
+    fn ballots_rise_and_a_far_one_moves_its_own_key_only() {
+        let mut proposer = Proposer::new(Incarnation([7; 16]));
+        let first = proposer.mint(Ballot::default(), 1_000);
+        assert_eq!(first, ballot(Stamp::at(1_000).0));
+        assert!(proposer.mint(Ballot::default(), 900) > first);
+        let far = ballot(u64::MAX / 2);
+        assert!(proposer.mint(far, 1_000) > far);
+        assert!(proposer.mint(Ballot::default(), 1_000) < far);
+    }
+
+    #[test]
+    fn a_reserved_ballot_is_used_once_in_its_epoch_and_while_nobody_went_beyond() {
+        let mut proposer = Proposer::new(Incarnation([7; 16]));
+        let key = slot("k");
+        proposer.reserve(&key, reservation(3, 5));
+        assert_eq!(proposer.take(&slot("other"), 3), None);
+        assert_eq!(proposer.take(&key, 3), Some(reservation(3, 5)));
+        assert_eq!(proposer.take(&key, 3), None, "used");
+        proposer.reserve(&key, reservation(3, 7));
+        assert_eq!(proposer.take(&key, 4), None, "another epoch");
+        for (accepted, promised, stays) in [(7, 8, true), (8, 8, false), (7, 9, false)] {
+            proposer.reserve(&key, reservation(3, 7));
+            proposer.observe(&key, ballot(accepted), ballot(promised));
+            assert_eq!(proposer.take(&key, 3).is_some(), stays);
+        }
+    }
+
+    #[test]
+    fn a_crowd_grows_with_rounds_that_are_outbid_and_shrinks_with_others() {
+        let mut proposer = Proposer::new(Incarnation([7; 16]));
+        let key = slot("k");
+        for _ in 0..20 {
+            proposer.note_round(&key, true);
+        }
+        assert_eq!(proposer.crowd(&key), CROWD_MAX);
+        proposer.note_round(&key, false);
+        assert_eq!(proposer.crowd(&key), CROWD_MAX - 1);
+        assert_eq!(proposer.crowd(&slot("other")), 0);
+    }
+
+    #[test]
+    fn few_keys_are_remembered() {
+        let mut proposer = Proposer::new(Incarnation([7; 16]));
+        for number in 0..3 * KEYS_MAX {
+            proposer.reserve(&slot(&number.to_string()), reservation(1, 1));
+            proposer.reserve(&slot("often"), reservation(1, 1));
+        }
+        assert!(proposer.known.len() <= KEYS_MAX && proposer.order.len() <= KEYS_MAX);
+        assert!(
+            proposer
+                .take(&slot(&(3 * KEYS_MAX - 1).to_string()), 1)
+                .is_some()
+        );
+    }
+}

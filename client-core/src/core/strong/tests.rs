@@ -1,0 +1,589 @@
+//! Bucket `b` of the views in `testing`, made strong.
+
+use super::*;
+use crate::core::client::{Call, Home};
+use crate::core::testing::{
+    BUCKET, KEY, NOW, Rig, TIMEOUT_MS, not_sent, refusal, unanswered, view,
+};
+use annulet_protocol::bucket::Bucket;
+use annulet_protocol::ids::Incarnation;
+use annulet_protocol::message::{Lacking, RefusalKind};
+use annulet_protocol::register::message::{Accept, Accepted, Outbid, Shown};
+use annulet_protocol::register::{Condition, Register};
+use bytes::Bytes;
+
+type StrongRig = Rig<StrongOperation>;
+
+const ACCEPTED: Answer = Answer::Accepted(Accepted {});
+
+fn strong_view(epoch: u64) -> Arc<View> {
+    let mut strong = View::clone(&view(epoch));
+    strong.value_bytes_max = 100_000;
+    strong.buckets[0] = Bucket {
+        mode: Mode::Strong,
+        ..strong.buckets[0].clone()
+    };
+    Arc::new(strong)
+}
+
+fn core() -> Core {
+    Core::new(Incarnation([7; 16]), strong_view(1), Home::default())
+}
+
+fn start_in(mut core: Core, task: Task) -> StrongRig {
+    let call = Call {
+        bucket: "b",
+        key: Bytes::from_static(KEY),
+        level: None,
+        timeout_ms: TIMEOUT_MS,
+    };
+    let start = core.begin(NOW, Side::Write, call).expect("a sound call");
+    Rig::new(
+        core,
+        StrongOperation::new(start, task).expect("a sound task"),
+    )
+}
+
+fn start(task: Task) -> StrongRig {
+    start_in(core(), task)
+}
+
+fn read() -> Task {
+    Task::Read {
+        head_only: false,
+        stale: false,
+    }
+}
+
+fn set(value: &'static str, condition: Condition) -> Task {
+    Task::Write(Change::Set {
+        value: value.into(),
+        expires_at_ms: None,
+        condition,
+    })
+}
+
+/// A ballot of another client.
+fn ballot(number: u64) -> Ballot {
+    Ballot {
+        number,
+        proposer: Incarnation([8; 16]),
+    }
+}
+
+/// What round `number` of another client made of a key that had nothing.
+fn made(number: u64, value: &Bytes, expires_at_ms: Option<u64>) -> Register {
+    let turn = Turn {
+        ballot: ballot(number),
+        op: OpId {
+            client: Incarnation([8; 16]),
+            sequence: number,
+            first_sent_ms: 0,
+        },
+        since: None,
+        now_ms: 0,
+    };
+    let change = Change::Set {
+        value: value.clone(),
+        expires_at_ms,
+        condition: Condition::Always,
+    };
+    let at = (BUCKET, KEY);
+    Register::unwritten(BUCKET, KEY)
+        .change(at, &turn, &change)
+        .register
+}
+
+/// An owner that accepted this value in round `number`, and promised that round or `promised`.
+fn shows(number: u64, value: &Bytes, promised: Option<Ballot>) -> Promise {
+    let Register { head, log } = made(number, value, None);
+    Promise {
+        promised: promised.unwrap_or(ballot(number)),
+        accepted: Some(Shown {
+            ballot: ballot(number),
+            next: None,
+            head,
+            log: Some(log),
+            value: (value.len() <= SHIPPED_BYTES_MAX).then(|| value.clone()),
+        }),
+    }
+}
+
+fn answer(promise: Promise) -> Answer {
+    Answer::Promise(Box::new(promise))
+}
+
+fn outbid(number: u64) -> Answer {
+    let promised = ballot(number);
+    Answer::Outbid(Outbid { promised })
+}
+
+const SHORT: Bytes = Bytes::from_static(b"short");
+
+fn long() -> Bytes {
+    vec![7; SHIPPED_BYTES_MAX + 1].into()
+}
+
+impl StrongRig {
+    /// The ballot of the last prepare or accept.
+    fn ballot(&self) -> Ballot {
+        let of = |send: &Send| match &send.operation {
+            Operation::Prepare(prepare) => Some(prepare.ballot),
+            Operation::Accept(accept) => Some(accept.ballot),
+            _ => None,
+        };
+        self.sent.iter().rev().find_map(of).expect("a round")
+    }
+
+    /// The last accept to an owner.
+    fn accept(&self, node: u64) -> &Accept {
+        let to = self.sent.iter().rev().filter(|send| send.node.0 == node);
+        let mut accepts = to.filter_map(|send| match &send.operation {
+            Operation::Accept(accept) => Some(&**accept),
+            _ => None,
+        });
+        accepts.next().expect("an accept")
+    }
+
+    /// An owner gives the promise that it was asked for, and shows this.
+    fn promise(&mut self, node: u64, shown: &Promise) {
+        let promised = self.ballot();
+        let promise = Promise {
+            promised,
+            ..shown.clone()
+        };
+        self.answer(node, answer(promise));
+    }
+
+    /// A round of an unwritten key up to the accepts.
+    fn promise_nothing(&mut self) {
+        for node in [1, 2] {
+            self.promise(node, &Promise::default());
+        }
+    }
+
+    fn result(&self) -> &Result<StrongDone> {
+        self.done.as_ref().expect("it is over")
+    }
+
+    fn outcome(&self) -> (ErrorKind, Option<Outcome>, bool) {
+        let error = self.result().as_ref().expect_err("it failed");
+        (error.kind(), error.outcome(), error.op_id().is_some())
+    }
+
+    fn value(&self) -> Option<Bytes> {
+        self.result().as_ref().expect("it is done").value.clone()
+    }
+}
+
+/// Two owners of the three that were asked first, in order.
+fn asked(rig: &StrongRig) -> [u64; 2] {
+    [rig.sent[0].node.0, rig.sent[1].node.0]
+}
+
+#[test]
+fn a_write_takes_two_round_trips_and_the_next_one_takes_one() {
+    let mut rig = start(set("v", Condition::Absent));
+    assert_eq!(
+        rig.sent_since(0),
+        [(1, "prepare"), (2, "prepare"), (3, "prepare")]
+    );
+    rig.promise(1, &Promise::default());
+    assert_eq!(rig.sent.len(), 3, "no quorum yet");
+    rig.promise(3, &Promise::default());
+    assert_eq!(
+        rig.sent_since(3),
+        [(1, "accept"), (2, "accept"), (3, "accept")]
+    );
+    let ballot = rig.ballot();
+    rig.answer(1, ACCEPTED);
+    assert_eq!(rig.done, None);
+    rig.answer(2, ACCEPTED);
+    let done = rig.result().as_ref().expect("a quorum");
+    assert_eq!(done.written, Some(ballot));
+    // The third is still brought up to date.
+    assert!(!rig.machine.is_finished());
+    rig.answer(3, ACCEPTED);
+    assert!(rig.machine.is_finished());
+    let next = start_in(rig.core, set("w", Condition::Version(ballot)));
+    assert_eq!(
+        next.sent_since(0),
+        [(1, "accept"), (2, "accept"), (3, "accept")]
+    );
+    assert!(next.ballot() > ballot);
+    assert_eq!(next.accept(1).head.version, next.ballot());
+}
+
+/// A write of an unwritten key that so many owners have accepted.
+fn accepted_by(nodes: &[u64]) -> Core {
+    let mut rig = start(set("v", Condition::Always));
+    rig.promise_nothing();
+    for node in nodes {
+        rig.answer(*node, ACCEPTED);
+    }
+    rig.core
+}
+
+#[test]
+fn a_reserved_ballot_lapses_with_the_epoch_and_when_it_is_used() {
+    let first_message = |core| {
+        let rig = start_in(core, set("w", Condition::Always));
+        (rig.sent_since(0)[0].1, rig.core)
+    };
+    let (sent, _) = first_message(accepted_by(&[1]));
+    assert_eq!(sent, "prepare", "no quorum has reserved it");
+    let mut newer = accepted_by(&[1, 2]);
+    newer.install(strong_view(2));
+    assert_eq!(first_message(newer).0, "prepare", "another epoch");
+    let (sent, core) = first_message(accepted_by(&[1, 2]));
+    assert_eq!(sent, "accept");
+    assert_eq!(first_message(core).0, "prepare", "used once");
+}
+
+#[test]
+fn a_clean_read_takes_one_round_trip() {
+    let mut rig = start(read());
+    let [first, second] = asked(&rig);
+    assert_eq!(rig.sent.len(), 2);
+    rig.answer(first, answer(shows(5, &SHORT, None)));
+    rig.answer(second, answer(shows(5, &SHORT, None)));
+    assert_eq!((rig.value(), rig.sent.len()), (Some(SHORT), 2));
+    assert!(rig.machine.is_finished());
+    // Nothing anywhere, and nothing promised, is clean as well.
+    let mut rig = start(read());
+    for node in asked(&rig) {
+        rig.answer(node, answer(Promise::default()));
+    }
+    assert_eq!((rig.value(), rig.sent.len()), (None, 2));
+}
+
+#[test]
+fn the_reserved_ballot_and_no_other_promise_is_clean() {
+    let next = Ballot {
+        number: 9,
+        ..ballot(9)
+    };
+    for (promised, clean) in [(ballot(5), true), (next, true), (ballot(8), false)] {
+        let mut rig = start(read());
+        for node in asked(&rig) {
+            let mut shown = shows(5, &SHORT, Some(promised));
+            shown.accepted.as_mut().expect("something").next = Some(next);
+            rig.answer(node, answer(shown));
+        }
+        assert_eq!(rig.done.is_some(), clean, "{promised:?}");
+    }
+}
+
+#[test]
+fn an_owner_that_is_behind_is_made_up_for_by_another_one() {
+    let mut rig = start(read());
+    let [first, second] = asked(&rig);
+    rig.answer(first, answer(shows(5, &SHORT, None)));
+    rig.answer(second, answer(shows(4, &SHORT, None)));
+    assert_eq!(rig.sent.len(), 3);
+    let third = 6 - first - second;
+    rig.answer(third, answer(shows(5, &SHORT, None)));
+    assert_eq!((rig.value(), rig.sent.len()), (Some(SHORT), 3));
+}
+
+#[test]
+fn what_is_not_clean_is_looked_at_again_and_then_settled_by_a_round() {
+    let mut rig = start(read());
+    let open = shows(5, &SHORT, Some(ballot(8)));
+    for _ in 0..3 {
+        for node in asked(&rig) {
+            rig.answer(node, answer(open.clone()));
+        }
+        rig.pass(10);
+    }
+    let prepares = rig.sent.len();
+    assert_eq!(rig.sent_since(prepares - 3)[0].1, "prepare");
+    assert!(rig.ballot() > ballot(8));
+    rig.promise(1, &open);
+    rig.promise(2, &Promise::default());
+    let accept = rig.accept(2);
+    let (held, value) = (accept.head, accept.value.clone());
+    assert_eq!(
+        (held, value),
+        (made(5, &SHORT, None).head, SHORT),
+        "unchanged"
+    );
+    rig.answer(1, ACCEPTED);
+    assert_eq!(rig.done, None, "not before it is settled");
+    rig.answer(3, ACCEPTED);
+    assert_eq!(rig.value(), Some(SHORT));
+}
+
+#[test]
+fn a_failed_condition_is_told_once_its_round_is_over() {
+    let mut rig = start(set("v", Condition::Absent));
+    rig.promise(1, &shows(5, &SHORT, None));
+    rig.promise(2, &shows(5, &SHORT, None));
+    assert_eq!(rig.accept(1).head, made(5, &SHORT, None).head);
+    rig.answer(1, ACCEPTED);
+    assert_eq!(rig.done, None);
+    rig.answer(2, ACCEPTED);
+    let conflict = (ErrorKind::Conflict, Some(Outcome::NotApplied), false);
+    assert_eq!(rig.outcome(), conflict);
+}
+
+#[test]
+fn who_is_outbid_waits_goes_above_and_finds_what_it_did() {
+    let mut rig = start(set("v", Condition::Absent));
+    rig.promise_nothing();
+    rig.answer(1, ACCEPTED);
+    let far = u64::MAX / 2;
+    rig.answer(2, outbid(far));
+    let sent = rig.sent.len();
+    rig.answer(3, outbid(far));
+    assert_eq!(rig.sent.len(), sent, "the other round gets time to end");
+    let ours = rig.accept(1).clone();
+    rig.pass(10);
+    assert_eq!(rig.sent_since(sent)[0].1, "prepare");
+    assert!(rig.ballot() > ballot(far));
+    // The other one went on from what owner 1 had accepted.
+    let shown = Promise {
+        promised: Ballot::default(),
+        accepted: Some(Shown {
+            ballot: ballot(far),
+            next: None,
+            head: ours.head,
+            log: Some(ours.log.clone()),
+            value: Some("v".into()),
+        }),
+    };
+    rig.promise(1, &shown);
+    rig.promise(2, &shown);
+    rig.answer(1, ACCEPTED);
+    rig.answer(2, ACCEPTED);
+    let done = rig.result().as_ref().expect("applied, and found to be");
+    assert_eq!(done.written, Some(ours.head.version));
+}
+
+#[test]
+fn who_is_outbid_does_not_wait_for_an_owner_that_is_away() {
+    let mut rig = start(set("v", Condition::Always));
+    rig.promise_nothing();
+    rig.respond(3, 1, Err(not_sent()));
+    rig.answer(1, ACCEPTED);
+    let sent = rig.sent.len();
+    rig.answer(2, outbid(u64::MAX / 2));
+    rig.pass(6);
+    let prepares = rig.sent_since(sent);
+    assert!(prepares.contains(&(1, "prepare")), "{prepares:?}");
+}
+
+#[test]
+fn outcomes_are_certain_or_unknown() {
+    // Nothing was accepted: nothing is applied.
+    let mut rig = start(set("v", Condition::Always));
+    rig.pass(TIMEOUT_MS);
+    let timeout = (ErrorKind::Timeout, Some(Outcome::NotApplied), false);
+    assert_eq!(rig.outcome(), timeout, "only promises were asked for");
+    // Every accept was refused.
+    let mut rig = start(set("v", Condition::Always));
+    rig.promise_nothing();
+    for node in [1, 2, 3] {
+        rig.answer(node, refusal(RefusalKind::Full));
+    }
+    let full = (ErrorKind::Overloaded, Some(Outcome::NotApplied), false);
+    assert_eq!(rig.outcome(), full);
+    // One may have arrived.
+    let mut rig = start(set("v", Condition::Always));
+    rig.promise_nothing();
+    rig.answer(1, refusal(RefusalKind::Full));
+    rig.respond(2, 1, Err(unanswered()));
+    rig.respond(3, 1, Err(not_sent()));
+    rig.pass(TIMEOUT_MS);
+    let (_, outcome, named) = rig.outcome();
+    assert_eq!((outcome, named), (Some(Outcome::Unknown), true));
+    // They never left.
+    let mut rig = start(set("v", Condition::Always));
+    rig.promise_nothing();
+    for _ in 0..20 {
+        for node in [1, 2, 3] {
+            rig.respond(node, 1, Err(not_sent()));
+        }
+        rig.pass(TIMEOUT_MS / 25);
+    }
+    rig.pass(TIMEOUT_MS);
+    assert_eq!(rig.outcome().1, Some(Outcome::NotApplied));
+}
+
+#[test]
+fn a_long_value_comes_from_one_owner_and_goes_to_those_who_lack_it() {
+    let mut rig = start(read());
+    let [first, second] = asked(&rig);
+    for node in [first, second] {
+        rig.answer(node, answer(shows(5, &long(), None)));
+    }
+    assert_eq!(rig.done, None, "nobody sent it");
+    let sent = rig.sent.len();
+    let mut whole = shows(5, &long(), None);
+    whole.accepted.as_mut().expect("it is there").value = Some(long());
+    let fetched_from = rig.sent[sent - 1].node.0;
+    rig.answer(fetched_from, answer(whole.clone()));
+    assert_eq!(rig.value(), Some(long()));
+    // A failed condition leaves it where it is.
+    let mut rig = start(set("v", Condition::Absent));
+    rig.promise(1, &shows(5, &long(), None));
+    rig.promise(2, &shows(5, &long(), None));
+    let held = |rig: &StrongRig, node| (rig.accept(node).held, rig.accept(node).value.len());
+    assert_eq!(held(&rig, 1), (Some(ballot(5)), 0));
+    assert_eq!(held(&rig, 2), (Some(ballot(5)), 0));
+    assert_eq!(
+        rig.sent.len(),
+        5,
+        "the third may lack it, and is not needed"
+    );
+    // Of a quorum one lacks it: it is fetched for that one.
+    let mut rig = start(set("v", Condition::Absent));
+    rig.promise(1, &shows(5, &long(), None));
+    rig.promise(2, &Promise::default());
+    assert_eq!(rig.sent_since(3), [(1, "look")]);
+    rig.answer(1, answer(whole));
+    assert_eq!(held(&rig, 1), (Some(ballot(5)), 0));
+    assert_eq!(held(&rig, 2), (None, long().len()));
+    rig.answer(1, Answer::Lacking(Lacking {}));
+    assert_eq!(
+        held(&rig, 1),
+        (None, long().len()),
+        "it has learned another"
+    );
+}
+
+#[test]
+fn a_damaged_register_counts_for_nothing() {
+    let mut rig = start(read());
+    let [first, second] = asked(&rig);
+    let mut damaged = shows(9, &SHORT, None);
+    damaged.accepted.as_mut().expect("it is there").head.seal += 1;
+    rig.answer(first, answer(damaged));
+    rig.answer(second, answer(shows(5, &SHORT, None)));
+    rig.answer(6 - first - second, answer(shows(5, &SHORT, None)));
+    assert_eq!(rig.value(), Some(SHORT));
+}
+
+#[test]
+fn an_expired_value_is_absent_after_a_round_has_said_so() {
+    let mut rig = start(read());
+    let Register { head, log } = made(5, &SHORT, Some(1));
+    let mut shown = shows(5, &SHORT, None);
+    let accepted = shown.accepted.as_mut().expect("it is there");
+    (accepted.head, accepted.log) = (head, Some(log));
+    for node in asked(&rig) {
+        rig.answer(node, answer(shown.clone()));
+    }
+    assert_eq!(rig.done, None);
+    rig.promise(1, &shown);
+    rig.promise(2, &shown);
+    let accept = rig.accept(1);
+    assert_eq!((accept.head.version, accept.value.len()), (rig.ballot(), 0));
+    rig.answer(1, ACCEPTED);
+    rig.answer(2, ACCEPTED);
+    assert_eq!(rig.value(), None);
+}
+
+#[test]
+fn a_newer_view_starts_the_round_again_at_a_new_ballot() {
+    let mut rig = start(set("v", Condition::Always));
+    rig.promise_nothing();
+    rig.answer(1, ACCEPTED);
+    let before = rig.ballot();
+    rig.respond(2, 2, Ok(refusal(RefusalKind::StaleEpoch)));
+    assert_eq!(rig.wanted, Some(2));
+    let sent = rig.sent.len();
+    rig.view(&strong_view(2));
+    assert_eq!(
+        rig.sent_since(sent),
+        [(1, "prepare"), (2, "prepare"), (4, "prepare")]
+    );
+    assert!(rig.ballot() > before);
+    // It was accepted by one of before, so it is not applied again but looked for.
+    rig.pass(TIMEOUT_MS);
+    assert_eq!(rig.outcome().1, Some(Outcome::Unknown));
+}
+
+#[test]
+fn a_stale_read_takes_what_any_owner_has() {
+    let mut rig = start(Task::Read {
+        head_only: false,
+        stale: true,
+    });
+    assert_eq!(rig.sent.len(), 1);
+    let node = rig.sent[0].node.0;
+    rig.answer(node, answer(shows(5, &SHORT, Some(ballot(99)))));
+    assert_eq!((rig.value(), rig.sent.len()), (Some(SHORT), 1));
+}
+
+#[test]
+fn what_became_of_a_write_is_told_and_fixed() {
+    let unknown = |rig: &StrongRig| {
+        *rig.result()
+            .as_ref()
+            .expect_err("lost")
+            .op_id()
+            .expect("it")
+    };
+    let mut rig = start(set("v", Condition::Always));
+    rig.promise_nothing();
+    rig.pass(TIMEOUT_MS);
+    let op = unknown(&rig);
+    let accept = rig.accept(1).clone();
+    // Nobody has it.
+    let mut asks = start(Task::Resolve(op));
+    asks.promise_nothing();
+    let entry = *asks.accept(1).log.find(&op.op()).expect("it is entered");
+    assert_eq!(entry.fate, annulet_protocol::register::Fate::Refused);
+    asks.answer(1, ACCEPTED);
+    assert_eq!(asks.done, None, "not before it is fixed");
+    asks.answer(2, ACCEPTED);
+    let resolved = asks.result().as_ref().expect("done").resolved.clone();
+    assert_eq!(resolved, Some(Resolved::NotApplied));
+    // One owner has it.
+    let mut asks = start(Task::Resolve(op));
+    asks.promise(1, &Promise::default());
+    asks.promise(
+        2,
+        &Promise {
+            promised: Ballot::default(),
+            accepted: Some(Shown {
+                ballot: accept.ballot,
+                next: None,
+                head: accept.head,
+                log: Some(accept.log),
+                value: Some(accept.value),
+            }),
+        },
+    );
+    asks.answer(1, ACCEPTED);
+    asks.answer(2, ACCEPTED);
+    let resolved = asks.result().as_ref().expect("done").resolved.clone();
+    let version = accept.ballot;
+    assert_eq!(resolved, Some(Resolved::Applied { version }));
+}
+
+#[test]
+fn operations_are_for_strong_buckets_and_values_have_a_limit() {
+    let mut lww = Core::new(Incarnation([7; 16]), view(1), Home::default());
+    let call = || Call {
+        bucket: "b",
+        key: Bytes::from_static(KEY),
+        level: None,
+        timeout_ms: TIMEOUT_MS,
+    };
+    let start = lww.begin(NOW, Side::Write, call()).expect("a sound call");
+    let error = StrongOperation::new(start, set("v", Condition::Absent)).expect_err("lww");
+    let invalid = (ErrorKind::InvalidInput, Some(Outcome::NotApplied));
+    assert_eq!((error.kind(), error.outcome()), invalid);
+    let mut strong = core();
+    let start = strong.begin(NOW, Side::Write, call()).expect("sound");
+    let value = vec![0; 100_001].into();
+    let task = Task::Write(Change::Set {
+        value,
+        expires_at_ms: None,
+        condition: Condition::Always,
+    });
+    let error = StrongOperation::new(start, task).expect_err("too long");
+    assert_eq!((error.kind(), error.outcome()), invalid);
+}
