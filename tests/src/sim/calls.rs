@@ -109,7 +109,7 @@ impl World {
         match fate.copies.len() {
             0 => self.coverage.hit("network", "request_lost"),
             1 => {}
-            _ => self.note_doubled(&request),
+            _ => self.note_doubled(&request, (client, call)),
         }
         if fate.spike {
             self.coverage.hit("network", "delay_spike");
@@ -125,9 +125,13 @@ impl World {
         }
     }
 
-    fn note_doubled(&mut self, request: &Request) {
+    fn note_doubled(&mut self, request: &Request, (client, call): (usize, u64)) {
         self.coverage.hit("network", "request_duplicated");
-        for operation in &request.operations {
+        let messages = &self.clients[client].calls[&call].messages;
+        for (operation, (op, ..)) in request.operations.iter().zip(messages) {
+            if let Operation::Accept(_) = operation {
+                self.histories.doubled(*op);
+            }
             if let Operation::Write(Write { record, .. }) | Operation::Hint(Hint { record, .. }) =
                 operation
             {

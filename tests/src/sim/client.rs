@@ -12,6 +12,7 @@ use annulet::core::scan::{ScanDone, ScanOperation};
 use annulet::core::siblings::delete::{DeleteDone, SiblingsDelete};
 use annulet::core::siblings::put::{PutDone, SiblingsPut};
 use annulet::core::siblings::read::{SiblingsDone, SiblingsRead};
+use annulet::core::strong::{StrongDone, StrongOperation};
 use annulet::core::touch::{TouchDone, TouchOperation};
 use annulet::core::write::{WriteDone, WriteOperation};
 use annulet::core::{Attempt, Coordinator, Effect, Effects, Response, Send};
@@ -94,6 +95,7 @@ pub(crate) enum Machine {
     PutSiblings(SiblingsPut),
     DeleteSiblings(SiblingsDelete),
     DeleteUnder(WriteOperation),
+    Strong(StrongOperation),
 }
 
 /// An effect of either kind.
@@ -110,6 +112,7 @@ pub(crate) enum Step {
     SiblingsPut(Result<PutDone, Error>),
     SiblingsDeleted(Result<DeleteDone, Error>),
     SiblingsDeletedUnder(Result<WriteDone, Error>),
+    Strong(Result<StrongDone, Error>),
 }
 
 /// What made a coordinator do something.
@@ -145,6 +148,7 @@ macro_rules! with {
             Machine::PutSiblings($it) => steps($call, Step::SiblingsPut),
             Machine::DeleteSiblings($it) => steps($call, Step::SiblingsDeleted),
             Machine::DeleteUnder($it) => steps($call, Step::SiblingsDeletedUnder),
+            Machine::Strong($it) => steps($call, Step::Strong),
         }
     };
 }
@@ -160,6 +164,7 @@ impl Machine {
             Self::PutSiblings(it) => it.next_wake_ms(),
             Self::DeleteSiblings(it) => it.next_wake_ms(),
             Self::DeleteUnder(it) => it.next_wake_ms(),
+            Self::Strong(it) => it.next_wake_ms(),
         }
     }
 
@@ -173,6 +178,7 @@ impl Machine {
             Self::PutSiblings(it) => it.awaits(node, attempt),
             Self::DeleteSiblings(it) => it.awaits(node, attempt),
             Self::DeleteUnder(it) => it.awaits(node, attempt),
+            Self::Strong(it) => it.awaits(node, attempt),
         }
     }
 
@@ -186,6 +192,7 @@ impl Machine {
             Self::PutSiblings(it) => it.is_finished(),
             Self::DeleteSiblings(it) => it.is_finished(),
             Self::DeleteUnder(it) => it.is_finished(),
+            Self::Strong(it) => it.is_finished(),
         }
     }
 
@@ -199,6 +206,7 @@ impl Machine {
             Self::PutSiblings(it) => it.cancel(),
             Self::DeleteSiblings(it) => it.cancel(),
             Self::DeleteUnder(it) => it.cancel(),
+            Self::Strong(it) => it.cancel(),
         }
     }
 }
@@ -408,6 +416,7 @@ impl World {
                 Machine::GetSiblings(_) | Machine::ExistsSiblings(_) => "siblings_read_restarted",
                 Machine::PutSiblings(_) => "put_restarted",
                 Machine::DeleteSiblings(_) | Machine::DeleteUnder(_) => "delete_restarted",
+                Machine::Strong(_) => "round_restarted",
             };
             self.coverage.hit("path", name);
         }
@@ -441,6 +450,7 @@ impl World {
                 Step::SiblingsDeletedUnder(result) => {
                     self.siblings_deleted(client, op, result.map(|_| Bytes::new()));
                 }
+                Step::Strong(result) => self.strong_ends(client, op, result),
             }
         }
     }
@@ -473,6 +483,9 @@ impl World {
             self.oracle.fail("deadline", why);
         }
         running.sent.insert(send.attempt);
+        if matches!(running.machine, Machine::Strong(_)) {
+            return self.note_round(op, send);
+        }
         let path = path_of(running, send, cause);
         if let Operation::Write(write) = &send.operation
             && let Machine::Write(_) = running.machine

@@ -31,6 +31,10 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "merge",
             "merge_hint",
             "compare",
+            "read_register",
+            "prepare",
+            "accept",
+            "learn",
             "unknown",
         ],
     ),
@@ -47,6 +51,9 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "siblings",
             "bare_siblings",
             "minted",
+            "promise",
+            "accepted",
+            "outbid",
             "unknown",
         ],
     ),
@@ -78,6 +85,47 @@ const REQUIRED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "strong call",
+        &[
+            "read",
+            "exists",
+            "stale_read",
+            "put",
+            "put_if_absent",
+            "put_if_version",
+            "delete",
+            "delete_if_version",
+            "touch",
+            "resolve",
+            "update_reads",
+            "update_writes",
+        ],
+    ),
+    (
+        "strong",
+        &[
+            "clean_read",
+            "round_read",
+            "stale_read",
+            "written",
+            "updated",
+            "update_again",
+            "one_round_trip",
+            "value_held",
+            "another_round",
+            "conflict",
+            "refused_for_good",
+            "not_applied",
+            "unknown",
+            "resolved_applied",
+            "resolved_not_applied",
+            "resolved_forgotten",
+            "touched",
+            "not_touched",
+            "majority_lost",
+        ],
+    ),
+    (
         "network",
         &[
             "request_lost",
@@ -106,6 +154,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "full_disk",
             "client_dies",
             "client_dies_mid_write",
+            "client_dies_mid_round",
             "cancel",
             "damage",
             "perish",
@@ -195,6 +244,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "scan_unsettled",
             "siblings_read_restarted",
             "put_restarted",
+            "round_restarted",
             "delete_restarted",
             "minted_by_fallback",
             "mint_retry",
@@ -277,7 +327,7 @@ impl fmt::Display for Coverage {
         for ((group, name), count) in &self.counts {
             let shown = if *group == last { "" } else { group };
             last = group;
-            writeln!(f, "{shown:<10} {name:<26} {count:>10}")?;
+            writeln!(f, "{shown:<11} {name:<26} {count:>10}")?;
         }
         Ok(())
     }

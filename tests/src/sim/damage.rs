@@ -1,8 +1,10 @@
 //! What a store holds of a key, and whether that is sound.
 
+use super::strong::{is_strong, stored, value_apart};
 use super::world::{HASTY, SIBLINGS};
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::record::Record;
+use annulet_replica::layout::register::Stored;
 use annulet_replica::layout::siblings::StoredSiblings;
 use annulet_replica::layout::{self, StoredValue};
 use annulet_replica::memory::MemoryStore;
@@ -52,6 +54,15 @@ pub(crate) fn damaged(store: &MemoryStore, bucket: u32, key: &[u8], storage_key:
         .read(Family::Records, std::slice::from_ref(storage_key))
         .pop();
     let there = matches!(entry, Some(Ok(Some(_))));
+    if is_strong(bucket) {
+        let sound = |stored: &Stored| {
+            let accepted = stored.accepted();
+            accepted.is_none_or(|a| a.value.register.verify(bucket, key).is_ok())
+                && value_apart(store, storage_key, stored).is_ok()
+        };
+        let stored = stored(store, storage_key);
+        return there && !stored.is_ok_and(|stored| stored.as_ref().is_some_and(sound));
+    }
     if matches!(bucket, SIBLINGS | HASTY) {
         let sound = |stored: StoredSiblings| {
             let mut all = stored.record.iter();

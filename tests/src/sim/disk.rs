@@ -75,9 +75,7 @@ impl World {
             ..
         } in open
         {
-            let wrote = results
-                .iter()
-                .any(|answer| matches!(answer, Answer::Written(_) | Answer::Minted(_)));
+            let wrote = results.iter().any(has_written);
             self.answer(server, from, epoch, results);
             let crash = wrote && self.rng.random_bool(self.crash_after_ack());
             if crash {
@@ -90,10 +88,7 @@ impl World {
     /// Counts whether the answers to a request have to wait.
     pub(crate) fn note_waiting(&mut self, server: usize, parked: &Parked) {
         let at = &self.servers[server];
-        let wrote = parked
-            .results
-            .iter()
-            .any(|a| matches!(a, Answer::Written(_) | Answer::Minted(_)));
+        let wrote = parked.results.iter().any(has_written);
         let name = match (at.gate.is_open(parked.point), wrote) {
             (false, true) => "write_waited",
             (false, false) => "read_waited",
@@ -102,4 +97,12 @@ impl World {
         };
         self.coverage.hit("gate", name);
     }
+}
+
+/// Whether an answer says that something was stored.
+fn has_written(answer: &Answer) -> bool {
+    matches!(
+        answer,
+        Answer::Written(_) | Answer::Minted(_) | Answer::Accepted(_)
+    )
 }

@@ -21,9 +21,9 @@
 //! - `chain`: what servers hold of the chain of epochs, and what they say about it; `changes`: how
 //!   it goes on
 //! - `sessions`: clients that must not be shown anything older than what they have seen
-//! - `siblings`: the same in buckets that keep concurrent writes
+//! - `siblings`: the same in buckets that keep concurrent writes; `strong`: in strong buckets
 //! - `oracle`: what must hold; `causal`: the same of concurrent values; `levels`: which quorums
-//!   overlap
+//!   overlap; `histories`: what must hold of strong buckets
 //! - `coverage`: what has happened at all; `trace`: the story of a run
 //!
 //! # What the oracles say
@@ -50,6 +50,7 @@
 //! | `liveness` | what nothing stands in the way of succeeds |
 //! | `convergence` | after quiet and a read of everything, owners hold the same bytes |
 //! | `probe` | a request that must be refused is refused, for the right reason |
+//! | `linearizable` | one order explains all that was answered of a strong key |
 //! | `promise` | what a keeper has told of its votes holds, whatever it lost since |
 //! | `agreement` | there is one decided epoch of each number |
 //! | `settled` | nobody acts under an epoch before a majority of its keepers holds it durably |
@@ -67,6 +68,7 @@ mod coverage;
 mod damage;
 mod disk;
 mod finale;
+mod histories;
 mod levels;
 mod network;
 mod operator;
@@ -77,6 +79,7 @@ mod scenario;
 mod server;
 mod sessions;
 mod siblings;
+mod strong;
 mod trace;
 mod upkeep;
 mod views;

@@ -310,6 +310,10 @@ impl World {
         self.coverage.hit("fault", "client_dies");
         for (op, running) in dead.operations {
             self.oracle.forget(op);
+            self.histories.forget(op);
+            if !running.completed && matches!(running.machine, super::client::Machine::Strong(_)) {
+                self.coverage.hit("fault", "client_dies_mid_round");
+            }
             if !running.completed && matches!(running.machine, super::client::Machine::Write(_)) {
                 self.coverage.hit("fault", "client_dies_mid_write");
             }
@@ -327,6 +331,7 @@ impl World {
             running.machine.cancel();
             let op = *op;
             self.oracle.forget(op);
+            self.histories.forget(op);
             self.coverage.hit("fault", "cancel");
             self.settle(client);
         }

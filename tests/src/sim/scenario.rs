@@ -22,6 +22,12 @@ pub(crate) struct Scenario {
     pub(crate) keys: usize,
     /// How often an operation is a scan.
     pub(crate) scans: f64,
+    /// How often an operation is one on a strong bucket.
+    pub(crate) strong: f64,
+    /// How often it asks what became of a write, where there is something to ask.
+    pub(crate) resolves: f64,
+    /// Whether values of the second strong bucket expire.
+    pub(crate) strong_ends: bool,
     /// Operations of all clients together.
     pub(crate) operations: u32,
     /// Mean time between two operations of a client.
@@ -118,6 +124,9 @@ impl Scenario {
             clients: rng.random_range(2..=4),
             keys: rng.random_range(1..=4),
             scans: 0.08,
+            strong: *[0.1, 0.2, 0.8].choose(rng).expect("not empty"),
+            resolves: *[0.02, 0.5].choose(rng).expect("not empty"),
+            strong_ends: rng.random_bool(0.4),
             operations: rng.random_range(60..=200),
             gap_us: *[2_000, 10_000, 40_000].choose(rng).expect("not empty"),
             timeout_ms_max: *[60, 400, 2_000].choose(rng).expect("not empty"),

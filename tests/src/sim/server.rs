@@ -416,6 +416,13 @@ impl World {
                 let checked = self.oracle.causal.stored(&mint.write.value);
                 self.check(checked);
             }
+            if let (Mutation::Accept(accept), Answer::Accepted(_)) = (mutation, answer) {
+                let new = accept.head.version == accept.ballot && !accept.value.is_empty();
+                if new && self.servers[server].disk_full {
+                    let why = format!("server {server} accepted {accept:?}");
+                    self.oracle.fail("full", why);
+                }
+            }
             if let (Mutation::Write(write), Answer::Written(_)) = (mutation, answer) {
                 let new = write.source == Source::FirstHand && !write.record.value.is_empty();
                 if new && self.servers[server].disk_full {

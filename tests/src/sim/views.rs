@@ -6,10 +6,14 @@
 
 use super::damage::{any_damaged, held, held_siblings};
 use super::server::State;
+use super::strong::{stored, value_apart};
 use super::world::{Event, World};
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::hash::parse_storage_key;
+use annulet_protocol::register::message::Learn;
 use annulet_protocol::view::View;
+use annulet_replica::layout::StoredValue;
+use annulet_replica::layout::register::{Stored, StoredRegister};
 use annulet_replica::memory::MemoryStore;
 use annulet_replica::rules::{Mutation, Task};
 use annulet_replica::spread;
@@ -175,11 +179,11 @@ impl World {
         sources.shuffle(&mut self.operator.rng);
         sources.truncate(majority(old.len()));
         let stores: Vec<_> = sources.iter().map(|s| &self.servers[*s].store).collect();
-        let Some(task) = copied(&stores, bucket.mode, storage_key) else {
+        let Some(mutation) = copied(&stores, bucket.mode, storage_key) else {
             return;
         };
         for server in &new {
-            self.note(*server, &[Mutation::Task(task.clone())]);
+            self.note(*server, std::slice::from_ref(&mutation));
         }
         for server in old.iter().filter(|server| !new.contains(server)) {
             let mut gone: Batch = [Family::Records, Family::Values]
@@ -202,16 +206,43 @@ impl World {
 }
 
 /// What brings a key to its new owners, out of what these stores hold; `None`: they hold none.
-fn copied(stores: &[&MemoryStore], mode: Mode, storage_key: &Bytes) -> Option<Task> {
+fn copied(stores: &[&MemoryStore], mode: Mode, storage_key: &Bytes) -> Option<Mutation> {
     let key = storage_key.clone();
     let stores = stores.iter();
     if mode == Mode::Siblings {
         let held = stores.filter_map(|store| held_siblings(store, storage_key));
         let all = held.map(|stored| stored.record);
         let record = all.reduce(|merged, record| merged.merge(&record))?;
-        return Some(Task::RestoreSiblings { key, record });
+        return Some(Mutation::Task(Task::RestoreSiblings { key, record }));
+    }
+    if mode == Mode::Strong {
+        return learned(stores, storage_key).map(|learn| Mutation::Learn(Box::new(learn)));
     }
     let held = stores.filter_map(|store| held(store, storage_key));
     let copy = Some(held.max_by(|a, b| a.head.freshness(&b.head))?);
-    Some(Task::Restore { key, copy })
+    Some(Mutation::Task(Task::Restore { key, copy }))
+}
+
+/// What these acceptors have accepted, whole. What they promised counts under the old epoch only.
+fn learned<'a>(
+    stores: impl Iterator<Item = &'a &'a MemoryStore>,
+    storage_key: &Bytes,
+) -> Option<Learn> {
+    let (_, bucket, key) = parse_storage_key(storage_key)?;
+    let held = stores.filter_map(|store| Some((*store, stored(store, storage_key).ok()??)));
+    let of = |acceptor: &Stored| acceptor.accepted().map(|accepted| accepted.ballot);
+    let (store, newest) = held.max_by_key(|(_, acceptor)| of(acceptor))?;
+    let accepted = newest.accepted()?;
+    let StoredRegister { register, value } = &accepted.value;
+    Some(Learn {
+        bucket,
+        key: Bytes::copy_from_slice(key),
+        ballot: accepted.ballot,
+        head: register.head,
+        log: register.log.clone(),
+        value: match value {
+            StoredValue::Inline(value) => value.clone(),
+            _ => value_apart(store, storage_key, &newest).ok()??,
+        },
+    })
 }

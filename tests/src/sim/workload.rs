@@ -3,6 +3,7 @@
 use super::client::{Machine, Running};
 use super::levels::{Needs, Side};
 use super::sessions::Floor;
+use super::strong::{Ask, is_strong};
 use super::world::{Event, VALUE_BYTES_MAX, World, key_bytes};
 use annulet::core::client::Call;
 use annulet::core::read::ReadOperation;
@@ -51,6 +52,8 @@ pub(crate) enum Action {
         partition: u32,
         entries: u32,
     },
+    /// In a strong bucket.
+    Strong(Ask),
 }
 
 impl World {
@@ -100,13 +103,25 @@ impl World {
 
     fn draw(&mut self, client: usize) -> Errand {
         let view = std::sync::Arc::clone(self.clients[client].core.view());
-        let bucket = view
-            .buckets
+        let strong = self.rng.random_bool(self.scenario.strong);
+        let buckets = view.buckets.iter();
+        let buckets: Vec<_> = buckets.filter(|b| is_strong(b.number) == strong).collect();
+        let bucket = buckets
             .choose(&mut self.rng)
-            .expect("a view has buckets")
-            .clone();
+            .expect("a view has buckets of both");
+        let bucket = Bucket::clone(bucket);
+        let key = self.rng.random_range(0..self.scenario.keys);
+        if strong {
+            return Errand {
+                action: self.draw_strong(&bucket, key),
+                bucket,
+                key,
+                level: None,
+                timeout_ms: self.rng.random_range(10..=self.scenario.timeout_ms_max),
+                must_succeed: false,
+            };
+        }
         let rng = &mut self.rng;
-        let key = rng.random_range(0..self.scenario.keys);
         let level = match rng.random_bool(self.scenario.plain_level) {
             true => None,
             false => Some(match rng.random_range(0..7) {
@@ -164,6 +179,9 @@ impl World {
 
     /// Begins an operation as the client's shell does.
     pub(crate) fn call(&mut self, client: usize, errand: Errand) {
+        if let Action::Strong(ask) = errand.action.clone() {
+            return self.call_strong(client, errand, &ask);
+        }
         let op = self.next_number();
         let now_us = self.now_us;
         self.trace
@@ -171,9 +189,7 @@ impl World {
         let now = self.client_now(client);
         let (side, needs_side) = match errand.action {
             Action::Get | Action::Exists | Action::Scan { .. } => (quorum::Side::Read, Side::Read),
-            Action::Put { .. } | Action::Delete | Action::Touch { .. } => {
-                (quorum::Side::Write, Side::Write)
-            }
+            _ => (quorum::Side::Write, Side::Write),
         };
         let call = Call {
             bucket: &errand.bucket.name,
@@ -283,7 +299,7 @@ impl World {
         match errand.action {
             Action::Get => read(start, false).map(Machine::Get),
             Action::Exists => read(start, true).map(Machine::Exists),
-            Action::Delete => write(None, None),
+            Action::Delete | Action::Strong(_) => write(None, None),
             Action::Touch { ttl_ms } => {
                 let now_ms = core.clock.corrected_ms(now.wall_ms);
                 let at_ms = ttl_ms.map(|ttl_ms| now_ms + ttl_ms);
@@ -344,6 +360,7 @@ impl World {
                 ttl_ms: Some(_), ..
             } => "put_ttl",
             Action::Put { .. } => "put",
+            Action::Strong(_) => "strong",
         };
         self.coverage.hit("call", name);
         let name = match level {

@@ -3,6 +3,7 @@
 use super::chain::{ChainEvent, Decided, Part};
 use super::client::Client;
 use super::coverage::Coverage;
+use super::histories::Histories;
 use super::levels::{PerRegion, REGIONS_MAX};
 use super::network::Network;
 use super::operator::{Operator, Trouble};
@@ -23,6 +24,7 @@ use annulet_replica::gate::SyncPoint;
 use annulet_replica::memory::Mark;
 use annulet_ring::cluster::Plan;
 use bytes::Bytes;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,6 +169,8 @@ pub(crate) struct World {
     pub(crate) damaged_to_the_end: BTreeSet<KeyId>,
     /// What applications remember of keys with concurrent values.
     pub(crate) remembered: BTreeMap<KeyId, Vec<Memory>>,
+    /// What was asked of strong buckets, and what came of it.
+    pub(crate) histories: Histories,
     /// What the applications of clients with sessions have seen.
     pub(crate) steps: BTreeMap<usize, Steps>,
     /// Nothing goes wrong any more.
@@ -211,6 +215,7 @@ impl World {
             operations_left: scenario.operations,
             damaged_to_the_end: BTreeSet::new(),
             remembered: BTreeMap::new(),
+            histories: Histories::default(),
             steps: BTreeMap::new(),
             quiet: false,
             over: false,
@@ -409,6 +414,8 @@ pub(crate) fn key_bytes(key: usize) -> Bytes {
 pub(crate) const SIBLINGS: u32 = 5;
 /// The same, where writes are acknowledged before they are durable.
 pub(crate) const HASTY: u32 = 6;
+/// Strong buckets: one with three replicas, and one with another number of them.
+pub(crate) const STRONG: [u32; 2] = [7, 8];
 /// A bucket with one or two replicas.
 pub(crate) const NARROW: u32 = 4;
 
@@ -445,6 +452,17 @@ fn first_view(scenario: &Scenario, rng: &mut ChaCha8Rng) -> View {
         durability: Durability::Async,
         ..Bucket::new(HASTY, "hasty siblings")
     };
+    let strong = |number, name, replicas| Bucket {
+        mode: Mode::Strong,
+        replicas,
+        ..Bucket::new(number, name)
+    };
+    let agreed = strong(STRONG[0], "strong", 3);
+    let other = strong(
+        STRONG[1],
+        "strong, too",
+        *[1, 2, 4, 5].choose(rng).expect("not empty"),
+    );
     let plan = Plan {
         cluster: ClusterId(rng.random()),
         name: "simulated".into(),
@@ -454,7 +472,7 @@ fn first_view(scenario: &Scenario, rng: &mut ChaCha8Rng) -> View {
         partitions: scenario.partitions,
         list_length: scenario.list_length,
         members: (0..scenario.nodes * scenario.regions).map(member).collect(),
-        buckets: vec![group, lazy, wide, narrow, siblings, hasty],
+        buckets: vec![group, lazy, wide, narrow, siblings, hasty, agreed, other],
     };
     plan.view().expect("a sound plan")
 }
