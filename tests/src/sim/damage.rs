@@ -4,6 +4,7 @@ use super::strong::{is_strong, stored, value_apart};
 use super::world::{HASTY, SIBLINGS};
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::record::Record;
+use annulet_protocol::register::Register;
 use annulet_replica::layout::register::Stored;
 use annulet_replica::layout::siblings::StoredSiblings;
 use annulet_replica::layout::{self, StoredValue};
@@ -56,9 +57,14 @@ pub(crate) fn damaged(store: &MemoryStore, bucket: u32, key: &[u8], storage_key:
     let there = matches!(entry, Some(Ok(Some(_))));
     if is_strong(bucket) {
         let sound = |stored: &Stored| {
-            let accepted = stored.accepted();
-            accepted.is_none_or(|a| a.value.register.verify(bucket, key).is_ok())
-                && value_apart(store, storage_key, stored).is_ok()
+            let apart = value_apart(store, storage_key, stored);
+            stored.accepted().is_none_or(|accepted| {
+                let Register { head, .. } = &accepted.value.register;
+                let value = apart.is_ok_and(|value| {
+                    value.is_none_or(|value| head.verify_value(bucket, key, &value).is_ok())
+                });
+                value && accepted.value.register.verify(bucket, key).is_ok()
+            })
         };
         let stored = stored(store, storage_key);
         return there && !stored.is_ok_and(|stored| stored.as_ref().is_some_and(sound));

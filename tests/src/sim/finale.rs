@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// Longer than any timeout and any time to live.
 const QUIET_US: Micros = 4_000_000;
+/// How long a client waits for an answer then, at least.
+const QUIET_PATIENCE_MS: u64 = 300;
 /// How long everything may take to be read and repaired.
 const READ_US: Micros = 2_500_000;
 pub(crate) const READ_TIMEOUT_MS: u64 = 2_000;
@@ -30,6 +32,8 @@ impl World {
         self.trace.line(now_us, || "quiet".into());
         self.network.calm();
         self.scenario.from_the_future = 0.0;
+        // Who takes every answer for lost that took a sync gets nothing done.
+        self.scenario.patience_ms = self.scenario.patience_ms.max(QUIET_PATIENCE_MS);
         if !self.scenario.decides_views {
             self.finish_move();
         }

@@ -1,7 +1,8 @@
 //! Requests that no honest client sends, and the answers that they must get.
 
 use super::server::{Return, State};
-use super::world::{Event, NARROW, SIBLINGS, VALUE_BYTES_MAX, World};
+use super::world::{Event, NARROW, SIBLINGS, STRONG, VALUE_BYTES_MAX, World};
+use annulet_protocol::ballot::Ballot;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::codec;
 use annulet_protocol::ids::{ClusterId, Incarnation, OpId};
@@ -10,6 +11,8 @@ use annulet_protocol::message::{
     Answer, FailureKind, Operation, Read, RefusalKind, Request, Source, Write,
 };
 use annulet_protocol::record::{Origin, Record};
+use annulet_protocol::register::message::Accept;
+use annulet_protocol::register::{Change, Condition, Register, Turn};
 use annulet_ring::owners::Owners;
 use bytes::Bytes;
 use rand::Rng;
@@ -53,13 +56,15 @@ impl World {
     fn draw_probe(&mut self, server: usize) -> Option<(Bytes, Expected)> {
         let view = std::sync::Arc::clone(&self.servers[server].view);
         let mut epoch = view.epoch;
-        let drawn = self.rng.random_range(0..12);
+        let drawn = self.rng.random_range(0..14);
         let now_ms = self.server_ms(server);
         let read =
             |bucket, key: &[u8]| Operation::Read(Read::new(bucket, Bytes::copy_from_slice(key)));
         let write = |stamp_ms, bucket, key: &[u8], bytes| self.forge(stamp_ms, bucket, key, bytes);
         let own = key_owned(&view, self.servers[server].replica.node, GROUP, true);
         let of_siblings = key_owned(&view, self.servers[server].replica.node, SIBLINGS, true);
+        let of_strong = key_owned(&view, self.servers[server].replica.node, STRONG[0], true);
+        let mut operations = Vec::new();
         let (operation, kind) = match drawn {
             0 => (Operation::Unknown, RefusalKind::Unsupported),
             1 => (
@@ -96,13 +101,22 @@ impl World {
                 write(now_ms + 3_600_000, GROUP, &own?, 3),
                 RefusalKind::SkewedClock,
             ),
+            11 => {
+                let key = of_strong?;
+                operations.push(self.forge_round(now_ms, &key, 0));
+                (
+                    self.forge_round(now_ms, &key, 1),
+                    RefusalKind::Contradiction,
+                )
+            }
             _ => return Some(self.malformed_probe(view.cluster, epoch)),
         };
+        operations.push(operation);
         let request = Request {
             cluster: view.cluster,
             epoch,
             budget_ms: 10_000,
-            operations: vec![operation],
+            operations,
         };
         Some((codec::encode(&request).into(), Expected::Refusal(kind)))
     }
@@ -156,6 +170,40 @@ impl World {
         })
     }
 
+    /// What a proposer asks to accept that uses a ballot for one thing and another.
+    fn forge_round(&self, now_ms: u64, key: &[u8], which: u64) -> Operation {
+        let client = Incarnation([9; 16]);
+        let number = self.probes.len() as u64;
+        let turn = Turn {
+            ballot: Ballot {
+                number: Stamp::at(now_ms).0.saturating_add(number),
+                proposer: client,
+            },
+            op: OpId {
+                client,
+                sequence: 2 * number + which,
+                first_sent_ms: now_ms,
+            },
+            since: None,
+            now_ms,
+        };
+        let delete = Change::Delete {
+            condition: Condition::Always,
+        };
+        let at = (STRONG[0], key);
+        let changed = Register::unwritten(at.0, at.1).change(at, &turn, &delete);
+        Operation::Accept(Box::new(Accept {
+            bucket: at.0,
+            key: Bytes::copy_from_slice(key),
+            ballot: turn.ballot,
+            next: None,
+            head: changed.register.head,
+            log: changed.register.log,
+            value: Bytes::new(),
+            held: None,
+        }))
+    }
+
     pub(crate) fn probe_answered(
         &mut self,
         server: usize,
@@ -170,10 +218,11 @@ impl World {
                     // Another view came between the request and its answer.
                     return;
                 }
-                match reply.results.into_iter().next() {
+                match reply.results.into_iter().next_back() {
                     Some(Answer::Refused(refusal)) => Expected::Refusal(refusal.kind),
-                    // The server answers as a newer version would.
-                    Some(Answer::Unknown) => return,
+                    // The server answers as a newer version would; or its clock was set back, and
+                    // it has promised more.
+                    Some(Answer::Unknown | Answer::Outbid(_)) => return,
                     other => {
                         let why = format!("s{server} answered {other:?} instead of {expected:?}");
                         return self.oracle.fail("probe", why);

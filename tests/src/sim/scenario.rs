@@ -152,6 +152,10 @@ impl Scenario {
             false if rng.random_bool(0.5) => drawn.deciding(rng),
             false => drawn,
         };
+        // So many writes of a key that what became of the first ones is forgotten.
+        if rng.random_bool(0.1) {
+            (drawn.keys, drawn.strong, drawn.resolves) = (1, 0.9, 0.02);
+        }
         // Pages that end in the middle of what is there.
         if rng.random_bool(0.25) {
             (drawn.keys, drawn.partitions) = (rng.random_range(5..=9), 1);

@@ -26,6 +26,9 @@ use bytes::Bytes;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
+/// Writes of a key that are asked about at the end at most, the oldest first.
+const RESOLVED_MAX: usize = 2;
+
 /// What is asked of a key of a strong bucket.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
@@ -454,7 +457,7 @@ impl World {
     }
 
     /// The last calls of a run: as long as a majority of its owners can answer, a key is read and
-    /// written.
+    /// written, and what became of its writes can be found out.
     pub(crate) fn call_at_the_end(&mut self, client: usize, bucket: &Bucket, key: usize) {
         let (there, owners) = self.acceptors(bucket, key);
         if there.len() < majority(owners) {
@@ -471,7 +474,11 @@ impl World {
             ttl_ms: None,
             condition: Condition::Always,
         };
-        for (ask, must_succeed) in [(read, readable), (put, true)] {
+        let open = self.histories.open((bucket.number, key)).into_iter();
+        let asks = open.take(RESOLVED_MAX);
+        let asks = asks.map(|(write, name)| Ask::Resolve { write, name });
+        let asks: Vec<_> = asks.map(|ask| (ask, true)).collect();
+        for (ask, must_succeed) in [(read, readable), (put, true)].into_iter().chain(asks) {
             let errand = Errand {
                 bucket: bucket.clone(),
                 key,

@@ -179,6 +179,9 @@ impl World {
         sources.shuffle(&mut self.operator.rng);
         sources.truncate(majority(old.len()));
         let stores: Vec<_> = sources.iter().map(|s| &self.servers[*s].store).collect();
+        if bucket.mode == Mode::Strong {
+            self.coverage.hit("strong", "copied");
+        }
         let Some(mutation) = copied(&stores, bucket.mode, storage_key) else {
             return;
         };
