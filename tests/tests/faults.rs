@@ -181,6 +181,54 @@ fn an_epoch_that_is_acted_under_before_its_keepers_hold_it_is_noticed() {
     noticed(Fault::Chain(Chain::ActsUnsettled), &["settled"]);
 }
 
+#[test]
+fn a_proposal_that_is_accepted_below_a_promise_is_noticed() {
+    noticed(Fault::Replica(Replica::AcceptUnpromised), STRONG);
+}
+
+#[test]
+fn promises_of_a_round_that_a_crash_takes_away_are_noticed() {
+    noticed(Fault::Replica(Replica::PromisesForgotten), STRONG);
+}
+
+#[test]
+fn a_read_that_passes_over_a_round_under_way_is_noticed() {
+    noticed(Fault::Client(Client::PromisesIgnored), STRONG);
+}
+
+#[test]
+fn a_promise_that_is_taken_for_a_reservation_is_noticed() {
+    noticed(Fault::Client(Client::ReservationStretched), STRONG);
+}
+
+#[test]
+fn a_reserved_ballot_that_is_used_too_early_is_noticed() {
+    noticed(Fault::Client(Client::ReservedEarly), STRONG);
+}
+
+#[test]
+fn a_condition_that_is_judged_before_the_operation_is_looked_for_is_noticed() {
+    noticed(Fault::Client(Client::ConditionFirst), STRONG);
+}
+
+#[test]
+fn an_expired_value_that_is_absent_before_its_tombstone_is_noticed() {
+    noticed(Fault::Client(Client::ExpiryUnsettled), &["expired"]);
+}
+
+#[test]
+fn a_read_that_does_not_settle_what_it_shows_is_noticed() {
+    noticed(Fault::Client(Client::ReadUnsettled), STRONG);
+}
+
+#[test]
+fn a_round_of_one_acceptance_is_noticed() {
+    noticed(Fault::Client(Client::OneAccepts), STRONG);
+}
+
+/// What sees that a rule of strong buckets is broken.
+const STRONG: &[&str] = &["linearizable", "monotonic", "not-applied", "twin"];
+
 /// Runs seeds until one breaks a promise, and checks that it is one of those that the fault is
 /// about: what is noticed by accident may not be noticed tomorrow.
 fn noticed(fault: Fault, oracles: &[&str]) {

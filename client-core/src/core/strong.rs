@@ -314,6 +314,9 @@ impl StrongOperation {
         let (Some(proposal), false) = (&self.proposal, self.completed) else {
             return;
         };
+        if self.is_read() && self.must_settle(core, now, Some(&proposal.register.head)) {
+            return self.begin_round(core, now, effects);
+        }
         let reservation = proposal.reservation(self.start.view.epoch);
         core.proposer.reserve(&self.slot(), reservation);
         let now_ms = core.clock.reached_ms(now.wall_ms);

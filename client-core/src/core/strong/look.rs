@@ -6,6 +6,7 @@ use crate::core::Effects;
 use crate::core::attempts::{Owner, OwnerState};
 use crate::core::client::{Core, Now};
 use annulet_protocol::ids::NodeId;
+use annulet_protocol::register::Head;
 
 /// Looks that find others at work before a round settles what is there.
 const LOOKS: u32 = 3;
@@ -72,14 +73,7 @@ impl StrongOperation {
             }
         } else if self.quorum.is_met(|node| self.votes.has(node)) {
             if self.votes.are_clean(core, &self.quorum) {
-                let head = self.votes.highest().map(|shown| shown.head);
-                let now_ms = core.clock.reached_ms(now.wall_ms);
-                let expired = head.is_some_and(|head| head.is_expired(now_ms));
-                return match expired && core.settles_expiry() {
-                    // It is absent for good before anybody is told so.
-                    true => self.begin_round(core, now, effects),
-                    false => self.show(core, now, effects),
-                };
+                return self.show(core, now, effects);
             }
             if !self.may_become_clean(core) {
                 self.cancel_looks(effects);
@@ -94,10 +88,13 @@ impl StrongOperation {
         self.give_up_if_stuck(core, now, effects);
     }
 
-    /// Answers a read by what the owners showed.
+    /// Answers a read by what the owners showed, unless its time is over.
     pub(super) fn show(&mut self, core: &mut Core, now: Now, effects: &mut Effects<StrongDone>) {
-        self.cancel_looks(effects);
         let head = self.votes.highest().map(|shown| shown.head);
+        if !self.is_stale_read() && self.must_settle(core, now, head.as_ref()) {
+            return self.begin_round(core, now, effects);
+        }
+        self.cancel_looks(effects);
         let live = head.is_some_and(|head| head.is_live(core.clock.reached_ms(now.wall_ms)));
         let value = self.votes.value().cloned().filter(|_| live);
         if live && self.wants_value() && value.is_none() {
@@ -108,6 +105,13 @@ impl StrongOperation {
             .observe(&slot, votes.accepted(), votes.promised());
         self.complete(Ok(StrongDone::read(head, live, value)), effects);
         self.phase = Phase::Over;
+    }
+
+    /// Whether a read has found a value whose time is over, be it that it ended while the value was
+    /// fetched or a round was under way: it is absent for good before anybody is told so.
+    pub(super) fn must_settle(&self, core: &Core, now: Now, head: Option<&Head>) -> bool {
+        let now_ms = core.clock.reached_ms(now.wall_ms);
+        core.settles_expiry() && head.is_some_and(|head| head.is_expired(now_ms))
     }
 
     /// Of a long value one owner sends the whole, the others its head.

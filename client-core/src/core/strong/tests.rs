@@ -464,24 +464,71 @@ fn a_damaged_register_counts_for_nothing() {
     assert_eq!(rig.value(), Some(SHORT));
 }
 
-#[test]
-fn an_expired_value_is_absent_after_a_round_has_said_so() {
-    let mut rig = start(read());
-    let Register { head, log } = made(5, &SHORT, Some(1));
-    let mut shown = shows(5, &SHORT, None);
+/// [`shows`] of a value that is over at this time.
+fn shows_until(end_ms: u64, value: &Bytes, promised: Option<Ballot>) -> Promise {
+    let Register { head, log } = made(5, value, Some(end_ms));
+    let mut shown = shows(5, value, promised);
     let accepted = shown.accepted.as_mut().expect("it is there");
     (accepted.head, accepted.log) = (head, Some(log));
-    for node in asked(&rig) {
-        rig.answer(node, answer(shown.clone()));
-    }
+    shown
+}
+
+/// A round that follows puts a tombstone there, and only then the read is told that nothing is.
+fn is_settled(mut rig: StrongRig, shown: &Promise) {
     assert_eq!(rig.done, None);
-    rig.promise(1, &shown);
-    rig.promise(2, &shown);
+    rig.promise(1, shown);
+    rig.promise(2, shown);
     let accept = rig.accept(1);
     assert_eq!((accept.head.version, accept.value.len()), (rig.ballot(), 0));
     rig.answer(1, ACCEPTED);
     rig.answer(2, ACCEPTED);
     assert_eq!(rig.value(), None);
+}
+
+#[test]
+fn a_value_whose_time_ends_while_it_is_fetched_is_settled_first() {
+    let mut rig = start(read());
+    let shown = shows_until(NOW.wall_ms + 20, &long(), None);
+    for node in asked(&rig) {
+        rig.answer(node, answer(shown.clone()));
+    }
+    let fetched_from = rig.sent[rig.sent.len() - 1].node.0;
+    rig.pass(30);
+    let mut whole = shown.clone();
+    whole.accepted.as_mut().expect("it is there").value = Some(long());
+    rig.answer(fetched_from, answer(whole));
+    is_settled(rig, &shown);
+}
+
+#[test]
+fn a_value_whose_time_ends_during_the_round_of_a_read_is_settled_by_another_one() {
+    let mut rig = start(read());
+    let open = shows_until(NOW.wall_ms + 100, &SHORT, Some(ballot(8)));
+    for _ in 0..3 {
+        for node in asked(&rig) {
+            rig.answer(node, answer(open.clone()));
+        }
+        rig.pass(10);
+    }
+    for node in [1, 2] {
+        rig.promise(node, &open);
+    }
+    assert_eq!(rig.accept(1).value, SHORT, "it is not over yet");
+    rig.pass(100);
+    for node in [1, 2] {
+        rig.answer(node, ACCEPTED);
+    }
+    is_settled(rig, &open);
+}
+
+#[test]
+fn an_expired_value_is_absent_after_a_round_has_said_so() {
+    let mut rig = start(read());
+    let shown = shows_until(1, &SHORT, None);
+    for node in asked(&rig) {
+        rig.answer(node, answer(shown.clone()));
+    }
+    is_settled(rig, &shown);
 }
 
 #[test]
