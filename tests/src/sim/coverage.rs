@@ -34,6 +34,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "read_register",
             "prepare",
             "accept",
+            "learn",
             "unknown",
         ],
     ),

@@ -26,6 +26,8 @@ pub(crate) struct Scenario {
     pub(crate) strong: f64,
     /// How often it asks what became of a write, where there is something to ask.
     pub(crate) resolves: f64,
+    /// How often an owner that accepts something brings it to another one.
+    pub(crate) repairs: f64,
     /// Whether values of the second strong bucket expire.
     pub(crate) strong_ends: bool,
     /// Operations of all clients together.
@@ -126,6 +128,7 @@ impl Scenario {
             scans: 0.08,
             strong: *[0.1, 0.2, 0.8].choose(rng).expect("not empty"),
             resolves: *[0.02, 0.5].choose(rng).expect("not empty"),
+            repairs: *[0.0, 0.3, 0.9].choose(rng).expect("not empty"),
             strong_ends: rng.random_bool(0.4),
             operations: rng.random_range(60..=200),
             gap_us: *[2_000, 10_000, 40_000].choose(rng).expect("not empty"),

@@ -422,6 +422,7 @@ impl World {
                     let why = format!("server {server} accepted {accept:?}");
                     self.oracle.fail("full", why);
                 }
+                self.repair_register(server, (accept.bucket, &accept.key));
             }
             if let (Mutation::Write(write), Answer::Written(_)) = (mutation, answer) {
                 let new = write.source == Source::FirstHand && !write.record.value.is_empty();

@@ -4,6 +4,7 @@ use super::client::{Machine, Running};
 use super::histories::{Asked, Moment, What};
 use super::oracle::KeyId;
 use super::server::State;
+use super::views::learned;
 use super::workload::{Action, Errand};
 use super::world::{Event, STRONG, VALUE_BYTES_MAX, World, key_bytes};
 use annulet::core::Send;
@@ -438,6 +439,27 @@ impl World {
                 ..errand
             };
             self.schedule(wait_ms * 1_000, Event::Follow { client, errand });
+        }
+    }
+
+    /// What an owner has just accepted may come to another one by itself, at any time.
+    pub(crate) fn repair_register(&mut self, server: usize, (bucket, key): (u32, &Bytes)) {
+        if self.quiet || !self.rng.random_bool(self.scenario.repairs) {
+            return;
+        }
+        let at = &self.servers[server];
+        let hash = at.view.hash(bucket, key);
+        let Some(policy) = at.view.bucket(bucket) else {
+            return;
+        };
+        let owners = Owners::of(&at.view, policy, hash);
+        let others = owners.all().filter(|node| *node != at.replica.node);
+        let others: Vec<_> = others.collect();
+        let learn = learned([&at.store].iter(), &storage_key(hash, bucket, key));
+        if let (Some(learn), Some(other)) = (learn, others.choose(&mut self.rng)) {
+            let number = self.next_number();
+            let learn = Operation::Learn(Box::new(learn));
+            self.ask_peer(server, number, *other, vec![learn]);
         }
     }
 

@@ -190,7 +190,13 @@ impl World {
         }
     }
 
-    fn ask_peer(&mut self, server: usize, number: u64, to: NodeId, operations: Vec<Operation>) {
+    pub(crate) fn ask_peer(
+        &mut self,
+        server: usize,
+        number: u64,
+        to: NodeId,
+        operations: Vec<Operation>,
+    ) {
         let at = &self.servers[server];
         let request = Request {
             cluster: at.view.cluster,

@@ -227,7 +227,7 @@ fn copied(stores: &[&MemoryStore], mode: Mode, storage_key: &Bytes) -> Option<Mu
 }
 
 /// What these acceptors have accepted, whole. What they promised counts under the old epoch only.
-fn learned<'a>(
+pub(crate) fn learned<'a>(
     stores: impl Iterator<Item = &'a &'a MemoryStore>,
     storage_key: &Bytes,
 ) -> Option<Learn> {
