@@ -197,11 +197,6 @@ fn a_read_that_passes_over_a_round_under_way_is_noticed() {
 }
 
 #[test]
-fn a_promise_that_is_taken_for_a_reservation_is_noticed() {
-    noticed(Fault::Client(Client::ReservationStretched), STRONG);
-}
-
-#[test]
 fn a_reserved_ballot_that_is_used_too_early_is_noticed() {
     noticed(Fault::Client(Client::ReservedEarly), STRONG);
 }

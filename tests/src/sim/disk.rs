@@ -101,8 +101,13 @@ impl World {
 
 /// Whether an answer says that something was stored.
 fn has_written(answer: &Answer) -> bool {
-    matches!(
-        answer,
-        Answer::Written(_) | Answer::Minted(_) | Answer::Accepted(_)
-    )
+    match answer {
+        Answer::Written(_) | Answer::Minted(_) | Answer::Accepted(_) => true,
+        // To a prepare; a look is answered without the log.
+        Answer::Promise(promise) => {
+            let accepted = promise.accepted.as_ref();
+            accepted.is_none_or(|accepted| accepted.log.is_some())
+        }
+        _ => false,
+    }
 }

@@ -14,6 +14,9 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Longest times that a server that crashed is down.
+const DOWN_US: [u64; 2] = [20_000, 800_000];
+
 /// A kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
@@ -205,7 +208,10 @@ impl World {
                 self.connection_breaks(from);
             }
         }
-        let down_us = self.operator.rng.random_range(1_000..800_000);
+        // Some are back before what was sent to them is given up.
+        let longest_us = DOWN_US.choose(&mut self.operator.rng).copied();
+        let longest_us = longest_us.expect("not empty");
+        let down_us = self.operator.rng.random_range(1_000..longest_us);
         self.schedule(down_us, Event::Restart { server, life });
     }
 

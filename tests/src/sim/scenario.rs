@@ -155,9 +155,8 @@ impl Scenario {
             false if rng.random_bool(0.5) => drawn.deciding(rng),
             false => drawn,
         };
-        // So many writes of a key that what became of the first ones is forgotten.
-        if rng.random_bool(0.1) {
-            (drawn.keys, drawn.strong, drawn.resolves) = (1, 0.9, 0.02);
+        if rng.random_bool(0.15) {
+            drawn = drawn.contending(rng);
         }
         // Pages that end in the middle of what is there.
         if rng.random_bool(0.25) {
@@ -184,6 +183,26 @@ impl Scenario {
         if rng.random_bool(0.7) {
             self.troubles.extend([Trouble::AddBucket; 3]);
             self.troubles.push(Trouble::DeleteBucket);
+        }
+        self
+    }
+
+    /// A cluster with so many writes of few strong keys that what became of the first ones is
+    /// forgotten, and rounds come between each other.
+    fn contending(mut self, rng: &mut ChaCha8Rng) -> Self {
+        (self.keys, self.strong, self.resolves) = (1, 0.9, 0.02);
+        self.repairs = *[0.3, 0.9].choose(rng).expect("not empty");
+        self.clients = 4;
+        if rng.random_bool(0.5) {
+            // Clients begin with ballots of the same far time, and go on from each other's.
+            self.client_skew_ms_max = 3_600_000;
+        }
+        if rng.random_bool(0.5) {
+            self.troubles
+                .extend([Trouble::Crash, Trouble::PowerFailure]);
+            (self.crash_after_ack, self.sync_us_max) = (0.05, 30_000);
+            (self.trouble_gap_us, self.gap_us) = (40_000, 10_000);
+            self.timeout_ms_max = 2_000;
         }
         self
     }
