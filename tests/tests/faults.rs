@@ -221,6 +221,11 @@ fn a_round_of_one_acceptance_is_noticed() {
     noticed(Fault::Client(Client::OneAccepts), STRONG);
 }
 
+#[test]
+fn a_proposal_that_is_wrongly_said_not_to_be_applied_is_noticed() {
+    noticed(Fault::Client(Client::ProposalForgotten), STRONG);
+}
+
 /// What sees that a rule of strong buckets is broken.
 const STRONG: &[&str] = &["linearizable", "monotonic", "not-applied", "twin"];
 

@@ -531,6 +531,8 @@ mod faults {
         ReadUnsettled,
         /// One acceptance makes a round.
         OneAccepts,
+        /// A proposal that an owner did not answer counts as refused.
+        ProposalForgotten,
     }
 
     impl Core {
@@ -604,6 +606,9 @@ mod faults {
         }
         pub(in crate::core) fn counts_one_acceptance(&self) -> bool {
             breaks!(self, OneAccepts)
+        }
+        pub(in crate::core) fn forgets_proposals(&self) -> bool {
+            breaks!(self, ProposalForgotten)
         }
         pub(in crate::core) fn checks_records(&self) -> bool {
             !breaks!(self, ChecksumIgnored)

@@ -606,6 +606,7 @@ impl Coordinator for StrongOperation {
             Ok(answer) => self.take(core, now, node, answer, &mut effects),
             Err(failure) => {
                 let arrived = !matches!(failure, SendFailure::NotSent(_));
+                let arrived = arrived && !core.forgets_proposals();
                 self.exposed |= self.carries() && arrived && !self.completed;
                 let at = (now, &self.start);
                 self.owners.unanswered(core, at, node, &failure);

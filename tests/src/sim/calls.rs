@@ -135,7 +135,13 @@ impl World {
             if let Operation::Write(Write { record, .. }) | Operation::Hint(Hint { record, .. }) =
                 operation
             {
-                self.oracle.doubled(record.head.version);
+                let head = &record.head;
+                self.oracle.doubled(head.version);
+                self.oracle.touches.doubled(head.version, head.expiry);
+            }
+            if let Operation::Touch(touch) = operation {
+                let touches = &mut self.oracle.touches;
+                touches.doubled(touch.version, Some(touch.expiry));
             }
             if let Operation::Mint(mint) = operation {
                 self.oracle.causal.doubled(&mint.write.value);

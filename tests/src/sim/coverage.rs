@@ -270,6 +270,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "touch_superseded",
             "not_touched",
             "touch_failed",
+            "touch_unknown",
             "scanned",
             "scan_failed",
             "no_sibling",

@@ -23,7 +23,7 @@
 //! - `sessions`: clients that must not be shown anything older than what they have seen
 //! - `siblings`: the same in buckets that keep concurrent writes; `strong`: in strong buckets
 //! - `oracle`: what must hold; `causal`: the same of concurrent values; `levels`: which quorums
-//!   overlap; `histories`: what must hold of strong buckets
+//!   overlap; `histories`: what must hold of strong buckets; `touches`: what is told of touches
 //! - `coverage`: what has happened at all; `trace`: the story of a run
 //!
 //! # What the oracles say
@@ -80,6 +80,7 @@ mod server;
 mod sessions;
 mod siblings;
 mod strong;
+mod touches;
 mod trace;
 mod upkeep;
 mod views;

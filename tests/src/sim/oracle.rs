@@ -9,6 +9,7 @@
 
 use super::causal::Causal;
 use super::levels::{Needs, PerRegion};
+use super::touches::Touches;
 use annulet::core::read::ReadDone;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::record::{Expiry, Head, Kind, Record, Version};
@@ -44,6 +45,8 @@ pub(crate) struct Oracle {
     clock_error_ms: u64,
     /// The same of concurrent values.
     pub(crate) causal: Causal,
+    /// Outcomes of touches.
+    pub(crate) touches: Touches,
     violation: Option<(&'static str, String)>,
 }
 
@@ -166,6 +169,7 @@ impl Oracle {
             self.fail("phantom", format!("touch {op} of unknown {version:?}"));
         }
         self.expiries.insert((version, expiry.stamp, expiry.at_ms));
+        self.touches.sends(op, version, expiry);
     }
 
     /// A touch was acknowledged.

@@ -116,9 +116,16 @@ impl World {
             Err(error) => {
                 self.coverage.hit("outcome", "touch_failed");
                 self.note_error(op, &error, errand.must_succeed);
-                if error.outcome().is_none() {
-                    let why = format!("touch {op} says nothing");
-                    self.oracle.fail("not-applied", why);
+                match error.outcome() {
+                    Some(Outcome::NotApplied) => {
+                        let checked = self.oracle.touches.not_applied(op);
+                        self.check(checked);
+                    }
+                    Some(Outcome::Unknown) => self.coverage.hit("outcome", "touch_unknown"),
+                    None => {
+                        let why = format!("touch {op} says nothing");
+                        self.oracle.fail("not-applied", why);
+                    }
                 }
                 self.oracle.forget(op);
             }

@@ -197,12 +197,14 @@ impl Scenario {
             // Clients begin with ballots of the same far time, and go on from each other's.
             self.client_skew_ms_max = 3_600_000;
         }
+        (self.gap_us, self.timeout_ms_max) = (10_000, 2_000);
         if rng.random_bool(0.5) {
-            self.troubles
-                .extend([Trouble::Crash, Trouble::PowerFailure]);
+            let more = [Trouble::Crash, Trouble::PowerFailure];
+            self.troubles.extend(more);
             (self.crash_after_ack, self.sync_us_max) = (0.05, 30_000);
-            (self.trouble_gap_us, self.gap_us) = (40_000, 10_000);
-            self.timeout_ms_max = 2_000;
+            self.trouble_gap_us = 40_000;
+        } else {
+            self.operations = 250;
         }
         self
     }

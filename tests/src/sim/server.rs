@@ -405,6 +405,9 @@ impl World {
             self.oracle.fail("skew", why);
         }
         for ((_, mutation), answer) in writes.iter().zip(&decided.answers) {
+            if let Answer::Written(_) = answer {
+                self.note_end_taken(mutation);
+            }
             if let (Mutation::Hint(hint), Answer::Written(_)) = (mutation, answer) {
                 self.oracle.stored(hint.record.head.version);
             }
@@ -440,6 +443,18 @@ impl World {
             self.schedule(ASYNC_SYNC_US, Event::SyncDue { server, life });
         }
         (decided.answers, point)
+    }
+
+    /// Notes an end of a value that a server took.
+    fn note_end_taken(&mut self, mutation: &Mutation) {
+        let (version, expiry) = match mutation {
+            Mutation::Touch(touch) => (touch.version, Some(touch.expiry)),
+            Mutation::Write(write) => (write.record.head.version, write.record.head.expiry),
+            Mutation::Hint(hint) => (hint.record.head.version, hint.record.head.expiry),
+            _ => return,
+        };
+        let checked = self.oracle.touches.stored(version, expiry);
+        self.check(checked);
     }
 
     /// Notes what a server finds out by itself, or is brought by hand.
