@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 5_000;
+const SEEDS: u64 = 10_000;
 /// Failures that are enough to look at.
 const FAILURES_MAX: usize = 10;
 /// Seeds that must be enough for everything to happen once.
