@@ -571,13 +571,6 @@ impl Coordinator for StrongOperation {
             return effects;
         }
         core.rank(&self.start.op, &mut self.order, now);
-        let (slot, epoch) = (self.slot(), self.start.view.epoch);
-        let crowd = core.proposer.crowd(&slot);
-        if crowd > 1 && !self.is_read() && !core.proposer.has_reserved(&slot, epoch) {
-            // Many are at work there: it waits for its turn before it takes anybody else's.
-            self.pause(now, crowd - 1);
-            return effects;
-        }
         self.begin(core, now, &mut effects);
         effects
     }
