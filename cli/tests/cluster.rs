@@ -355,6 +355,73 @@ fn the_cluster_its_buckets_and_a_benchmark_are_shown() {
     );
 
     benchmarks(&dev);
+    buckets_change(&dev);
+}
+
+/// Buckets are made, used, changed, deleted, and made again under their name.
+fn buckets_change(dev: &Dev) {
+    let create = "bucket create carts --mode lww --replicas 2 --ttl 1h --read one --json";
+    let create: Vec<&str> = create.split_whitespace().collect();
+    let made = dev.run(&create).expect(0).object();
+    let expected = [
+        "name",
+        "number",
+        "mode",
+        "replicas",
+        "read_level",
+        "write_level",
+        "durability",
+        "ttl_ms",
+        "merge",
+        "created",
+    ];
+    assert_eq!(fields(&made), expected);
+    assert_eq!(
+        (&made["number"], &made["ttl_ms"]),
+        (&json!(2), &json!(3_600_000))
+    );
+    let again = dev.run(&create).expect(1);
+    assert!(again.stderr.contains("Conflict"), "{again:?}");
+    dev.run(&["put", "k", "v", "--bucket", "carts"]).expect(0);
+
+    let set = ["bucket", "set", "carts", "--ttl", "never", "--write", "all"];
+    let set = dev.run(&set).expect(0);
+    assert!(set.text().contains("never ends"), "{set:?}");
+    dev.run(&["bucket", "set", "carts"]).expect(2);
+    dev.run(&["bucket", "set", "nowhere", "--ttl", "1h"])
+        .expect(1);
+    dev.run(&["bucket", "delete", "nowhere"]).expect(1);
+    let tags = "bucket create tags --mode siblings --merge union --json";
+    let tags: Vec<&str> = tags.split_whitespace().collect();
+    let tags = dev.run(&tags).expect(0).object();
+    assert_eq!(
+        (&tags["mode"], &tags["merge"]),
+        (&json!("siblings"), &json!("union"))
+    );
+    for bad in [
+        "--merge max",
+        "--replicas 9",
+        "--mode last",
+        "--ttl 0",
+        "--durability no",
+    ] {
+        let args = ["bucket", "create", "bad", "--mode", "lww"];
+        let args: Vec<&str> = args.into_iter().chain(bad.split(' ')).collect();
+        dev.run(&args).expect(2);
+    }
+
+    let deleted = dev.run(&["bucket", "delete", "carts", "--json"]).expect(0);
+    assert_eq!(
+        deleted.object(),
+        json!({ "deleted": true, "name": "carts" })
+    );
+    dev.run(&["get", "k", "--bucket", "carts"]).expect(2);
+    let made = dev.run(&create).expect(0).object();
+    assert_eq!(made["number"], json!(4), "another one");
+    dev.run(&["get", "k", "--bucket", "carts"]).expect(1);
+    let status = dev.run(&["cluster", "status", "--json"]).expect(0).object();
+    assert_eq!(status["epoch"], json!(6));
+    assert_eq!(status["keepers"].as_array().map(Vec::len), Some(3));
 }
 
 fn benchmarks(dev: &Dev) {

@@ -106,7 +106,7 @@ impl Client {
         if let Some(view) = &cached {
             addresses.extend(view.members.iter().map(|member| member.address.clone()));
         }
-        let view = views::fetch(addresses, &tls, CONNECT_MAX, |_| true).await?;
+        let view = views::fetch(addresses, &tls, CONNECT_MAX, None, |_| true).await?;
         let incarnation = system::incarnation()?;
         let home = Home {
             zone: profile.zone.clone().unwrap_or_default(),

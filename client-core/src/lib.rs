@@ -20,6 +20,7 @@
 #![warn(missing_docs)]
 
 mod bucket;
+mod buckets;
 mod client;
 mod config;
 pub mod core;
@@ -35,11 +36,13 @@ mod shared;
 mod statistics;
 mod system;
 
+pub use annulet_protocol::bucket::{Bucket as BucketPolicy, Durability, Mode};
 pub use annulet_protocol::hints::HintsReport;
 pub use annulet_protocol::level::Level;
 pub use annulet_protocol::siblings::merges::{Counter, Merge, Set};
 pub use annulet_protocol::view::View;
 pub use bucket::{Bucket, Committed, Update};
+pub use buckets::{BucketChanges, BucketOptions};
 pub use client::{Client, MemberHints, MemberStatus};
 pub use config::Config;
 pub use core::strong::Resolved;

@@ -320,7 +320,7 @@ impl Shared {
         addresses.rotate_left(turn);
         addresses.extend(self.seeds.iter().cloned());
         let wanted = |found: &View| found.cluster == self.cluster && found.epoch >= epoch;
-        let found = views::fetch(addresses, &self.tls, REFRESH_MAX, wanted).await?;
+        let found = views::fetch(addresses, &self.tls, REFRESH_MAX, Some(view), wanted).await?;
         add(&self.counters.views, 1);
         let found = Arc::new(found);
         if self.core().install(Arc::clone(&found)) {

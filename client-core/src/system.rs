@@ -6,7 +6,7 @@
 
 use crate::core::client::Now;
 use crate::error::{Error, ErrorKind, Result};
-use annulet_protocol::ids::Incarnation;
+use annulet_protocol::ids::{ChangeId, Incarnation};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -50,6 +50,13 @@ pub(crate) fn incarnation() -> Result<Incarnation> {
     let mut bytes = [0; 16];
     fill(&mut bytes)?;
     Ok(Incarnation(bytes))
+}
+
+/// A name for a change that is asked for.
+pub(crate) fn change() -> Result<ChangeId> {
+    let mut bytes = [0; 16];
+    fill(&mut bytes)?;
+    Ok(ChangeId(bytes))
 }
 
 /// A seed for what need not be unique: the order of seeds, jitter.

@@ -1,8 +1,10 @@
 //! Bytes of messages: MessagePack maps, decoded with limits.
 
+use crate::epoch::{BucketReply, BucketRequest, ChainReply, ChainRequest, Deltas};
+use crate::epoch::{ChainQuestion, Offer};
 use crate::hints::HintsReport;
 use crate::limits::{
-    DEPTH_MAX, KEY_BYTES_MAX, OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES, VIEW_BYTES_MAX,
+    DEPTH_MAX, EPOCHS_MAX, KEY_BYTES_MAX, OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES, VIEW_BYTES_MAX,
 };
 use crate::message::{Failure, Hello, Reply, Request};
 use crate::view::View;
@@ -88,6 +90,60 @@ pub fn decode_hello(bytes: &[u8]) -> Result<Hello, DecodeError> {
     decode(bytes)
 }
 
+/// Reads a server's question about the chain.
+///
+/// # Errors
+/// If it is malformed, too long, or has too many records.
+pub fn decode_chain_request(bytes: &[u8]) -> Result<ChainRequest, DecodeError> {
+    limit("bytes", bytes.len(), CHAIN_BYTES_MAX)?;
+    let request: ChainRequest = decode(bytes)?;
+    if let ChainQuestion::Offer(Offer { records, .. }) = &request.question {
+        no_more("records", records.len(), EPOCHS_MAX)?;
+    }
+    Ok(request)
+}
+
+/// Reads a server's answer about the chain.
+///
+/// # Errors
+/// If it is malformed or too long.
+pub fn decode_chain_reply(bytes: &[u8]) -> Result<ChainReply, DecodeError> {
+    limit("bytes", bytes.len(), CHAIN_BYTES_MAX)?;
+    decode(bytes)
+}
+
+/// Reads the records that follow an epoch.
+///
+/// # Errors
+/// If they are malformed, too long or too many.
+pub fn decode_deltas(bytes: &[u8]) -> Result<Deltas, DecodeError> {
+    limit("bytes", bytes.len(), CHAIN_BYTES_MAX)?;
+    let deltas: Deltas = decode(bytes)?;
+    no_more("records", deltas.records.len(), EPOCHS_MAX)?;
+    Ok(deltas)
+}
+
+/// Longest message about the chain in bytes: some records, or one of any length.
+pub const CHAIN_BYTES_MAX: usize = 2 << 20;
+
+/// Reads what is to be changed of a bucket.
+///
+/// # Errors
+/// If it is malformed or too long.
+pub fn decode_bucket_request(bytes: &[u8]) -> Result<BucketRequest, DecodeError> {
+    limit("bytes", bytes.len(), REQUEST_OVERHEAD_BYTES)?;
+    decode(bytes)
+}
+
+/// Reads what was changed of a bucket.
+///
+/// # Errors
+/// If it is malformed or too long.
+pub fn decode_bucket_reply(bytes: &[u8]) -> Result<BucketReply, DecodeError> {
+    limit("bytes", bytes.len(), REQUEST_OVERHEAD_BYTES)?;
+    decode(bytes)
+}
+
 /// Reads a view, and checks that it is a sound one.
 ///
 /// # Errors
@@ -99,7 +155,7 @@ pub fn decode_view(bytes: &[u8]) -> Result<View, DecodeError> {
     Ok(view)
 }
 
-fn limit(what: &str, is: usize, most: usize) -> Result<(), DecodeError> {
+pub(crate) fn limit(what: &str, is: usize, most: usize) -> Result<(), DecodeError> {
     if is > most {
         return Err(DecodeError::Limit(format!("{is} {what}, at most {most}")));
     }

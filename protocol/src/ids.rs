@@ -55,6 +55,15 @@ wide_id!(
     /// One life of a client core: 128 random bits, drawn anew at every start and after a fork.
     Incarnation
 );
+wide_id!(
+    /// What an epoch is: the hash of its record, which names the hash of the one before; of the
+    /// first, for which there is no record, that of its view.
+    EpochHash
+);
+wide_id!(
+    /// One change that somebody asks for, 128 random bits: asked for again, it is not made twice.
+    ChangeId
+);
 
 /// Whether a text is so many hexadecimal digits: numbers are also read with a sign before them.
 fn are_digits(text: &str, count: usize) -> bool {

@@ -14,7 +14,8 @@
 //! - [`register`]: the same where all writes have one order; [`ballot`]: attempts to agree
 //! - [`session`]: what a reader has seen, to hand on
 //! - [`bucket`]: namespaces and their policy; [`level`]: how many replicas must agree
-//! - [`view`]: the members, the partition table and the buckets of one epoch
+//! - [`view`]: the members, the partition table and the buckets of one epoch; [`epoch`]: what leads
+//!   from one view to the next, and how it is agreed on
 //! - [`message`]: requests and replies; [`scan`]: those about whole arcs; [`hints`]: what is kept
 //!   for others; [`codec`]: their bytes
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ mod bounded;
 pub mod bucket;
 pub mod clock;
 pub mod codec;
+pub mod epoch;
 pub mod hash;
 pub mod hints;
 pub mod ids;

@@ -52,3 +52,11 @@ pub const SIBLINGS_WARNED: usize = 25;
 pub const PAGE_ENTRIES_MAX: u32 = 1_024;
 /// Most bytes of keys and values in one page of a scan, one long key apart.
 pub const PAGE_BYTES_MAX: u32 = 1 << 20;
+/// Most keepers of an epoch.
+pub const KEEPERS_MAX: usize = 5;
+/// Longest record of an epoch in bytes.
+pub const EPOCH_BYTES_MAX: usize = 256 << 10;
+/// Most changes of buckets in one epoch.
+pub const BUCKET_CHANGES_MAX: usize = 64;
+/// Most records of epochs in one message, which has at most [`REQUEST_OVERHEAD_BYTES`] anyway.
+pub const EPOCHS_MAX: usize = 1_024;

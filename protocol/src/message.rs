@@ -4,7 +4,7 @@
 //! operation that is not known is refused by itself, so old and new versions serve together.
 
 use crate::bounded;
-use crate::ids::{ClusterId, NodeId};
+use crate::ids::{ClusterId, EpochHash, NodeId};
 use crate::limits::OPERATIONS_MAX;
 use crate::names::{named, tagged};
 use crate::record::{Expiry, Head, Record, Version};
@@ -300,6 +300,10 @@ named! {
         Overloaded = "Overloaded",
         /// Another cluster is meant (421).
         WrongCluster = "WrongCluster",
+        /// What is to be changed is there already, or is not as the sender thinks (409).
+        Conflict = "Conflict",
+        /// Too few servers answer that have to agree (503). It may be done later all the same.
+        Unavailable = "Unavailable",
         /// No such path (404) or method (405).
         NotFound = "NotFound",
         /// The server's own fault (500).
@@ -337,6 +341,12 @@ pub struct Hello {
     /// How much room it has on disk.
     #[serde(default = "disk_ok")]
     pub disk: DiskState,
+    /// The hash of its epoch.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hash: EpochHash,
+    /// The number of the epoch that its chain begins with: what follows was decided.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub first: u64,
 }
 
 named! {
@@ -356,6 +366,10 @@ named! {
 
 fn disk_ok() -> DiskState {
     DiskState::Ok
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn is_false(flag: &bool) -> bool {

@@ -1,11 +1,14 @@
 //! The ring view: the members, the partition table and the buckets of one epoch. A view is an
 //! immutable snapshot; what changes is which snapshot is current.
 
+use crate::bounded;
 use crate::bucket::Bucket;
+use crate::epoch::Point;
 use crate::hash::KeyHash;
-use crate::ids::{ClusterId, NodeId};
+use crate::ids::{ClusterId, EpochHash, NodeId};
 use crate::limits::{
-    BUCKETS_MAX, MEMBERS_MAX, NAME_BYTES_MAX, PARTITIONS_MAX, REGIONS_MAX, REPLICAS_MAX,
+    BUCKETS_MAX, KEEPERS_MAX, MEMBERS_MAX, NAME_BYTES_MAX, PARTITIONS_MAX, REGIONS_MAX,
+    REPLICAS_MAX,
 };
 use crate::names::named;
 use serde::{Deserialize, Serialize};
@@ -62,8 +65,32 @@ pub struct Table {
     pub partitions: u32,
     /// The epoch that set these lists. A request of an older one is refused.
     pub epoch: u64,
+    /// Owners that each list has where there are so many members; no bucket is made with more
+    /// replicas. 0: not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub list_length: u8,
     /// The lists, region by region, in order of name.
     pub regions: Vec<RegionTable>,
+}
+
+/// Where a view stands in the chain of epochs, and what it takes to go on from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tip {
+    /// Counts how often the chain was begun anew after its keepers were lost.
+    pub generation: u64,
+    /// The epoch's own.
+    pub hash: EpochHash,
+    /// The servers among which the next epoch is decided.
+    #[serde(deserialize_with = "bounded::list::<KEEPERS_MAX, _, _>")]
+    pub keepers: Vec<NodeId>,
+    /// The number that the next new bucket gets: above all that any bucket ever had.
+    pub next_bucket: u32,
+}
+
+impl Tip {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Everything that clients and servers must agree on, as of one epoch.
@@ -85,6 +112,9 @@ pub struct View {
     pub table: Table,
     /// The buckets, in order of number.
     pub buckets: Vec<Bucket>,
+    /// Where it stands in the chain of epochs; without keepers it is of no chain.
+    #[serde(default, skip_serializing_if = "Tip::is_none")]
+    pub tip: Tip,
 }
 
 impl RegionTable {
@@ -99,6 +129,14 @@ impl RegionTable {
 }
 
 impl View {
+    /// The epoch that it is of.
+    pub fn point(&self) -> Point {
+        Point {
+            number: self.epoch,
+            hash: self.tip.hash,
+        }
+    }
+
     /// The bucket of this name.
     pub fn bucket_named(&self, name: &str) -> Option<&Bucket> {
         self.buckets.iter().find(|bucket| bucket.name == name)
@@ -111,6 +149,14 @@ impl View {
             .binary_search_by_key(&number, |bucket| bucket.number)
             .ok()?;
         self.buckets.get(at)
+    }
+
+    /// Whether there was a bucket of this number once, and is none any more. A number that none
+    /// has had yet is of a view that is still to come.
+    pub fn had_bucket(&self, number: u32) -> bool {
+        let last = self.buckets.last().map_or(0, |bucket| bucket.number);
+        let minted = number < self.tip.next_bucket || number < last;
+        minted && self.bucket(number).is_none()
     }
 
     /// The member of this id.
@@ -159,6 +205,24 @@ impl View {
         if names.len() != self.buckets.len() {
             return Err("two buckets have one name".into());
         }
+        self.validate_tip()
+    }
+
+    fn validate_tip(&self) -> Result<(), String> {
+        let Tip {
+            keepers,
+            next_bucket,
+            ..
+        } = &self.tip;
+        if keepers.len() > KEEPERS_MAX {
+            return Err(format!("more than {KEEPERS_MAX} keepers"));
+        }
+        let last = self.buckets.last().map_or(0, |bucket| bucket.number);
+        if !self.tip.is_none() && *next_bucket <= last {
+            return Err(format!(
+                "the next bucket would be number {next_bucket}, there is number {last} already"
+            ));
+        }
         Ok(())
     }
 
@@ -203,6 +267,7 @@ impl View {
             partitions,
             epoch,
             regions,
+            ..
         } = &self.table;
         if !partitions.is_power_of_two() || *partitions > PARTITIONS_MAX {
             return Err(format!(
@@ -261,4 +326,8 @@ impl View {
         }
         Ok(())
     }
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }

@@ -11,7 +11,7 @@ use annulet_protocol::codec::{
 };
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::hints::{HintAside, HintsReport, HintsWaiting};
-use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
+use annulet_protocol::ids::{ClusterId, EpochHash, Incarnation, NodeId, OpId};
 use annulet_protocol::level::Level;
 use annulet_protocol::limits::{DEPTH_MAX, OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES};
 use annulet_protocol::message::{
@@ -20,7 +20,7 @@ use annulet_protocol::message::{
 };
 use annulet_protocol::record::{Expiry, Head, Origin, Record, Version};
 use annulet_protocol::scan::{Page, PageEntry, Scan};
-use annulet_protocol::view::{Member, MemberState, RegionTable, Table, View};
+use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip, View};
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde::Serialize;
@@ -167,6 +167,7 @@ fn view() -> View {
         table: Table {
             partitions: 2,
             epoch: 5,
+            list_length: 0,
             regions: vec![RegionTable {
                 region: String::new(),
                 length: 1,
@@ -180,6 +181,7 @@ fn view() -> View {
             ttl_ms: Some(60_000),
             ..Bucket::new(4, "carts")
         }],
+        tip: Tip::default(),
     }
 }
 
@@ -522,6 +524,8 @@ fn failures_greetings_and_views_never_change() {
         view_digest: 0xdead_beef,
         time_ms: 1_700_000_000_002,
         disk: DiskState::Filling,
+        hash: EpochHash::default(),
+        first: 0,
     };
     pin(
         "hello",
@@ -554,7 +558,8 @@ fn names_of_kinds_never_change() {
                     bad_checksum conflict damaged contradiction overloaded full too_late stopping \
                     unsupported \
                     other";
-    let failures = "InvalidInput Unauthorized Overloaded WrongCluster NotFound Internal";
+    let failures = "InvalidInput Unauthorized Overloaded WrongCluster Conflict Unavailable \
+                    NotFound Internal";
     let all: Vec<_> = RefusalKind::ALL.iter().map(|kind| kind.as_str()).collect();
     assert_eq!(all.join(" "), refusals);
     let all: Vec<_> = FailureKind::ALL.iter().map(|kind| kind.as_str()).collect();

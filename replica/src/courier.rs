@@ -193,8 +193,7 @@ impl Parcel {
             return 0;
         };
         let Some(bucket) = view.bucket(number) else {
-            // A number that no bucket has had yet is of a view that is still to come.
-            if view.buckets.last().is_some_and(|last| last.number > number) {
+            if view.had_bucket(number) {
                 self.tasks.push(Task::Discard { key });
             }
             return 0;

@@ -12,11 +12,13 @@
 //! - [`courier`]: hands kept records over; [`spread`]: sends on what was minted here
 //! - [`sweep`]: finds what is over; [`restore`]: brings back what is damaged
 //! - [`acceptor`]: what one of those that agree on a value must remember
+//! - [`chain`]: a server's part in the chain of epochs
 //! - [`gate`]: answers wait until what they rest on is durable
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod acceptor;
+pub mod chain;
 pub mod courier;
 pub mod gate;
 pub mod hints;

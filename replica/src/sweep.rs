@@ -121,8 +121,7 @@ impl Sweep {
             return;
         };
         let Some(bucket) = view.bucket(number) else {
-            // A number that no bucket has had yet is of a view that is still to come.
-            if view.buckets.last().is_some_and(|last| last.number > number) {
+            if view.had_bucket(number) {
                 found.tasks.push(Task::Remove { key });
             }
             return;

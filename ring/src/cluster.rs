@@ -1,9 +1,10 @@
 //! A first view from a list of members and buckets.
 
+use crate::chain;
 use crate::planner::{self, Candidate, Wish};
 use annulet_protocol::bucket::Bucket;
 use annulet_protocol::ids::ClusterId;
-use annulet_protocol::view::{Member, RegionTable, Table, View};
+use annulet_protocol::view::{Member, RegionTable, Table, Tip, View};
 
 /// What a view is made from.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,10 +70,13 @@ impl Plan {
             table: Table {
                 partitions: self.partitions,
                 epoch: self.epoch,
+                list_length: u8::try_from(self.list_length).unwrap_or(u8::MAX),
                 regions: regions.collect(),
             },
             buckets: self.buckets,
+            tip: Tip::default(),
         };
+        let view = chain::begin(view);
         view.validate()?;
         Ok(view)
     }

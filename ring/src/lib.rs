@@ -7,10 +7,12 @@
 //! - [`owners`]: the owner lists of a key, read off the view's table
 //! - [`quorum`]: from each of these owner lists, at least so many
 //! - [`planner`]: the table for given members
+//! - [`chain`]: the rules by which one view follows another, and how the next one is decided
 //! - [`cluster`]: a first view from a list of members and buckets
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod chain;
 pub mod cluster;
 pub mod owners;
 pub mod planner;

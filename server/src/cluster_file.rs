@@ -1,4 +1,5 @@
-//! The cluster file: the members and buckets of a cluster that does not change while it serves.
+//! The cluster file: the members of a cluster, and the buckets that it begins with. It is where the
+//! chain of epochs begins: once that has gone on, only the addresses in it still count.
 //! It must be the same on every server; servers compare their views and warn if it is not.
 
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
@@ -26,7 +27,8 @@ pub struct ClusterFile {
     /// Its name for people.
     #[serde(default)]
     pub name: String,
-    /// The number of this file: to be raised with every change of it.
+    /// The number of the first epoch. Until the chain has gone on from it, the file may be changed,
+    /// and this is to be raised with every change.
     #[serde(default = "default_epoch")]
     pub epoch: u64,
     /// Seed of the key hash, below 2^63. It must never change: all data would be in other places.

@@ -1,6 +1,7 @@
 //! Why a server does not start, or stops. Every message says what to do.
 
 use annulet_protocol::ids::{ClusterId, NodeId};
+use annulet_replica::chain::open::OpenError;
 use std::path::PathBuf;
 
 /// Why a server does not start, or stopped by itself.
@@ -41,6 +42,16 @@ pub enum ServerError {
     /// The system did not give what a server needs: threads, signals.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
+    /// The chain of epochs in the data folder cannot be gone on with.
+    #[error("the chain of epochs cannot be gone on with: {0}")]
+    Chain(#[from] OpenError),
+    /// The others decided what this server's chain does not hold.
+    #[error(
+        "this server's chain of epochs and that of the others part: {0}. It must not serve: most \
+         likely its cluster file differs from theirs; give it the same one, and if it still does \
+         not start, an empty folder and a new id"
+    )]
+    Forked(String),
     /// A write or sync failed while serving. Nothing was acknowledged after it.
     #[error(
         "the store failed: {0}; nothing was acknowledged since. Check the disk (room, errors in \

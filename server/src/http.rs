@@ -4,8 +4,11 @@
 //! |---|---|---|
 //! | `POST /v1/ops` | client, admin, peer; anyone if data is open | a reply to a request |
 //! | `GET /v1/view` | the same | the view, compressed if the caller takes zstd |
+//! | `GET /v1/chain?after=N&hash=H` | the same | the records that follow an epoch |
+//! | `POST /v1/buckets` | admin | a bucket that was made, changed or deleted |
 //! | `GET /v1/hints` | the same | what is kept for servers that are away |
 //! | `POST /v1/peer/hello` | peer | a greeting to a greeting |
+//! | `POST /v1/peer/chain` | peer | an answer about the chain of epochs |
 //! | `GET /metrics` | any role | the metrics as text |
 //! | `GET /healthz`, `GET /readyz` | anyone | 200, or 503 while not ready |
 //!
@@ -13,10 +16,11 @@
 //! - `accept`: connections; `handshake`: their beginning; `room`: how many, and which one goes
 //! - `tasks`: the requests of a connection; `coalesce`: its writes
 //! - `body`: bodies within bounds
-//! - `ops`: requests for data; `respond`: responses
+//! - `ops`: requests for data; `chain`: about the chain of epochs; `respond`: responses
 
 pub(crate) mod accept;
 mod body;
+mod chain;
 mod coalesce;
 mod handshake;
 mod ops;
@@ -27,6 +31,7 @@ mod tasks;
 use crate::budget::Budget;
 use crate::clock;
 use crate::config::Limits;
+use crate::epochs::{Epochs, follow};
 use crate::metrics::{self, Metrics};
 use crate::peers::Peers;
 use crate::pipeline::Pipeline;
@@ -37,6 +42,7 @@ use annulet_protocol::codec;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::REQUEST_OVERHEAD_BYTES;
 use annulet_protocol::message::{DiskState, FailureKind, Hello};
+use annulet_protocol::view::View;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode};
@@ -48,7 +54,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What every request may need.
 pub(crate) struct State {
     pub(crate) node: NodeId,
-    pub(crate) served: ServedView,
+    pub(crate) epochs: Epochs,
     pub(crate) open_data: bool,
     pub(crate) limits: Limits,
     pub(crate) pipeline: Pipeline,
@@ -64,7 +70,18 @@ impl State {
     /// What this server says of itself.
     pub(crate) fn hello(&self, time_ms: u64) -> Hello {
         let disk = self.pipeline.disk().state();
-        self.served.hello(self.node, time_ms, disk)
+        let first = self.epochs.first();
+        self.served().hello(self.node, time_ms, disk, first)
+    }
+
+    /// The view that this server acts under, and its bytes.
+    pub(crate) fn served(&self) -> Arc<ServedView> {
+        self.epochs.served()
+    }
+
+    /// The view that this server acts under.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.served().view)
     }
 }
 
@@ -74,7 +91,10 @@ enum Endpoint {
     Ops,
     View,
     Hints,
+    Chain,
+    Buckets,
     Hello,
+    Propose,
     Metrics,
     Health,
     Ready,
@@ -86,7 +106,10 @@ impl Endpoint {
             "/v1/ops" => Self::Ops,
             "/v1/view" => Self::View,
             "/v1/hints" => Self::Hints,
+            "/v1/chain" => Self::Chain,
+            "/v1/buckets" => Self::Buckets,
             "/v1/peer/hello" => Self::Hello,
+            "/v1/peer/chain" => Self::Propose,
             "/metrics" => Self::Metrics,
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
@@ -96,8 +119,10 @@ impl Endpoint {
 
     fn method(self) -> Method {
         match self {
-            Self::Ops | Self::Hello => Method::POST,
-            Self::View | Self::Hints | Self::Metrics | Self::Health | Self::Ready => Method::GET,
+            Self::Ops | Self::Buckets | Self::Hello | Self::Propose => Method::POST,
+            Self::View | Self::Chain | Self::Hints | Self::Metrics | Self::Health | Self::Ready => {
+                Method::GET
+            }
         }
     }
 
@@ -106,7 +131,10 @@ impl Endpoint {
             Self::Ops => "ops",
             Self::View => "view",
             Self::Hints => "hints",
+            Self::Chain => "chain",
+            Self::Buckets => "buckets",
             Self::Hello => "hello",
+            Self::Propose => "peer_chain",
             Self::Metrics => "metrics",
             Self::Health => "healthz",
             Self::Ready => "readyz",
@@ -117,11 +145,12 @@ impl Endpoint {
     fn roles(self, open_data: bool) -> Option<&'static [Role]> {
         match self {
             Self::Health | Self::Ready => None,
-            Self::Ops | Self::View | Self::Hints if open_data => None,
-            Self::Ops | Self::View | Self::Hints | Self::Metrics => {
+            Self::Ops | Self::View | Self::Chain | Self::Hints if open_data => None,
+            Self::Ops | Self::View | Self::Chain | Self::Hints | Self::Metrics => {
                 Some(&[Role::Client, Role::Admin, Role::Peer])
             }
-            Self::Hello => Some(&[Role::Peer]),
+            Self::Buckets => Some(&[Role::Admin]),
+            Self::Hello | Self::Propose => Some(&[Role::Peer]),
         }
     }
 }
@@ -167,7 +196,10 @@ async fn answer(
         Endpoint::Ops => ops::answer(state, request).await,
         Endpoint::View => Ok(view(state, request.headers())),
         Endpoint::Hints => hints(state).await,
+        Endpoint::Chain => chain::deltas(state, request.uri()).await,
+        Endpoint::Buckets => chain::change(state, request).await,
         Endpoint::Hello => hello(state, request).await,
+        Endpoint::Propose => chain::answer(state, request).await,
         Endpoint::Metrics => {
             let (under_way, usage) = (state.pipeline.under_way(), state.pipeline.engine().usage());
             let room = state.pipeline.disk().room().unwrap_or_default();
@@ -216,9 +248,9 @@ fn admit(caller: &Caller, roles: &[Role]) -> Result<(), Refused> {
     Err(refusal(status, FailureKind::Unauthorized, why))
 }
 
-/// The view as it was encoded at the start.
+/// The view as it was encoded when it took effect.
 fn view(state: &State, headers: &HeaderMap) -> Response {
-    let served = &state.served;
+    let served = state.served();
     let known = headers
         .get(header::IF_NONE_MATCH)
         .is_some_and(|tag| *tag == served.tag);
@@ -274,7 +306,7 @@ async fn hints(state: &Arc<State>) -> Result<Response, Refused> {
     ))
 }
 
-async fn hello(state: &State, request: Request<Incoming>) -> Result<Response, Refused> {
+async fn hello(state: &Arc<State>, request: Request<Incoming>) -> Result<Response, Refused> {
     let (body, _share) = body::message(state, request, REQUEST_OVERHEAD_BYTES).await?;
     let theirs = codec::decode_hello(&body).map_err(Refused::from)?;
     let ours = state.hello(clock::now_ms());
@@ -283,6 +315,7 @@ async fn hello(state: &State, request: Request<Incoming>) -> Result<Response, Re
     }
     state.peers.compare(&theirs, &ours);
     state.upkeep.heard_of(theirs.node);
+    follow::heard(state, &theirs);
     Ok(respond::of(
         StatusCode::OK,
         codec::CONTENT_TYPE,

@@ -9,6 +9,7 @@
 //! - [`store`]: data on disk, and whose it is; `disk`: the room for it
 //! - `pipeline`: from operations to answers; `budget`: bounds on what is under way
 //! - `http`: connections, endpoints; `served`: the view as it is sent
+//! - `epochs`: the chain of epochs, and how it goes on
 //! - `tls`: certificates and the roles in them
 //! - `peers`: greetings between servers; `upkeep`: what a server does by itself
 //! - `metrics`: what is counted
@@ -26,6 +27,7 @@ pub mod cluster_file;
 pub mod config;
 mod descriptors;
 mod disk;
+mod epochs;
 pub mod error;
 mod http;
 mod metrics;

@@ -57,6 +57,9 @@ pub(crate) struct Metrics {
     pub(crate) clock_trusted: Gauge,
     pub(crate) peers_heard: Gauge,
     pub(crate) peers_disagreeing: Gauge,
+    pub(crate) epoch: Gauge,
+    pub(crate) epoch_lookups: Counter,
+    pub(crate) epoch_unfinished: Gauge,
     pub(crate) hints_delivered: Counter,
     pub(crate) hints_damaged: Counter,
     pub(crate) spread: Counter,
@@ -126,6 +129,9 @@ impl Metrics {
             clock_trusted: Gauge::default(),
             peers_heard: Gauge::default(),
             peers_disagreeing: Gauge::default(),
+            epoch: Gauge::default(),
+            epoch_lookups: Counter::default(),
+            epoch_unfinished: Gauge::default(),
             hints_delivered: Counter::default(),
             hints_damaged: Counter::default(),
             spread: Counter::default(),
@@ -248,6 +254,11 @@ impl Metrics {
         );
         let help = "Peers of the same epoch with another view: other cluster files";
         r.register("peers_disagreeing", help, self.peers_disagreeing.clone());
+        r.register("epoch", "The epoch that is acted under", self.epoch.clone());
+        let help = "Times that others were asked for an epoch that a request named";
+        r.register("epoch_lookups", help, self.epoch_lookups.clone());
+        let help = "Whether it is not known here yet what became of a vote for the next epoch";
+        r.register("epoch_unfinished", help, self.epoch_unfinished.clone());
     }
 
     fn register_levels(&mut self) {

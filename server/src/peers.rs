@@ -9,6 +9,7 @@ mod offset;
 
 use crate::clock;
 use crate::config::Limits;
+use crate::epochs::follow;
 use crate::http::State;
 use crate::random;
 use crate::tls::Tls;
@@ -222,8 +223,8 @@ fn judge(state: &State, before: bool) -> bool {
 }
 
 /// Says hello to one peer.
-async fn greet(state: &State, tls: &Tls, peer: &Peer) -> Result<Heard, String> {
-    let cluster = state.served.view.cluster;
+async fn greet(state: &Arc<State>, tls: &Tls, peer: &Peer) -> Result<Heard, String> {
+    let cluster = state.view().cluster;
     let mut link = Link::open(cluster, tls, &peer.address).await?;
     let sent = clock::now();
     let sent_ms = clock::now_ms();
@@ -241,6 +242,7 @@ async fn greet(state: &State, tls: &Tls, peer: &Peer) -> Result<Heard, String> {
             peer.node
         ));
     }
+    follow::heard(state, &theirs);
     Ok(Heard {
         sample: Sample::of(sent_ms, round_trip, theirs.time_ms),
         at: clock::now(),

@@ -5,7 +5,9 @@
 //! | writes | one: it decides a batch, writes it, syncs it, answers it | operations and bytes |
 //! | reads | none where all is in memory; else a small pool | operations |
 //!
-//! What the server finds out by itself goes through the write lane like everything else. An answer
+//! What the server finds out by itself goes through the write lane like everything else; so does
+//! a new view, which takes effect between two batches: what was admitted under the old one is
+//! written before. An answer
 //! to a read may rest on a write that is not yet durable; then it waits in the lobby for
 //! the sync that the write waits for.
 //!
@@ -28,12 +30,13 @@ use crate::clock;
 use crate::config::Limits;
 use crate::disk::Disk;
 use crate::metrics::{Metrics, UnderWay};
+use crate::served::{Current, ServedView};
 use crate::store::Engine;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::message::{Answer, DiskState, Load, Operation, Refusal, RefusalKind};
 use annulet_protocol::view::View;
 use annulet_replica::rules::{Moment, Mutation, Replica};
-use annulet_replica::store::StoreError;
+use annulet_replica::store::{Batch, StoreError};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use delay::Delay;
@@ -46,14 +49,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
-use writer::{WriteJob, Writer};
+use writer::{Install, Job, WriteJob, Writer};
 
 /// What a pipeline is made of.
 pub(crate) struct Parts {
     pub(crate) replica: Replica,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) disk: Disk,
-    pub(crate) view: Arc<View>,
+    pub(crate) current: Arc<Current>,
     pub(crate) metrics: Arc<Metrics>,
     /// Memory of requests and replies.
     pub(crate) memory: Arc<Budget>,
@@ -75,7 +78,7 @@ struct Shared {
 /// The lanes.
 pub(crate) struct Pipeline {
     shared: Arc<Shared>,
-    writer: Queue<WriteJob>,
+    writer: Queue<Job>,
     readers: Queue<ReadJob>,
     writes_queued: Arc<Budget>,
     write_bytes_queued: Arc<Budget>,
@@ -113,7 +116,8 @@ impl Pipeline {
             failed: AtomicBool::new(false),
             failure: watch::Sender::new(None),
         });
-        let (writer, write_jobs) = Queue::new(limits.operations_queued);
+        // One place more than there can be requests: the next view always finds it free.
+        let (writer, write_jobs) = Queue::new(limits.operations_queued + 1);
         let (readers, read_jobs) = Queue::new(limits.operations_queued);
         let mut threads = Vec::with_capacity(1 + limits.reader_threads);
         let spawn = |name: String| std::thread::Builder::new().name(name);
@@ -189,13 +193,36 @@ impl Pipeline {
         &self,
         mutations: Vec<Mutation>,
     ) -> Result<Option<Vec<Answer>>, Failed> {
-        let epoch = self.shared.parts.view.epoch;
+        let epoch = self.shared.parts.current.load().view.epoch;
         let deadline = clock::now() + NOTE_TIME;
         match self.submit(epoch, mutations, deadline) {
             Submitted::Nothing => Ok(Some(Vec::new())),
             Submitted::Refused(_) => Ok(None),
             Submitted::Pending(answers) => answers.await.map(Some).map_err(|_| Failed),
         }
+    }
+
+    /// Makes notes about the chain durable and, if there is one, a new view take effect. One such
+    /// call at a time: there is room for one.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub(crate) async fn install(
+        &self,
+        batch: Batch,
+        view: Option<Arc<ServedView>>,
+    ) -> Result<(), Failed> {
+        let (reply, done) = oneshot::channel();
+        let install = Install { batch, view, reply };
+        match self.writer.send(Job::Install(install)) {
+            true => done.await.map_err(|_| Failed),
+            false => Err(Failed),
+        }
+    }
+
+    /// From here on nothing is answered, for another reason than the store.
+    pub(crate) fn give_up(&self, why: String) {
+        self.shared.fail(why);
     }
 
     /// Storage keys of records that were found damaged since this was last called.
@@ -301,7 +328,7 @@ impl Pipeline {
             reply,
             shares,
         };
-        if !self.writer.send(job) {
+        if !self.writer.send(Job::Write(job)) {
             return Submitted::Refused(stopping());
         }
         Submitted::Pending(answers)
@@ -408,22 +435,22 @@ impl Drop for Pipeline {
 
 impl Shared {
     /// The moment of a read, which depends on no room on disk.
-    fn moment(&self) -> Moment<'_> {
+    fn moment<'a>(&self, view: &'a View) -> Moment<'a> {
         Moment {
             now_ms: clock::now_ms(),
             stamp: Stamp::default(),
             clock_trusted: self.clock_trusted.load(Ordering::Relaxed),
             disk_full: false,
-            view: &self.parts.view,
+            view,
         }
     }
 
     /// The moment of a batch of writes, whose first stamp is this.
-    fn write_moment(&self, stamp: Stamp) -> Moment<'_> {
+    fn write_moment<'a>(&self, view: &'a View, stamp: Stamp) -> Moment<'a> {
         Moment {
             stamp,
             disk_full: self.parts.disk.state() == DiskState::Full,
-            ..self.moment()
+            ..self.moment(view)
         }
     }
 
@@ -446,7 +473,7 @@ impl Shared {
     fn fail(&self, why: String) {
         self.failed.store(true, Ordering::Release);
         self.lobby.close();
-        tracing::error!(why, "the store failed; nothing is acknowledged any more");
+        tracing::error!(why, "nothing is acknowledged any more");
         self.failure.send_if_modified(|failure| {
             let first = failure.is_none();
             failure.get_or_insert(why);

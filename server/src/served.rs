@@ -1,9 +1,10 @@
-//! The view that this server serves, encoded once.
+//! The view that this server acts under, encoded once.
 
 use annulet_protocol::codec;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{DiskState, Hello};
 use annulet_protocol::view::View;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderValue;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ pub(crate) struct ServedView {
 impl ServedView {
     /// # Errors
     /// If the compressor gets no memory.
-    pub(crate) fn new(view: View) -> std::io::Result<Self> {
-        let encoded = codec::encode(&view);
+    pub(crate) fn new(view: Arc<View>) -> std::io::Result<Self> {
+        let encoded = codec::encode(&*view);
         let digest = xxh3_64(&encoded);
         let tag = format!("\"{digest:016x}\"");
         Ok(Self {
@@ -36,12 +37,12 @@ impl ServedView {
             encoded: encoded.into(),
             digest,
             tag: HeaderValue::try_from(tag).map_err(std::io::Error::other)?,
-            view: Arc::new(view),
+            view,
         })
     }
 
-    /// What this server says of itself.
-    pub(crate) fn hello(&self, node: NodeId, time_ms: u64, disk: DiskState) -> Hello {
+    /// What this server says of itself. `first`: the epoch that its chain begins with.
+    pub(crate) fn hello(&self, node: NodeId, time_ms: u64, disk: DiskState, first: u64) -> Hello {
         Hello {
             cluster: self.view.cluster,
             node,
@@ -49,6 +50,27 @@ impl ServedView {
             view_digest: self.digest,
             time_ms,
             disk,
+            hash: self.view.tip.hash,
+            first,
         }
+    }
+}
+
+/// The view in use. A new one takes effect for reads at once, and for writes between two batches:
+/// only the write lane sets it.
+#[derive(Debug)]
+pub(crate) struct Current(ArcSwap<ServedView>);
+
+impl Current {
+    pub(crate) fn new(view: ServedView) -> Self {
+        Self(ArcSwap::from_pointee(view))
+    }
+
+    pub(crate) fn load(&self) -> Arc<ServedView> {
+        self.0.load_full()
+    }
+
+    pub(crate) fn set(&self, view: Arc<ServedView>) {
+        self.0.store(view);
     }
 }

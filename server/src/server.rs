@@ -6,6 +6,7 @@ use crate::cluster_file::ClusterFile;
 use crate::config::Config;
 use crate::descriptors;
 use crate::disk::Disk;
+use crate::epochs::{self, Epochs};
 use crate::error::{FolderError, ServerError};
 use crate::http::{State, accept};
 use crate::metrics::Metrics;
@@ -13,15 +14,20 @@ use crate::net;
 use crate::peers::{self, Peers};
 use crate::pipeline::{Parts, Pipeline};
 use crate::random;
-use crate::served::ServedView;
+use crate::served::{Current, ServedView};
 use crate::store::Engine;
 use crate::store::identity::{Folder, Owner};
 use crate::store::rocks::{RocksStore, Sizes};
+use crate::store::wrap::Plain;
 use crate::tls::{Reload, Tls};
 use crate::upkeep::{self, Upkeep};
 use annulet_protocol::codec::request_bytes_max;
 use annulet_protocol::ids::{Incarnation, NodeId};
+use annulet_protocol::view::View;
+use annulet_replica::chain::Chain;
+use annulet_replica::chain::open::{Opened, open as open_chain};
 use annulet_replica::rules::Replica;
+use annulet_replica::store::{Store, StoreError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,17 +83,17 @@ impl Server {
         open: impl FnOnce(&Config, Owner) -> Result<(Folder, Arc<dyn Engine>), FolderError>,
     ) -> Result<Self, ServerError> {
         config.validate().map_err(ServerError::Config)?;
-        let (served, node) = find_self(&config)?;
-        let longest = request_bytes_max(served.view.value_bytes_max as usize);
+        let (file, node) = find_self(&config)?;
+        let longest = request_bytes_max(file.value_bytes_max as usize);
         if config.limits.message_bytes < 2 * longest {
             return Err(ServerError::Config(format!(
                 "limits.message_bytes is {}; with values of up to {} bytes it must be at least {}",
                 config.limits.message_bytes,
-                served.view.value_bytes_max,
+                file.value_bytes_max,
                 2 * longest
             )));
         }
-        let cluster = served.view.cluster;
+        let cluster = file.cluster;
         let tls = Tls::load(config.tls_files(), cluster).map_err(ServerError::Tls)?;
         let owner = Owner {
             cluster,
@@ -97,6 +103,10 @@ impl Server {
             now_ms: clock::now_ms(),
         };
         let (folder, engine) = open(&config, owner)?;
+        let chain = begin_chain(&*engine, node, file)?;
+        let view = Arc::clone(chain.view());
+        let current = Arc::new(Current::new(ServedView::new(Arc::clone(&view))?));
+        let tls = Arc::new(tls);
         let listener = match listener {
             Some(listener) => listener,
             None => net::listen(&config.listen).map_err(|source| ServerError::Listen {
@@ -113,7 +123,7 @@ impl Server {
             },
             engine,
             disk: Disk::new(&config.data, config.disk_bounds()),
-            view: served.view.clone(),
+            current: Arc::clone(&current),
             metrics: metrics.clone(),
             memory: memory.clone(),
         };
@@ -121,19 +131,24 @@ impl Server {
             node,
             open_data: config.open_data,
             pipeline: Pipeline::start(parts, &config.limits)?,
-            peers: Peers::new(&served.view, node, &config.limits),
+            peers: Peers::new(&view, node, &config.limits),
             upkeep: Upkeep::default(),
             metrics,
             memory,
             ready: AtomicBool::new(false),
-            served,
+            epochs: Epochs::new(
+                chain,
+                current,
+                Arc::clone(&tls),
+                Incarnation(random::bytes()?),
+            ),
             limits: config.limits,
         };
         Ok(Self {
             listener,
             connections_max: descriptors::connections(&state.limits),
             state: Arc::new(state),
-            tls: Arc::new(tls),
+            tls,
             folder,
         })
     }
@@ -165,8 +180,8 @@ impl Server {
         } = self;
         tracing::info!(
             node = %state.node,
-            cluster = %state.served.view.cluster,
-            epoch = state.served.view.epoch,
+            cluster = %state.view().cluster,
+            epoch = state.view().epoch,
             address = ?listener.local_addr().ok(),
             "serving"
         );
@@ -182,11 +197,12 @@ impl Server {
         let greeting = tokio::spawn(peers::run(state.clone(), tls.clone()));
         let upkeep = tokio::spawn(upkeep::run(state.clone(), tls.clone()));
         let certificates = tokio::spawn(watch_certificates(state.clone(), tls));
-        state.ready.store(true, Ordering::Release);
+        let epochs = tokio::spawn(epochs::run(state.clone()));
         let failed = tokio::select! {
             () = shutdown => false,
             () = state.pipeline.failure() => true,
         };
+        epochs.abort();
         state.ready.store(false, Ordering::Release);
         tracing::info!("stopping");
         greeting.abort();
@@ -201,8 +217,12 @@ impl Server {
             drop(serving.await);
         }
         aborter.abort();
+        let forked = state.epochs.forked();
         let finished = tokio::task::spawn_blocking(move || finish(&state)).await;
         drop(folder);
+        if let Some(why) = forked {
+            return Err(ServerError::Forked(why));
+        }
         match finished.unwrap_or_else(|panic| Some(panic.to_string())) {
             None => Ok(()),
             Some(why) => Err(ServerError::StoreFailed(why)),
@@ -224,8 +244,31 @@ fn finish(state: &State) -> Option<String> {
     None
 }
 
+/// The chain of the store, or a new one with the cluster file's view.
+fn begin_chain(engine: &dyn Engine, node: NodeId, file: View) -> Result<Chain, ServerError> {
+    let store = Plain(engine);
+    let Opened {
+        chain,
+        batch,
+        ignored,
+    } = open_chain(&store, node, file)?;
+    if !batch.is_empty() {
+        // It is durable before any vote: what is written later is not synced without it.
+        let failed = |error: StoreError| ServerError::StoreFailed(error.to_string());
+        store.write(batch).map_err(failed)?;
+    }
+    for what in ignored {
+        tracing::warn!(
+            what,
+            "a part of the cluster file is IGNORED: it describes the first epoch, and the cluster \
+             has gone on since; change buckets by `annulet bucket`"
+        );
+    }
+    Ok(chain)
+}
+
 /// The view of the cluster file, and which of its members this server is.
-fn find_self(config: &Config) -> Result<(ServedView, NodeId), ServerError> {
+fn find_self(config: &Config) -> Result<(View, NodeId), ServerError> {
     let file = ClusterFile::read(&config.cluster).map_err(ServerError::ClusterFile)?;
     let path = config.cluster.display();
     let named = |why: String| ServerError::ClusterFile(format!("cluster file `{path}`: {why}"));
@@ -242,7 +285,7 @@ fn find_self(config: &Config) -> Result<(ServedView, NodeId), ServerError> {
             members: members.join(", "),
         });
     };
-    Ok((ServedView::new(view)?, member.id))
+    Ok((view, member.id))
 }
 
 /// Opens the data folder and the store in it.

@@ -76,7 +76,7 @@ async fn sweep(state: &Arc<State>) {
             continue;
         }
         let stepped = in_store(state, move |state| {
-            let view = &state.served.view;
+            let view = &state.view();
             let store = Plain(state.pipeline.engine());
             let found = sweep.step(&store, view, clock::now_ms());
             (sweep, found)

@@ -4,7 +4,7 @@
 mod support;
 
 use annulet_protocol::codec;
-use annulet_protocol::ids::ClusterId;
+use annulet_protocol::ids::{ClusterId, EpochHash};
 use annulet_protocol::message::{Answer, DiskState, FailureKind, Hello, Operation, RefusalKind};
 use annulet_server::Config;
 use bytes::Bytes;
@@ -111,6 +111,8 @@ async fn every_endpoint_asks_for_its_role() {
         view_digest: 0,
         time_ms: 0,
         disk: DiskState::Ok,
+        hash: EpochHash::default(),
+        first: 0,
     };
     let operations = codec::encode(&request(vec![get("a")]));
     for (role, data, hellos, metrics) in [
@@ -466,6 +468,8 @@ async fn a_greeting_is_returned_with_the_digest_of_the_view() {
         view_digest: 0,
         time_ms: 0,
         disk: DiskState::Ok,
+        hash: EpochHash::default(),
+        first: 0,
     };
     let got = peer.post("/v1/peer/hello", codec::encode(&hello)).await;
     let theirs = codec::decode_hello(&got.body).unwrap();

@@ -188,6 +188,11 @@ async fn a_damaged_record_is_brought_back_from_its_other_owners() {
         let path = file.unwrap().path();
         if path.extension().is_some_and(|kind| kind == "sst") {
             let mut bytes = std::fs::read(&path).unwrap();
+            // Without the first view of its chain, which is the first of its notes, the server
+            // would not start.
+            if bytes[..16].windows(2).any(|key| key == b"Eg") {
+                continue;
+            }
             // Into the block of the data, which is the first.
             bytes[10] ^= 1;
             std::fs::write(&path, bytes).unwrap();

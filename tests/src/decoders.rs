@@ -6,12 +6,13 @@
 //! same, limits hold, and memory stays in proportion to the bytes.
 //!
 //! # Layout
-//! - `messages`, `stored`, `texts`: the checks
+//! - `messages`, `epochs`, `stored`, `texts`: the checks
 //! - [`corpus`]: the bytes kept in `tests/corpus`; [`seeds`]: those of them that are made here
 //! - [`mutator`]: other bytes out of them
 //! - [`memory`]: how much a check takes
 
 pub mod corpus;
+mod epochs;
 pub mod memory;
 mod messages;
 pub mod mutator;
@@ -47,6 +48,12 @@ pub const DECODERS: &[Decoder] = &[
     Decoder::new("failure", Shape::Message, messages::failure),
     Decoder::new("hello", Shape::Message, messages::hello),
     Decoder::new("view", Shape::Message, messages::view),
+    Decoder::new("epoch_record", Shape::Message, epochs::record),
+    Decoder::new("chain_request", Shape::Message, epochs::request),
+    Decoder::new("chain_reply", Shape::Message, epochs::reply),
+    Decoder::new("deltas", Shape::Message, epochs::deltas),
+    Decoder::new("bucket_request", Shape::Message, epochs::bucket_request),
+    Decoder::new("bucket_reply", Shape::Message, epochs::bucket_reply),
     Decoder::new("hints_report", Shape::Message, messages::hints_report),
     Decoder::new("siblings", Shape::Message, messages::siblings),
     Decoder::new("set", Shape::Message, messages::set),

@@ -19,7 +19,7 @@ use annulet_protocol::ids::{ClusterId, Incarnation, NodeId};
 use annulet_protocol::message::{Answer, Operation};
 use annulet_protocol::register::message::{Learn, ReadRegister};
 use annulet_protocol::register::{Change, Condition};
-use annulet_protocol::view::{Member, MemberState, RegionTable, Table, View};
+use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip, View};
 use annulet_replica::memory::MemoryStore;
 use annulet_replica::rules::{Moment, Mutation, Replica};
 use annulet_replica::store::Store;
@@ -172,6 +172,7 @@ fn view() -> Arc<View> {
         table: Table {
             partitions: 1,
             epoch: 1,
+            list_length: 3,
             regions: vec![RegionTable {
                 region: String::new(),
                 length: 3,
@@ -182,6 +183,7 @@ fn view() -> Arc<View> {
             mode: Mode::Strong,
             ..Bucket::new(BUCKET, "b")
         }],
+        tip: Tip::default(),
     };
     view.validate().expect("a sound view");
     Arc::new(view)

@@ -54,12 +54,21 @@ fn store(cluster: &Cluster) -> PathBuf {
     cluster.data(HURT).join("store")
 }
 
-/// The store's files of this kind, the shortest name first.
+/// The store's files of this kind, the shortest name first. Without that of its notes: a server
+/// whose chain of epochs is damaged does not start.
 fn files(store: &Path, kind: &str) -> Vec<PathBuf> {
     let all = std::fs::read_dir(store).unwrap();
     let paths = all.map(|file| file.unwrap().path());
+    // The first of all notes is the first view of the chain.
+    let has_notes = |path: &PathBuf| {
+        let bytes = std::fs::read(path).unwrap();
+        bytes[..bytes.len().min(16)]
+            .windows(2)
+            .any(|key| key == b"Eg")
+    };
     let mut files: Vec<_> = paths
         .filter(|path| path.extension().is_some_and(|end| end == kind))
+        .filter(|path| !has_notes(path))
         .collect();
     files.sort();
     files

@@ -2,6 +2,7 @@
 #![cfg(feature = "faults")]
 
 use annulet::core::client::Fault as Client;
+use annulet_replica::chain::Fault as Chain;
 use annulet_replica::rules::Fault as Replica;
 use annulet_tests::sim::{Fault, Options, run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -161,6 +162,23 @@ fn a_write_that_is_wrongly_said_not_to_be_applied_is_noticed() {
 #[test]
 fn a_client_that_returns_damaged_values_is_noticed() {
     noticed(Fault::Client(Client::ChecksumIgnored), &["phantom"]);
+}
+
+#[test]
+fn votes_that_are_forgotten_in_a_crash_are_noticed() {
+    let oracles = ["promise", "agreement"];
+    noticed(Fault::Chain(Chain::VotesForgotten), &oracles);
+}
+
+#[test]
+fn an_epoch_that_is_accepted_below_a_promise_is_noticed() {
+    let oracles = ["promise", "agreement"];
+    noticed(Fault::Chain(Chain::AcceptsBelowPromises), &oracles);
+}
+
+#[test]
+fn an_epoch_that_is_acted_under_before_its_keepers_hold_it_is_noticed() {
+    noticed(Fault::Chain(Chain::ActsUnsettled), &["settled"]);
 }
 
 /// Runs seeds until one breaks a promise, and checks that it is one of those that the fault is

@@ -74,6 +74,7 @@ fn to_json(view: &View, members: &[MemberStatus], lacking: &[(&str, u8, usize)])
         "cluster": view.cluster,
         "name": view.name,
         "epoch": view.epoch,
+        "keepers": view.tip.keepers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "partitions": view.table.partitions,
         // No move is under way as long as the members are a fixed list.
         "moves": [],

@@ -15,7 +15,7 @@ use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
 use annulet_protocol::level::Level;
 use annulet_protocol::message::{Answer, Operation, Refusal, RefusalKind, Source, Written};
 use annulet_protocol::record::{Origin, Record};
-use annulet_protocol::view::{Member, MemberState, RegionTable, Table, View};
+use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip, View};
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -50,6 +50,7 @@ pub(crate) fn view(epoch: u64) -> Arc<View> {
         table: Table {
             partitions: 1,
             epoch,
+            list_length: 3,
             regions: vec![RegionTable {
                 region: String::new(),
                 length: 3,
@@ -57,6 +58,7 @@ pub(crate) fn view(epoch: u64) -> Arc<View> {
             }],
         },
         buckets: vec![Bucket::new(BUCKET, "b")],
+        tip: Tip::default(),
     };
     view.validate().expect("a sound view");
     Arc::new(view)

@@ -246,7 +246,8 @@ fn rejection(status: StatusCode, body: &[u8]) -> SendFailure {
         FailureKind::InvalidInput => ErrorKind::InvalidInput,
         FailureKind::Unauthorized => ErrorKind::Unauthorized,
         FailureKind::Overloaded => ErrorKind::Overloaded,
-        FailureKind::WrongCluster => ErrorKind::Unavailable,
+        FailureKind::Conflict => ErrorKind::Conflict,
+        FailureKind::WrongCluster | FailureKind::Unavailable => ErrorKind::Unavailable,
         FailureKind::NotFound | FailureKind::Internal => ErrorKind::Internal,
     };
     SendFailure::Rejected(Error::new(kind, failure.message), failure.retry_after_ms)

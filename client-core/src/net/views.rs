@@ -1,10 +1,13 @@
-//! Where views come from: any server, and the file that remembers the last one.
+//! Where views come from: any server, and the file that remembers the last one. Who has a view
+//! already asks for what follows it, and takes the whole if that cannot be had.
 
 use super::connection::Connection;
 use crate::core::SendFailure;
 use crate::error::{Error, ErrorKind, Result};
 use annulet_protocol::codec;
+use annulet_protocol::epoch::{EpochRecord, Point};
 use annulet_protocol::view::View;
+use annulet_ring::chain;
 use rustls::ClientConfig;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +16,8 @@ use tokio::task::JoinSet;
 
 /// One server is given so long before the next is asked as well.
 const NEXT_AFTER: Duration = Duration::from_millis(300);
+/// Most messages of what follows a view that are asked of one server.
+const DELTAS_MAX: usize = 4;
 /// Most servers that are asked for one view.
 const ASKED_MAX: usize = 16;
 
@@ -25,6 +30,7 @@ pub(crate) async fn fetch(
     addresses: Vec<String>,
     tls: &Arc<ClientConfig>,
     limit: Duration,
+    known: Option<Arc<View>>,
     wanted: impl Fn(&View) -> bool,
 ) -> Result<View> {
     let mut left = addresses.into_iter().take(ASKED_MAX);
@@ -36,8 +42,8 @@ pub(crate) async fn fetch(
         let more = left.next();
         let waits = more.is_some();
         if let Some(address) = more {
-            let tls = Arc::clone(tls);
-            asked.spawn(async move { ask(&address, tls, limit).await });
+            let (tls, known) = (Arc::clone(tls), known.clone());
+            asked.spawn(async move { ask(&address, tls, limit, known).await });
         } else if asked.is_empty() {
             return Err(last);
         }
@@ -64,7 +70,12 @@ pub(crate) async fn fetch(
     }
 }
 
-async fn ask(address: &str, tls: Arc<ClientConfig>, limit: Duration) -> Result<View> {
+async fn ask(
+    address: &str,
+    tls: Arc<ClientConfig>,
+    limit: Duration,
+    known: Option<Arc<View>>,
+) -> Result<View> {
     let fail = |failure: SendFailure| match failure {
         SendFailure::NotSent(why) => Error::new(ErrorKind::Unavailable, why),
         SendFailure::Unanswered(why) => {
@@ -73,9 +84,38 @@ async fn ask(address: &str, tls: Arc<ClientConfig>, limit: Duration) -> Result<V
         SendFailure::Rejected(error, _) => error,
     };
     let mut connection = Connection::open(address, tls, limit).await.map_err(fail)?;
+    let known = known.filter(|view| !view.tip.keepers.is_empty());
+    if let Some(known) = known
+        && let Some(view) = follow(&mut connection, &known).await
+    {
+        return Ok(view);
+    }
     let body = connection.get("/v1/view").await.map_err(fail)?;
     codec::decode_view(&body)
         .map_err(|e| Error::new(ErrorKind::Internal, format!("the view of {address}: {e}")))
+}
+
+/// Goes on from a view by what follows it. `None`: that cannot be had from this server, or is too
+/// much.
+async fn follow(connection: &mut Connection, known: &View) -> Option<View> {
+    let mut view = known.clone();
+    for _ in 0..DELTAS_MAX {
+        let Point { number, hash } = view.point();
+        let path = format!("/v1/chain?after={number}&hash={hash}");
+        let body = connection.get(&path).await.ok()?;
+        let deltas = codec::decode_deltas(&body).ok()?;
+        if deltas.fork || deltas.cluster != view.cluster {
+            return None;
+        }
+        for bytes in &deltas.records {
+            let record = EpochRecord::decode(bytes).ok()?;
+            view = chain::apply(&view, &record).ok()?;
+        }
+        if deltas.records.is_empty() || view.epoch >= deltas.newest.number {
+            return Some(view);
+        }
+    }
+    None
 }
 
 /// The view that an earlier run left. What cannot be read is as good as nothing.

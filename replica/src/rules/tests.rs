@@ -17,7 +17,7 @@ use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::{ClusterId, Incarnation, OpId};
 use annulet_protocol::message::{Hint, Source, Touch, Written};
 use annulet_protocol::record::{Kind, Origin, Version};
-use annulet_protocol::view::{Member, MemberState, RegionTable, Table};
+use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip};
 
 mod arcs;
 mod hinted;
@@ -158,6 +158,7 @@ fn view() -> View {
         table: Table {
             partitions: 2,
             epoch: 5,
+            list_length: 2,
             regions: vec![RegionTable {
                 region: String::new(),
                 length: 2,
@@ -172,6 +173,7 @@ fn view() -> View {
             bucket(NARROW_SIBLINGS, Mode::Siblings, Durability::Group, 1),
             bucket(STRONG, Mode::Strong, Durability::Group, 2),
         ],
+        tip: Tip::default(),
     };
     view.validate().expect("a sound view");
     view

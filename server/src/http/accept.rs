@@ -137,7 +137,7 @@ fn converse(
     seat: Seat,
 ) -> Part<()> {
     let (_, session) = stream.get_ref();
-    let cluster = state.served.view.cluster;
+    let cluster = state.view().cluster;
     let caller = Arc::new(Caller::of(session.peer_certificates(), cluster));
     if matches!(*caller, Caller::Known { .. }) {
         seat.note_known();

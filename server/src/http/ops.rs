@@ -4,18 +4,23 @@ use super::State;
 use super::body;
 use super::respond::{self, Refused, Response, held, overloaded, refusal};
 use crate::clock;
+use crate::epochs::follow;
 use crate::pipeline::Failed;
 use annulet_protocol::codec;
 use annulet_protocol::limits::BUDGET_MS_MAX;
 use annulet_protocol::message::{FailureKind, Reply};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Answers a request's operations.
-pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Result<Response, Refused> {
+pub(super) async fn answer(
+    state: &Arc<State>,
+    request: Request<Incoming>,
+) -> Result<Response, Refused> {
     let arrived = clock::now();
-    let view = &state.served.view;
+    let mut view = state.view();
     let value_bytes_max = view.value_bytes_max as usize;
     let most = codec::request_bytes_max(value_bytes_max);
     let (body, _share) = body::message(state, request, most).await?;
@@ -26,9 +31,18 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Result<
         return Err(respond::wrong_cluster(request.cluster, view.cluster));
     }
     let budget = Duration::from_millis(u64::from(request.budget_ms.min(BUDGET_MS_MAX)));
+    let deadline = arrived + budget;
+    if !state.epochs.begun(deadline).await {
+        let why = "this server has just started, and still asks the others for the newest epoch";
+        return Err(overloaded(why));
+    }
+    if request.epoch > view.epoch {
+        follow::catch_up(state, request.epoch, deadline).await;
+        view = state.view();
+    }
     let answered = state
         .pipeline
-        .answer(request.epoch, request.operations, arrived, arrived + budget)
+        .answer(request.epoch, request.operations, arrived, deadline)
         .await;
     let answered = answered.map_err(|Failed| {
         let why = "the store failed; it is not known what was written. This server stops";

@@ -59,8 +59,26 @@ impl Link {
         body: Vec<u8>,
         most: usize,
     ) -> Result<Bytes, String> {
+        self.exchange(Method::POST, path, body, most).await
+    }
+
+    /// Gets a document of at most `most` bytes.
+    ///
+    /// # Errors
+    /// As those of [`Self::post`].
+    pub(crate) async fn get(&mut self, path: &str, most: usize) -> Result<Bytes, String> {
+        self.exchange(Method::GET, path, Vec::new(), most).await
+    }
+
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        most: usize,
+    ) -> Result<Bytes, String> {
         let request = Request::builder()
-            .method(Method::POST)
+            .method(method)
             .uri(path)
             .header(header::HOST, &self.address)
             .header(header::CONTENT_TYPE, codec::CONTENT_TYPE)

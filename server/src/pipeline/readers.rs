@@ -47,7 +47,8 @@ impl Asked {
     }
 
     fn answer(&self, shared: &Shared, epoch: u64, store: &impl Store) -> ReadAnswers {
-        let (replica, moment) = (&shared.parts.replica, shared.moment());
+        let served = shared.parts.current.load();
+        let (replica, moment) = (&shared.parts.replica, shared.moment(&served.view));
         match self {
             Self::Reads(reads) => replica.read(store, moment, reads.iter().map(|r| (epoch, r))),
             Self::Registers(reads) => {

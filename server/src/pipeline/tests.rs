@@ -9,7 +9,7 @@ use annulet_protocol::level::Level;
 use annulet_protocol::message::{Read, Source, Write};
 use annulet_protocol::record::{Origin, Record};
 use annulet_replica::memory::MemoryStore;
-use annulet_replica::store::{Batch, Family, Slice, Span, Store, StoreError};
+use annulet_replica::store::{Batch, Change, Family, Slice, Span, Store, StoreError};
 use bytes::Bytes;
 use std::sync::Condvar;
 use std::sync::atomic::AtomicUsize;
@@ -95,6 +95,10 @@ impl Engine for Probe {
     }
 }
 
+fn served(view: View) -> ServedView {
+    ServedView::new(Arc::new(view)).unwrap()
+}
+
 struct Bench {
     probe: Arc<Probe>,
     pipeline: Arc<Pipeline>,
@@ -138,7 +142,7 @@ impl Bench {
             replica: Replica::new(node, Incarnation::default()),
             engine: probe.clone(),
             disk: Disk::new(std::path::Path::new("/"), NO_BOUNDS),
-            view: Arc::new(file.view().unwrap()),
+            current: Arc::new(Current::new(served(file.view().unwrap()))),
             metrics: Arc::new(Metrics::new()),
             memory: Budget::new(memory),
         };
@@ -494,4 +498,63 @@ async fn a_distrusted_clock_takes_no_first_hand_writes() {
     let operations = vec![put(GROUP, "a", 1, "1".into()), get(GROUP, "a")];
     let answers = bench.ask(operations).await.unwrap();
     assert_eq!(kinds(&answers), ["skewed_clock", "absent"]);
+}
+
+#[tokio::test]
+async fn a_new_view_takes_effect_after_what_was_admitted_before_it() {
+    let bench = Bench::new();
+    let current = Arc::clone(&bench.pipeline.shared.parts.current);
+    let mut next = View::clone(&current.load().view);
+    next.epoch += 1;
+    next.buckets.retain(|bucket| bucket.number != GROUP);
+    let next = Arc::new(served(next));
+    bench.probe.hold();
+    let first = bench.spawn(vec![put(GROUP, "first", 1, "1".into())]);
+    bench.probe.sync_begun(1).await;
+    let before = bench.spawn(vec![put(GROUP, "before", 1, "1".into())]);
+    eventually(|| bench.pipeline.under_way().writes_queued == 2).await;
+    let note = Change::Put(Family::Notes, "note".into(), "1".into());
+    let installing = {
+        let (pipeline, next) = (Arc::clone(&bench.pipeline), Arc::clone(&next));
+        tokio::spawn(async move { pipeline.install(vec![note], Some(next)).await })
+    };
+    eventually(|| {
+        bench
+            .pipeline
+            .writer
+            .0
+            .read()
+            .unwrap()
+            .as_ref()
+            .unwrap()
+            .len()
+            == 2
+    })
+    .await;
+    let after = bench.spawn(vec![put(GROUP, "after", 1, "1".into())]);
+    assert_eq!(current.load().view.epoch, 1, "it waits its turn");
+    bench.probe.release();
+    assert_eq!(kinds(&first.await.unwrap().0), ["written"]);
+    assert_eq!(kinds(&before.await.unwrap().0), ["written"]);
+    installing.await.unwrap().unwrap();
+    assert_eq!(current.load().view.epoch, 2);
+    let note = bench.probe.inner.read(Family::Notes, &["note".into()]);
+    assert_eq!(note, [Ok(Some(Bytes::from("1")))]);
+    assert_eq!(kinds(&after.await.unwrap().0), ["unknown_bucket"]);
+}
+
+#[tokio::test]
+async fn a_view_whose_notes_cannot_be_made_durable_takes_no_effect() {
+    let bench = Bench::new();
+    bench.probe.broken.store(true, Ordering::SeqCst);
+    let current = Arc::clone(&bench.pipeline.shared.parts.current);
+    let mut next = View::clone(&current.load().view);
+    next.epoch += 1;
+    let note = Change::Put(Family::Notes, "note".into(), "1".into());
+    let installed = bench
+        .pipeline
+        .install(vec![note], Some(Arc::new(served(next))));
+    assert_eq!(installed.await, Err(Failed));
+    assert_eq!(current.load().view.epoch, 1);
+    bench.pipeline.failure().await;
 }

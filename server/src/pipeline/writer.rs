@@ -3,11 +3,12 @@
 use super::{Shared, refuse_all, run_lane, too_late};
 use crate::budget::Share;
 use crate::clock;
+use crate::served::ServedView;
 use crate::store::wrap::Plain;
 use annulet_protocol::clock::HybridClock;
 use annulet_protocol::message::Answer;
 use annulet_replica::rules::Mutation;
-use annulet_replica::store::{Store, StoreError};
+use annulet_replica::store::{Batch, Store, StoreError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,19 @@ const BATCH_OPERATIONS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Longest time that a write of durability `async` stays unsynced.
 const ASYNC_SYNC: Duration = Duration::from_millis(10);
+
+/// What the lane is given to do.
+pub(super) enum Job {
+    Write(WriteJob),
+    Install(Install),
+}
+
+/// Notes to make durable, then a view that takes effect.
+pub(super) struct Install {
+    pub(super) batch: Batch,
+    pub(super) view: Option<Arc<ServedView>>,
+    pub(super) reply: oneshot::Sender<()>,
+}
 
 /// What a request changes.
 pub(super) struct WriteJob {
@@ -45,7 +59,7 @@ impl WriteJob {
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    jobs: Receiver<WriteJob>,
+    jobs: Receiver<Job>,
     /// Since when something is written and not synced.
     unsynced: Option<Instant>,
     /// Stamps the concurrent values that are minted here.
@@ -54,7 +68,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, jobs: Receiver<WriteJob>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, jobs: Receiver<Job>) -> Self {
         Self {
             shared,
             jobs,
@@ -78,7 +92,7 @@ impl Writer {
     /// Takes what is queued, writes it, and answers it.
     fn round(&mut self) -> Result<(), StoreError> {
         let mut jobs = Vec::new();
-        self.gather(&mut jobs);
+        let install = self.gather(&mut jobs);
         let oldest = jobs.first().map(|job| job.queued);
         let now = clock::now();
         let (late, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|j| now >= j.deadline);
@@ -88,6 +102,9 @@ impl Writer {
         }
         if !jobs.is_empty() {
             self.write(jobs)?;
+        }
+        if let Some(install) = install {
+            self.install(install)?;
         }
         if let Some(oldest) = oldest {
             self.shared.write_delay.note(oldest);
@@ -101,8 +118,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for a job, but not longer than unsynced writes may; then takes all that are there.
-    fn gather(&mut self, jobs: &mut Vec<WriteJob>) {
+    /// Waits for a job, but not longer than unsynced writes may; then takes all that are there, up
+    /// to a new view: what was queued before that is written first.
+    fn gather(&mut self, jobs: &mut Vec<WriteJob>) -> Option<Install> {
         let first = match self.unsynced {
             Some(since) => self.jobs.recv_deadline(since + ASYNC_SYNC),
             None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -117,6 +135,10 @@ impl Writer {
         };
         let (mut operations, mut bytes) = (0, 0);
         while let Some(job) = next {
+            let job = match job {
+                Job::Write(job) => job,
+                Job::Install(install) => return Some(install),
+            };
             operations += job.mutations.len();
             bytes += job.bytes;
             jobs.push(job);
@@ -127,6 +149,22 @@ impl Writer {
                 self.jobs.try_recv().ok()
             };
         }
+        None
+    }
+
+    /// The view is durable before anything is answered under it.
+    fn install(&mut self, install: Install) -> Result<(), StoreError> {
+        let Install { batch, view, reply } = install;
+        if !batch.is_empty() {
+            Plain(&*self.shared.parts.engine).write(batch)?;
+            self.sync()?;
+        }
+        if let Some(view) = view {
+            self.shared.parts.current.set(view);
+        }
+        // Whoever gave up waiting needs no answer.
+        let _ = reply.send(());
+        Ok(())
     }
 
     fn write(&mut self, jobs: Vec<WriteJob>) -> Result<(), StoreError> {
@@ -138,9 +176,9 @@ impl Writer {
             .flat_map(|job| job.mutations.iter().map(|m| (job.epoch, m)));
         let count = jobs.iter().map(|job| job.mutations.len() as u64).sum();
         let stamp = self.clock.reserve(clock::now_ms(), count);
-        let decided = parts
-            .replica
-            .decide(&store, shared.write_moment(stamp), mutations)?;
+        let served = parts.current.load();
+        let moment = shared.write_moment(&served.view, stamp);
+        let decided = parts.replica.decide(&store, moment, mutations)?;
         shared.note_damaged(&decided.damaged);
         if decided.crowded > 0 {
             parts.metrics.crowded.inc_by(decided.crowded as u64);

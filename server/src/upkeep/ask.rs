@@ -28,7 +28,7 @@ pub(super) async fn ask(
         return Ok(Vec::new());
     }
     let count = operations.len();
-    let view = &state.served.view;
+    let view = &state.view();
     let member = view.member(owner);
     let address = &member.ok_or("it is no member any more")?.address;
     let mut open = match link.take() {

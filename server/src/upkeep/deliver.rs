@@ -88,7 +88,7 @@ async fn deliver(state: &Arc<State>, tls: &Tls, mut parcel: Parcel) {
 async fn pack(state: &Arc<State>, owner: NodeId) -> Option<Parcel> {
     let packed = in_store(state, move |state| {
         let store = Plain(state.pipeline.engine());
-        let view = &state.served.view;
+        let view = &state.view();
         let mut courier = Upkeep::courier(&state.upkeep);
         courier.parcel(&store, view, state.node, owner)
     });

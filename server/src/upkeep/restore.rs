@@ -35,7 +35,7 @@ pub(super) async fn run(state: &Arc<State>, tls: &Arc<Tls>) {
                 );
             }
         }
-        let view = &state.served.view;
+        let view = &state.view();
         while let Some(inquiry) = restorer.due(view, state.node, clock::now_ms()) {
             let answers = ask(state, tls, &inquiry).await;
             match restorer.handle_answers(view, state.node, &inquiry, answers) {
@@ -74,7 +74,7 @@ async fn ask(state: &Arc<State>, tls: &Arc<Tls>, inquiry: &Inquiry) -> Vec<(Node
 }
 
 async fn ask_one(state: &State, tls: &Tls, owner: NodeId, read: Read) -> Result<Answer, String> {
-    let most = state.served.view.value_bytes_max as usize + REQUEST_OVERHEAD_BYTES;
+    let most = state.view().value_bytes_max as usize + REQUEST_OVERHEAD_BYTES;
     let operations = vec![Operation::Read(read)];
     let mut answers =
         super::ask::ask((state, tls), &mut None, owner, operations, (ANSWER, most)).await?;

@@ -28,7 +28,7 @@ pub(super) async fn run(state: &Arc<State>, tls: &Arc<Tls>) {
         tokio::time::sleep(EVERY).await;
         let looked = in_store(state, move |state| {
             let store = Plain(state.pipeline.engine());
-            let view = &state.served.view;
+            let view = &state.view();
             let round = spreader.round(&store, view, state.node, clock::now_ms());
             (spreader, round)
         });

@@ -4,7 +4,7 @@ use super::{Authority, CLUSTER, Caller, Running, listener, member, write_files};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::view::View;
 use annulet_server::cluster_file::ClusterFile;
-use annulet_server::{Config, Server};
+use annulet_server::{Config, Server, ServerError};
 use std::path::PathBuf;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -38,6 +38,8 @@ impl Many {
             let mut config = write_files(&own, &authority, members.clone());
             config.limits.hello_ms = 20;
             config.advertise = Some(members[at].address.clone());
+            // Where it is found again when it is started again.
+            config.listen.clone_from(&members[at].address);
             change(config)
         };
         let configs = (0..count).map(config).collect();
@@ -58,6 +60,18 @@ impl Many {
             None => Server::bind(config).await.unwrap(),
         };
         self.servers[at] = Some(Running::serve(server));
+    }
+
+    /// Starts a server again that may not start.
+    pub(crate) async fn try_start(&mut self, at: usize) -> Result<(), ServerError> {
+        let server = Server::bind(self.configs[at].clone()).await?;
+        self.servers[at] = Some(Running::serve(server));
+        Ok(())
+    }
+
+    /// Waits until a server ends by itself.
+    pub(crate) async fn ended(&mut self, at: usize) -> Result<(), ServerError> {
+        self.servers[at].take().unwrap().ended().await
     }
 
     /// Changes a server's cluster file before it is started.

@@ -246,7 +246,7 @@ pub(super) fn view(bytes: &[u8]) -> bool {
 
 /// Reads a message. If it is one, it is written and read as the same, and it is none with less or
 /// more at its end.
-fn round_trip<M: Serialize + PartialEq + Debug>(
+pub(super) fn round_trip<M: Serialize + PartialEq + Debug>(
     bytes: &[u8],
     decode: impl Fn(&[u8]) -> Result<M, DecodeError>,
 ) -> Option<M> {

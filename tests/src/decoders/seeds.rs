@@ -4,6 +4,7 @@
 //! They are files in `tests/corpus` like those that were found, so that a fuzzer can read them and
 //! a change of the format is seen as a change of files.
 
+mod epochs;
 mod examples;
 mod messages;
 mod stored;
@@ -25,6 +26,7 @@ pub struct Seed {
 pub fn all() -> Vec<Seed> {
     let mut seeds = Seeds::default();
     messages::add(&mut seeds);
+    epochs::add(&mut seeds);
     stored::add(&mut seeds);
     strong::add(&mut seeds);
     texts::add(&mut seeds);
@@ -36,6 +38,7 @@ pub fn all() -> Vec<Seed> {
 pub fn crowded() -> Vec<Seed> {
     let mut seeds = Seeds::default();
     messages::add_crowded(&mut seeds);
+    epochs::add_crowded(&mut seeds);
     seeds.list
 }
 

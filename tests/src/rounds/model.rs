@@ -703,8 +703,10 @@ fn no_view() -> View {
         table: annulet_protocol::view::Table {
             partitions: 1,
             epoch: EPOCH,
+            list_length: 3,
             regions: Vec::new(),
         },
         buckets: Vec::new(),
+        tip: Default::default(),
     }
 }

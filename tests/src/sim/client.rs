@@ -259,7 +259,7 @@ impl Client {
         match fault {
             Fault::None => {}
             #[cfg(feature = "faults")]
-            Fault::Replica(_) | Fault::IncarnationKept => {}
+            Fault::Replica(_) | Fault::Chain(_) | Fault::IncarnationKept => {}
             #[cfg(feature = "faults")]
             Fault::Client(fault) => core.fault = Some(fault),
         }

@@ -49,6 +49,10 @@ impl World {
         at.gate.synced(point);
         at.syncing = false;
         let again = std::mem::take(&mut at.sync_again);
+        self.chain_synced(server, mark);
+        if self.servers[server].life != life {
+            return;
+        }
         self.release(server);
         // A server that crashed on answering has a life to come.
         if again && self.servers[server].life == life {

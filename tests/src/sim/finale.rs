@@ -30,10 +30,10 @@ impl World {
         self.trace.line(now_us, || "quiet".into());
         self.network.calm();
         self.scenario.from_the_future = 0.0;
-        self.finish_move();
-        let view = Arc::clone(&self.operator.view);
+        if !self.scenario.decides_views {
+            self.finish_move();
+        }
         for at in &mut self.servers {
-            at.view = Arc::clone(&view);
             at.queue_max = QUEUE_MAX;
             at.disk_full = false;
             at.slow_disk_until_us = 0;
@@ -222,6 +222,7 @@ impl World {
             }
         }
         self.check_hints();
+        self.check_chain();
         if let Some((op, _)) = self.clients.iter().flat_map(|c| &c.operations).next() {
             let why = format!("operation {op} goes on for ever");
             self.oracle.fail("deadline", why);

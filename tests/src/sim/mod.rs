@@ -18,6 +18,8 @@
 //!   application; `workload`: what that asks for; `probe`: requests that no honest client sends
 //! - `operator`: crashes, partitions, clocks; `damage`: flipped bits; `views`: new views and
 //!   moves; `finale`: the quiet at the end
+//! - `chain`: what servers hold of the chain of epochs, and what they say about it; `changes`: how
+//!   it goes on
 //! - `sessions`: clients that must not be shown anything older than what they have seen
 //! - `siblings`: the same in buckets that keep concurrent writes
 //! - `oracle`: what must hold; `causal`: the same of concurrent values; `levels`: which quorums
@@ -48,9 +50,18 @@
 //! | `liveness` | what nothing stands in the way of succeeds |
 //! | `convergence` | after quiet and a read of everything, owners hold the same bytes |
 //! | `probe` | a request that must be refused is refused, for the right reason |
+//! | `promise` | what a keeper has told of its votes holds, whatever it lost since |
+//! | `agreement` | there is one decided epoch of each number |
+//! | `settled` | nobody acts under an epoch before a majority of its keepers holds it durably |
+//! | `acknowledged` | a change of a bucket that was acknowledged is in the chain for ever, once |
+//! | `number` | no number is given to a second bucket |
+//! | `deleted` | nothing of a deleted bucket is answered, nor stays on disk |
+//! | `chain` | after quiet all servers act under the same epoch |
 
 mod calls;
 mod causal;
+mod chain;
+mod changes;
 mod client;
 mod coverage;
 mod damage;
@@ -95,6 +106,9 @@ pub enum Fault {
     /// One of the client's.
     #[cfg(feature = "faults")]
     Client(annulet::core::client::Fault),
+    /// One of the chain of epochs.
+    #[cfg(feature = "faults")]
+    Chain(annulet_replica::chain::Fault),
     /// A server mints as the same actor after a restart.
     #[cfg(feature = "faults")]
     IncarnationKept,

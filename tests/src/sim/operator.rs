@@ -150,6 +150,8 @@ impl World {
                 view.table.epoch = view.epoch;
                 true
             }),
+            Trouble::AddBucket if self.scenario.decides_views => self.ask_for_change(false),
+            Trouble::DeleteBucket if self.scenario.decides_views => self.ask_for_change(true),
             Trouble::AddBucket => self.add_bucket(),
             Trouble::DeleteBucket => self.delete_bucket(),
             Trouble::Move => self.begin_move(),
@@ -248,6 +250,7 @@ impl World {
             }
             let now_us = self.now_us;
             self.trace.line(now_us, || format!("s{server} is up"));
+            self.begin_chain(server);
             self.begin_upkeep(server);
         }
     }

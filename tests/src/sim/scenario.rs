@@ -43,6 +43,11 @@ pub(crate) struct Scenario {
     pub(crate) troubles: Vec<Trouble>,
     /// Mean time between two troubles.
     pub(crate) trouble_gap_us: Micros,
+    /// Whether views are decided by the servers; else the operator changes them, and moves
+    /// partitions.
+    pub(crate) decides_views: bool,
+    /// Chance that a server that proposes an epoch crashes at some step.
+    pub(crate) proposer_dies: f64,
     /// Chance that a server that acknowledged a write crashes at once.
     pub(crate) crash_after_ack: f64,
     /// Chance that a server answers as a newer version would.
@@ -124,6 +129,8 @@ impl Scenario {
             client_skew_ms_max: *[0, 400, 5_000, 3_600_000].choose(rng).expect("not empty"),
             troubles: troubles.filter(|_| rng.random_bool(likely)).collect(),
             trouble_gap_us: *[40_000, 150_000, 500_000].choose(rng).expect("not empty"),
+            decides_views: false,
+            proposer_dies: 0.0,
             crash_after_ack,
             from_the_future,
             expired_kept_ms: 0,
@@ -133,6 +140,7 @@ impl Scenario {
         };
         let mut drawn = match rng.random_bool(0.15) {
             true => drawn.moving(rng),
+            false if rng.random_bool(0.5) => drawn.deciding(rng),
             false => drawn,
         };
         // Pages that end in the middle of what is there.
@@ -146,6 +154,22 @@ impl Scenario {
             false => rng.random_range(1_500..3_000),
         };
         drawn
+    }
+
+    /// A cluster whose servers decide their views.
+    fn deciding(mut self, rng: &mut ChaCha8Rng) -> Self {
+        self.decides_views = true;
+        self.proposer_dies = match rng.random_bool(0.5) {
+            true => 0.1 * rng.random::<f64>(),
+            false => 0.0,
+        };
+        self.troubles
+            .retain(|t| !matches!(t, Trouble::Move | Trouble::BumpTable));
+        if rng.random_bool(0.7) {
+            self.troubles.extend([Trouble::AddBucket; 3]);
+            self.troubles.push(Trouble::DeleteBucket);
+        }
+        self
     }
 
     /// A cluster whose partitions move all the time.

@@ -2,6 +2,7 @@
 //! synced, behind a queue.
 
 use super::Fault;
+use super::chain::Part;
 use super::network::Link;
 use super::scenario::Micros;
 use super::siblings::Kept;
@@ -56,6 +57,8 @@ pub(crate) struct Server {
     /// Stamps what is minted in this life.
     clock: HybridClock,
     pub(crate) view: Arc<View>,
+    /// Its part in the chain of epochs, in runs in which views are decided.
+    pub(crate) part: Option<Part>,
     pub(crate) state: State,
     /// Counts its starts; what belonged to an earlier one is ignored.
     pub(crate) life: u32,
@@ -121,7 +124,7 @@ impl Server {
         match fault {
             Fault::None => {}
             #[cfg(feature = "faults")]
-            Fault::Client(_) | Fault::IncarnationKept => {}
+            Fault::Client(_) | Fault::Chain(_) | Fault::IncarnationKept => {}
             #[cfg(feature = "faults")]
             Fault::Replica(fault) => replica.fault = Some(fault),
         }
@@ -131,6 +134,7 @@ impl Server {
             gate: Gate::default(),
             clock: HybridClock::default(),
             view,
+            part: None,
             state: State::Up,
             life: 0,
             skew_ms,
@@ -228,6 +232,13 @@ impl World {
                 self.refuse_all(server, *from, request, RefusalKind::TooLate);
             } else if stopping {
                 self.refuse_all(server, *from, request, RefusalKind::Stopping);
+            } else if self.servers[server]
+                .part
+                .as_ref()
+                .is_some_and(|part| !part.begun)
+            {
+                // It still asks the others for newer epochs.
+                self.refuse_all(server, *from, request, RefusalKind::Overloaded);
             } else if holding && request.epoch == self.servers[server].view.epoch {
                 // It would be an owner, and has not got the data yet.
                 self.refuse_all(server, *from, request, RefusalKind::Overloaded);
@@ -236,6 +247,13 @@ impl World {
             } else {
                 admitted.push(queued);
             }
+        }
+        let newest = admitted
+            .iter()
+            .map(|queued: &Queued| queued.request.epoch)
+            .max();
+        if newest.is_some_and(|epoch| epoch > self.servers[server].view.epoch) {
+            self.look_up(server);
         }
         if !admitted.is_empty() {
             self.decide(server, admitted);
@@ -257,6 +275,7 @@ impl World {
             None => self.decide_reads(server, &reads),
         };
         let epoch = self.servers[server].view.epoch;
+        self.check_deleted(server, &reads, &found);
         let (mut written, mut found) = (written.into_iter(), found.into_iter());
         for Queued { from, request, .. } in &batch {
             let mut point = SyncPoint::NONE;
@@ -285,6 +304,23 @@ impl World {
             self.servers[server].parked.push(parked);
         }
         self.release(server);
+    }
+
+    /// Nothing is told of buckets that are no more.
+    fn check_deleted(&mut self, server: usize, asked: &[(u64, Question<'_>)], found: &[Answer]) {
+        let view = Arc::clone(&self.servers[server].view);
+        for ((_, question), answer) in asked.iter().zip(found) {
+            let bucket = match question {
+                Question::Read(read) => read.bucket,
+                Question::Register(read) => read.bucket,
+                Question::Scan(scan) => scan.bucket,
+            };
+            let refused = matches!(answer, Answer::Refused(_));
+            if view.had_bucket(bucket) && !refused {
+                let why = format!("server {server} tells {answer:?} of bucket {bucket}");
+                self.oracle.fail("deleted", why);
+            }
+        }
     }
 
     fn decide_reads(

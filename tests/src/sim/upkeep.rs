@@ -92,6 +92,8 @@ impl World {
         self.sweep(server);
         self.restore(server);
         self.spread(server);
+        self.greet_one(server);
+        self.finish_chain(server);
     }
 
     /// Compares what was minted here with what the other owners have.

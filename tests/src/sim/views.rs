@@ -79,6 +79,7 @@ impl World {
         self.operator.buckets_made += 1;
         let number = self.operator.buckets_made;
         self.change_view("bucket_added", |view, rng| {
+            view.tip.next_bucket = number + 1;
             view.buckets.push(Bucket {
                 replicas: rng.random_range(1..=3),
                 durability: match rng.random_bool(0.5) {

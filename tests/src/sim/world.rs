@@ -1,5 +1,6 @@
 //! Virtual time, and the order of events.
 
+use super::chain::{ChainEvent, Decided, Part};
 use super::client::Client;
 use super::coverage::Coverage;
 use super::levels::{PerRegion, REGIONS_MAX};
@@ -138,6 +139,7 @@ pub(crate) enum Event {
         life: u32,
         number: u64,
     },
+    Chain(ChainEvent),
     Probes,
     Quiet,
     ReadEverything,
@@ -158,6 +160,7 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) operator: Operator,
     pub(crate) probes: Vec<Probe>,
+    pub(crate) decided: Decided,
     /// Operations that are still to be invoked.
     pub(crate) operations_left: u32,
     /// Keys of which an owner's copy is still damaged when everything is read.
@@ -188,7 +191,12 @@ impl World {
         let servers = view.members.iter().map(|member| {
             let skew_ms = rng.random_range(-skew..=skew);
             let named = (member.id, Incarnation(rng.random()));
-            Server::new(named, Arc::clone(&view), skew_ms, options.fault)
+            let mut server = Server::new(named, Arc::clone(&view), skew_ms, options.fault);
+            if scenario.decides_views {
+                let file = View::clone(&view);
+                server.part = Some(Part::new(&server.store, member.id, file, options.fault));
+            }
+            server
         });
         let mut world = Self {
             now_us: 0,
@@ -199,6 +207,7 @@ impl World {
             clients: Vec::new(),
             operator: Operator::new(stream(3), Arc::clone(&view)),
             probes: Vec::new(),
+            decided: Decided::default(),
             operations_left: scenario.operations,
             damaged_to_the_end: BTreeSet::new(),
             remembered: BTreeMap::new(),
@@ -310,6 +319,7 @@ impl World {
                 life,
                 number,
             } => self.peer_over(server, life, number),
+            Event::Chain(event) => self.chain_happens(event),
             Event::Probes => self.send_probe(),
             Event::Quiet => self.become_quiet(),
             Event::ReadEverything => self.read_everything(),

@@ -86,8 +86,9 @@ impl Layout {
         for (member, port) in self.cluster.members.iter_mut().zip(&chosen) {
             member.address = format!("{HOST}:{port}");
         }
-        // Whoever has seen the old addresses must take these for newer.
-        self.cluster.epoch += 1;
+        // The first epoch is 1; later ones are the servers' own, which take addresses from this
+        // file whatever they are.
+        self.cluster.epoch = self.cluster.epoch.max(1);
         self.write_addresses()
     }
 

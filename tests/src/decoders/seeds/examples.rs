@@ -4,7 +4,7 @@ use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::hints::{HintAside, HintsReport, HintsWaiting};
-use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
+use annulet_protocol::ids::{ClusterId, EpochHash, Incarnation, NodeId, OpId};
 use annulet_protocol::level::Level;
 use annulet_protocol::message::{
     Answer, DiskState, Failure, FailureKind, Hello, Hint, Load, Operation, Read, Reply, Request,
@@ -14,7 +14,7 @@ use annulet_protocol::record::{Expiry, Origin, Record};
 use annulet_protocol::scan::{PageEntry, Scan};
 use annulet_protocol::siblings::message::{Compare, Found, Merge, Mint, Minted};
 use annulet_protocol::siblings::{self, Actor, Siblings};
-use annulet_protocol::view::{Member, MemberState, RegionTable, Table, View};
+use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip, View};
 use bytes::Bytes;
 
 const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
@@ -153,6 +153,8 @@ pub(super) fn hello() -> Hello {
         view_digest: 0xdead_beef,
         time_ms: 1_700_000_000_002,
         disk: DiskState::Filling,
+        hash: EpochHash([5; 16]),
+        first: 1,
     }
 }
 
@@ -201,6 +203,7 @@ pub(super) fn view() -> View {
         table: Table {
             partitions: 2,
             epoch: 5,
+            list_length: 2,
             regions: vec![
                 region("north", 2, &[0, 1, 1, 0]),
                 region("south", 1, &[2, 2]),
@@ -216,6 +219,12 @@ pub(super) fn view() -> View {
                 ..Bucket::new(4, "carts")
             },
         ],
+        tip: Tip {
+            generation: 1,
+            hash: EpochHash([5; 16]),
+            keepers: vec![NodeId(1), NodeId(2), NodeId(3)],
+            next_bucket: 9,
+        },
     }
 }
 

@@ -173,6 +173,7 @@ fn add_views(seeds: &mut Seeds) {
         table: Table {
             partitions: 1,
             epoch: 0,
+            list_length: 1,
             regions: vec![region("south", 1, &[0])],
         },
         buckets: Vec::new(),
@@ -220,7 +221,7 @@ pub(super) fn add_crowded(seeds: &mut Seeds) {
     let owners = encode(&request(vec![Operation::Hint(one)]));
     let owners = crowded(&owners, b"\x91\x02", b"\x02");
     seeds.add("request", "owners", owners);
-    let news = changed(&encode(&hello()), b"\x86", b"\x87\xa4news\x91\x01");
+    let news = changed(&encode(&hello()), b"\x88", b"\x89\xa4news\x91\x01");
     seeds.add(
         "hello",
         "unknown_field",
@@ -254,7 +255,7 @@ pub(super) fn add_crowded(seeds: &mut Seeds) {
 }
 
 /// The bytes with a list of one entry in place of which there is one of many.
-fn crowded(bytes: &[u8], list: &[u8], entry: &[u8]) -> Vec<u8> {
+pub(super) fn crowded(bytes: &[u8], list: &[u8], entry: &[u8]) -> Vec<u8> {
     let count = CROWDED_BYTES / entry.len();
     let mut crowd = vec![0xdd];
     crowd.extend_from_slice(&(count as u32).to_be_bytes());
@@ -263,12 +264,12 @@ fn crowded(bytes: &[u8], list: &[u8], entry: &[u8]) -> Vec<u8> {
 }
 
 /// A message whose maps are lists of their values, which MessagePack has as well.
-fn without_names<M: Serialize>(message: &M) -> Vec<u8> {
+pub(super) fn without_names<M: Serialize>(message: &M) -> Vec<u8> {
     rmp_serde::to_vec(message).expect("plain data into memory")
 }
 
 /// The bytes with the first of these in place of those.
-fn changed(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+pub(super) fn changed(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let place = bytes.windows(from.len()).position(|part| part == from);
     let place = place.expect("what is to be changed is there");
     [&bytes[..place], to, &bytes[place + from.len()..]].concat()

@@ -3,7 +3,7 @@ use annulet_protocol::bucket::Bucket;
 use annulet_protocol::hints::HintsWaiting;
 use annulet_protocol::ids::ClusterId;
 use annulet_protocol::record::Version;
-use annulet_protocol::view::{Member as ViewMember, MemberState, Table};
+use annulet_protocol::view::{Member as ViewMember, MemberState, Table, Tip};
 
 fn view() -> View {
     let member = |id: u64| ViewMember {
@@ -24,9 +24,11 @@ fn view() -> View {
         table: Table {
             partitions: 1,
             epoch: 1,
+            list_length: 1,
             regions: Vec::new(),
         },
         buckets: vec![Bucket::new(1, "carts")],
+        tip: Tip::default(),
     }
 }
 

@@ -1,0 +1,280 @@
+//! Making, changing and deleting buckets. The servers decide each change among themselves; any one
+//! of them takes it.
+
+use crate::client::Client;
+use crate::core::SendFailure;
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::net::connection::Connection;
+use crate::options::Ttl;
+use crate::shared::Shared;
+use crate::system;
+use annulet_protocol::bucket::{Bucket as BucketPolicy, Durability, Mode};
+use annulet_protocol::codec;
+use annulet_protocol::epoch::{BucketCommand, BucketReply, BucketRequest, DeleteBucket, SetBucket};
+use annulet_protocol::ids::NodeId;
+use annulet_protocol::level::Level;
+use annulet_protocol::siblings::merges::Merge;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest time that a change of a bucket takes.
+const CHANGE_MAX: Duration = Duration::from_secs(12);
+/// Longest time that one server has for it: more than it tries by itself.
+const SERVER_MAX: Duration = Duration::from_secs(6);
+/// Longest time to connect to one.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// The policy of a new bucket. All but levels and time to live never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketOptions {
+    /// How concurrent writes are settled.
+    pub mode: Mode,
+    /// Owners of each key in each region, 1 to 7, at most the cluster's list length; `None`: 3, or
+    /// that length if it is less.
+    pub replicas: Option<u8>,
+    /// When a write is acknowledged. Strong buckets take `group` only.
+    pub durability: Durability,
+    /// Level of reads that name none.
+    pub read_level: Level,
+    /// Level of writes that name none.
+    pub write_level: Level,
+    /// How long a value lives if its writer does not say; `None`: for good.
+    pub ttl: Option<Duration>,
+    /// What readers make of concurrent values by themselves, in a bucket of mode `siblings`.
+    pub merge: Option<Merge>,
+}
+
+impl BucketOptions {
+    /// A bucket of this mode with the defaults: 3 replicas, durability `group`, quorum reads and
+    /// writes, values that live for good.
+    pub fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            replicas: None,
+            durability: Durability::Group,
+            read_level: Level::Quorum,
+            write_level: Level::Quorum,
+            ttl: None,
+            merge: None,
+        }
+    }
+}
+
+/// What is to change of a bucket. The default leaves everything as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BucketChanges {
+    /// How long a value lives if its writer does not say: [`Ttl::After`] or [`Ttl::Never`].
+    /// Values that are there keep the end that they have.
+    pub ttl: Ttl,
+    /// Level of reads that name none.
+    pub read_level: Option<Level>,
+    /// Level of writes that name none.
+    pub write_level: Option<Level>,
+}
+
+impl Client {
+    /// Makes a bucket, and gives it as it was made. It can be used at once, from every client.
+    ///
+    /// ```no_run
+    /// # async fn example(client: annulet::Client) -> annulet::Result<()> {
+    /// use annulet::{BucketOptions, Mode};
+    /// client.create_bucket("carts", &BucketOptions::new(Mode::Lww)).await?;
+    /// client.bucket("carts").put("user:1", "three apples").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Conflict` if there is a bucket of that name, `InvalidInput` if the policy cannot be,
+    /// `Unauthorized` without the role `admin`, `Unavailable` if too few servers can be reached to
+    /// decide it: then [`Error::outcome`] says whether it may be made later all the same.
+    pub async fn create_bucket(
+        &self,
+        name: impl Into<String>,
+        options: &BucketOptions,
+    ) -> Result<BucketPolicy> {
+        let longest = self.view().table.list_length;
+        let usual = match longest {
+            0 => USUAL_REPLICAS,
+            longest => USUAL_REPLICAS.min(longest),
+        };
+        let bucket = BucketPolicy {
+            mode: options.mode,
+            replicas: options.replicas.unwrap_or(usual),
+            durability: options.durability,
+            read_level: options.read_level,
+            write_level: options.write_level,
+            ttl_ms: options.ttl.map(milliseconds).transpose()?,
+            merge: options.merge,
+            ..BucketPolicy::new(0, &name.into())
+        };
+        let sound = bucket.validate();
+        sound.map_err(|why| Error::new(ErrorKind::InvalidInput, why))?;
+        self.change(BucketCommand::Create(bucket)).await
+    }
+
+    /// Changes a bucket's policy, and gives it as it is now.
+    ///
+    /// # Errors
+    /// As those of [`Client::create_bucket`]; `InvalidInput` if there is no such bucket, `Conflict`
+    /// if it was deleted or made anew meanwhile.
+    pub async fn set_bucket(&self, name: &str, changes: &BucketChanges) -> Result<BucketPolicy> {
+        let ttl_ms = match changes.ttl {
+            Ttl::Bucket => None,
+            Ttl::Never => Some(0),
+            Ttl::After(ttl) => Some(milliseconds(ttl)?),
+            Ttl::Until(_) => {
+                let why = "a bucket's time to live is a duration, not a moment";
+                return Err(Error::new(ErrorKind::InvalidInput, why));
+            }
+        };
+        let number = Some(self.number_of(name).await?);
+        let set = SetBucket {
+            name: name.into(),
+            number,
+            read_level: changes.read_level,
+            write_level: changes.write_level,
+            ttl_ms,
+        };
+        self.change(BucketCommand::Set(set)).await
+    }
+
+    /// Deletes a bucket with all that is in it, for good: a bucket made anew under its name is
+    /// another one, and empty.
+    ///
+    /// # Errors
+    /// As those of [`Client::set_bucket`].
+    pub async fn delete_bucket(&self, name: &str) -> Result<()> {
+        let number = Some(self.number_of(name).await?);
+        let delete = DeleteBucket {
+            name: name.into(),
+            number,
+        };
+        self.change(BucketCommand::Delete(delete)).await?;
+        Ok(())
+    }
+
+    /// The buckets of the cluster, in order of their making. Looks for the newest view first, and
+    /// goes by the one that is known if no server has a newer one.
+    ///
+    /// # Errors
+    /// `Closed` once the client was closed.
+    pub async fn buckets(&self) -> Result<Vec<BucketPolicy>> {
+        let shared = self.shared();
+        shared.check_open()?;
+        let newer = self.view().epoch + 1;
+        if let Err(why) = shared.refresh(newer).await {
+            tracing::debug!(%why, "no newer view");
+        }
+        Ok(self.view().buckets.clone())
+    }
+
+    /// The number of a bucket, so that another one that is made under its name meanwhile is not
+    /// changed in its place.
+    async fn number_of(&self, name: &str) -> Result<u32> {
+        let known = || self.view().bucket_named(name).map(|bucket| bucket.number);
+        match known() {
+            Some(number) => Ok(number),
+            None => {
+                self.shared().look_for_bucket(name).await;
+                let why = || format!("the cluster has no bucket `{name}`");
+                known().ok_or_else(|| Error::new(ErrorKind::InvalidInput, why()))
+            }
+        }
+    }
+
+    /// Has a change made by whichever server can, and sees to it that this client knows of it.
+    async fn change(&self, command: BucketCommand) -> Result<BucketPolicy> {
+        let shared = self.shared();
+        shared.check_open()?;
+        let request = BucketRequest {
+            cluster: shared.cluster,
+            change: system::change()?,
+            command,
+        };
+        let body = Bytes::from(codec::encode(&request));
+        let BucketReply { epoch, bucket, .. } = make(shared, body).await?;
+        if let Err(why) = shared.refresh(epoch).await {
+            // It is fetched when it is needed.
+            tracing::debug!(%why, epoch, "the view of a change that was made");
+        }
+        Ok(bucket)
+    }
+}
+
+/// Replicas of buckets whose makers do not say.
+const USUAL_REPLICAS: u8 = 3;
+
+/// Asks one server after the other. They know a change by its name: asked of another server again,
+/// it is not made twice.
+async fn make(shared: &Arc<Shared>, body: Bytes) -> Result<BucketReply> {
+    let view = shared.view();
+    let mut addresses: Vec<_> = view.members.iter().map(|m| m.address.clone()).collect();
+    let turn = shared.jitter(NodeId(view.epoch)) % addresses.len().max(1) as u64;
+    addresses.rotate_left(turn as usize);
+    let mut last = Error::new(ErrorKind::Unavailable, "no server is known");
+    let mut outcome = Outcome::NotApplied;
+    let asking = async {
+        for address in addresses {
+            let failure = match ask(shared, &address, body.clone()).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            match failure {
+                SendFailure::NotSent(why) => last = Error::new(ErrorKind::Unavailable, why),
+                SendFailure::Unanswered(why) => {
+                    outcome = Outcome::Unknown;
+                    last = Error::new(ErrorKind::Unavailable, format!("{address}: {why}"));
+                }
+                SendFailure::Rejected(error, _) => match error.kind() {
+                    ErrorKind::Overloaded => last = error,
+                    ErrorKind::Unavailable | ErrorKind::Internal => {
+                        outcome = Outcome::Unknown;
+                        last = error;
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+        Err(last.clone())
+    };
+    let made = tokio::time::timeout(CHANGE_MAX, asking).await;
+    made.unwrap_or_else(|_| {
+        let why = format!(
+            "no server made the change within {} s",
+            CHANGE_MAX.as_secs()
+        );
+        Err(Error::new(ErrorKind::Timeout, why))
+    })
+    .map_err(|error| match error.is_retryable() {
+        true => error.with_outcome(outcome),
+        false => error,
+    })
+}
+
+async fn ask(
+    shared: &Shared,
+    address: &str,
+    body: Bytes,
+) -> std::result::Result<BucketReply, SendFailure> {
+    let tls = Arc::clone(&shared.tls);
+    let mut connection = Connection::open(address, tls, CONNECT_MAX).await?;
+    let posted = connection.post("/v1/buckets", body);
+    let body = tokio::time::timeout(SERVER_MAX, posted)
+        .await
+        .unwrap_or_else(|_| {
+            let why = format!("no answer within {} s", SERVER_MAX.as_secs());
+            Err(SendFailure::Unanswered(why))
+        })?;
+    codec::decode_bucket_reply(&body).map_err(|error| SendFailure::Unanswered(error.to_string()))
+}
+
+fn milliseconds(ttl: Duration) -> Result<u64> {
+    match u64::try_from(ttl.as_millis()) {
+        Ok(ms) if ms > 0 => Ok(ms),
+        Ok(_) | Err(_) => Err(Error::new(
+            ErrorKind::InvalidInput,
+            "a time to live must be at least 1 ms",
+        )),
+    }
+}

@@ -1,0 +1,382 @@
+//! Epochs: the records that lead from one view to the next, what servers say to each other to
+//! decide them, and what those who may change buckets ask for.
+//!
+//! A record is named by its hash, so its bytes must be the same everywhere: it travels as bytes,
+//! and bytes that this version would not write itself are refused. So a record with a field that
+//! only a newer version knows stops an older one, which would else go on under another view.
+
+use crate::ballot::Ballot;
+use crate::bounded;
+use crate::bucket::Bucket;
+use crate::codec::{self, DecodeError};
+use crate::ids::{ChangeId, ClusterId, EpochHash, NodeId};
+use crate::level::Level;
+use crate::limits::{BUCKET_CHANGES_MAX, EPOCH_BYTES_MAX, EPOCHS_MAX, KEEPERS_MAX};
+use crate::names::tagged;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// An epoch of a chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Point {
+    /// Its number: one above that of the epoch before.
+    pub number: u64,
+    /// Its hash.
+    pub hash: EpochHash,
+}
+
+/// One decision: what is different from the epoch before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Counts how often the chain was begun anew after its keepers were lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u64,
+    /// One above that of the epoch before.
+    pub number: u64,
+    /// The epoch before.
+    pub before: EpochHash,
+    /// The servers among which the next one is decided: one, three or five.
+    #[serde(deserialize_with = "bounded::list::<KEEPERS_MAX, _, _>")]
+    pub keepers: Vec<NodeId>,
+    /// Who asked for it can tell by this that it was done.
+    pub change: ChangeId,
+    /// Changes of buckets, in order.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::list::<BUCKET_CHANGES_MAX, _, _>"
+    )]
+    pub buckets: Vec<BucketChange>,
+}
+
+tagged! {
+    /// What becomes of one bucket.
+    pub enum BucketChange {
+        /// It is there from now on.
+        Created(Bucket) = "created",
+        /// Its policy changes where that may change.
+        Set(BucketSettings) = "set",
+        /// It is there no more, and its number is never used again.
+        Deleted(BucketGone) = "deleted",
+    }
+}
+
+/// What may change of a bucket, all of it as it is from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketSettings {
+    /// The bucket.
+    pub number: u32,
+    /// Level of reads that name none.
+    pub read_level: Level,
+    /// Level of writes that name none.
+    pub write_level: Level,
+    /// How long a value lives if its writer does not say, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+}
+
+/// A bucket that is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketGone {
+    /// The bucket.
+    pub number: u32,
+}
+
+impl EpochRecord {
+    /// Its bytes, by which it is named.
+    pub fn encode(&self) -> Bytes {
+        codec::encode(self).into()
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// If it is malformed, over a limit, or says anything that this version does not know.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::limit("bytes", bytes.len(), EPOCH_BYTES_MAX)?;
+        let record: Self = codec::decode(bytes)?;
+        codec::no_more("keepers", record.keepers.len(), KEEPERS_MAX)?;
+        codec::no_more("changes", record.buckets.len(), BUCKET_CHANGES_MAX)?;
+        if record.encode() != bytes {
+            let why = "it is not what this version would write: a newer version wrote it";
+            return Err(DecodeError::Malformed(why.into()));
+        }
+        Ok(record)
+    }
+
+    /// The epoch that it makes.
+    pub fn point(&self) -> Point {
+        Point {
+            number: self.number,
+            hash: hash(&self.encode()),
+        }
+    }
+}
+
+/// What a record's bytes, or those of a first view, are named by. It tells records of one cluster
+/// apart, whose servers trust each other; it is no proof against forgery.
+pub fn hash(bytes: &[u8]) -> EpochHash {
+    EpochHash(xxh3_128(bytes).to_be_bytes())
+}
+
+/// What one server asks another about the chain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChainRequest {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// What it asks.
+    pub question: ChainQuestion,
+}
+
+tagged! {
+    /// A question of a server that proposes an epoch, or has one to tell.
+    pub enum ChainQuestion {
+        /// Take these records if they go on from what you hold.
+        Offer(Offer) = "offer",
+        /// Promise to accept nothing under a lower ballot.
+        Prepare(Prepare) = "prepare",
+        /// Accept this record.
+        Accept(Accept) = "accept",
+    }
+}
+
+/// Decided records, each of which follows the one before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The records; none: only what is held is asked.
+    #[serde(deserialize_with = "bounded::list::<EPOCHS_MAX, _, _>")]
+    pub records: Vec<Bytes>,
+    /// The last epoch of this chain that a majority of its own keepers holds, so that it may be
+    /// acted under.
+    pub settled: u64,
+}
+
+/// The first half of a round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepare {
+    /// The epoch whose successor is to be decided.
+    pub of: Point,
+    /// The round.
+    pub ballot: Ballot,
+}
+
+/// The second half of a round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accept {
+    /// The epoch whose successor is to be decided.
+    pub of: Point,
+    /// The round.
+    pub ballot: Ballot,
+    /// The successor.
+    pub record: Bytes,
+}
+
+/// The answer to a [`ChainRequest`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChainReply {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Who answers.
+    pub node: NodeId,
+    /// What it answers.
+    pub answer: ChainAnswer,
+}
+
+tagged! {
+    /// The answer of one server, which rests on what it holds durably.
+    pub enum ChainAnswer {
+        /// This is the newest epoch that it holds.
+        Holds(Point) = "holds",
+        /// It promises.
+        Promised(Promised) = "promised",
+        /// It accepted the record.
+        Accepted(Granted) = "accepted",
+        /// It promised a higher ballot before.
+        Rejected(Ballot) = "rejected",
+        /// The successor has been decided already.
+        Decided(Decided) = "decided",
+        /// It does not hold that epoch, but only this one.
+        Lacks(Point) = "lacks",
+        /// It will not, for this reason.
+        Refused(String) = "refused",
+    }
+}
+
+/// A promise, and what was accepted before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promised {
+    /// The round of what was accepted.
+    pub ballot: Ballot,
+    /// The record; `None`: nothing was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Bytes>,
+}
+
+/// It is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {}
+
+/// A record that was decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// The record.
+    pub record: Bytes,
+}
+
+/// What follows an epoch, for whoever has not got it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deltas {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Who answers.
+    pub node: NodeId,
+    /// The newest epoch that it acts under.
+    pub newest: Point,
+    /// The number of the epoch that its chain begins with: what follows was decided.
+    pub first: u64,
+    /// Its chain is as long, and does not hold the epoch that it was asked about.
+    pub fork: bool,
+    /// The records that follow that epoch; not all, if they are too many for one message.
+    #[serde(deserialize_with = "bounded::list::<EPOCHS_MAX, _, _>")]
+    pub records: Vec<Bytes>,
+}
+
+/// What somebody asks to be changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BucketRequest {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Names the change, also when it is asked for again.
+    pub change: ChangeId,
+    /// What is to be done.
+    pub command: BucketCommand,
+}
+
+tagged! {
+    /// A change of a bucket.
+    pub enum BucketCommand {
+        /// Make it. Its number is minted, whatever is said here.
+        Create(Bucket) = "create",
+        /// Change what may change of it.
+        Set(SetBucket) = "set",
+        /// Delete it, with all that is in it.
+        Delete(DeleteBucket) = "delete",
+    }
+}
+
+/// Changes a bucket's policy; what is left out stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetBucket {
+    /// Its name.
+    pub name: String,
+    /// Its number, if no other of that name is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
+    /// Level of reads that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_level: Option<Level>,
+    /// Level of writes that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_level: Option<Level>,
+    /// How long a value lives if its writer does not say, in milliseconds; 0: for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+}
+
+/// Deletes a bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteBucket {
+    /// Its name.
+    pub name: String,
+    /// Its number, if no other of that name is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
+}
+
+/// A change is done: every majority of the keepers knows of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BucketReply {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The epoch that made the change.
+    pub epoch: u64,
+    /// The bucket as it is in that epoch, or as it was before.
+    pub bucket: Bucket,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> EpochRecord {
+        EpochRecord {
+            generation: 0,
+            number: 7,
+            before: EpochHash([1; 16]),
+            keepers: vec![NodeId(1), NodeId(2), NodeId(3)],
+            change: ChangeId([2; 16]),
+            buckets: vec![BucketChange::Created(Bucket::new(4, "carts"))],
+        }
+    }
+
+    #[test]
+    fn a_record_is_only_what_this_version_writes() {
+        let record = record();
+        let bytes = record.encode();
+        assert_eq!(EpochRecord::decode(&bytes), Ok(record));
+        // A field more, as a newer version may have it, at any depth.
+        #[derive(Serialize)]
+        struct Newer {
+            number: u64,
+            before: EpochHash,
+            keepers: Vec<NodeId>,
+            change: ChangeId,
+            moves: u8,
+        }
+        let newer = codec::encode(&Newer {
+            number: 7,
+            before: EpochHash::default(),
+            keepers: vec![NodeId(1)],
+            change: ChangeId::default(),
+            moves: 1,
+        });
+        let why = EpochRecord::decode(&newer).unwrap_err().to_string();
+        assert!(why.contains("newer version"), "{why}");
+        let unknown = EpochRecord {
+            buckets: vec![BucketChange::Unknown],
+            ..super::tests::record()
+        };
+        let read = EpochRecord::decode(&unknown.encode());
+        assert!(
+            read.is_ok_and(|read| read == unknown),
+            "applying refuses it"
+        );
+    }
+
+    #[test]
+    fn every_bit_of_a_record_counts_for_its_hash() {
+        let one = record();
+        let other = EpochRecord {
+            change: ChangeId([3; 16]),
+            ..record()
+        };
+        assert_ne!(one.point().hash, other.point().hash);
+        assert_eq!(one.point(), record().point());
+    }
+
+    #[test]
+    fn lists_over_their_limits_are_refused() {
+        let keepers = (0..=KEEPERS_MAX as u64).map(NodeId).collect();
+        let record = EpochRecord {
+            keepers,
+            ..record()
+        };
+        let refused = EpochRecord::decode(&record.encode());
+        assert!(matches!(refused, Err(DecodeError::Limit(_))), "{refused:?}");
+    }
+}

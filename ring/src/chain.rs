@@ -1,0 +1,275 @@
+//! The chain of epochs: how one view follows another.
+//!
+//! The first view of a cluster begins the chain. Every later epoch is one record, decided among the
+//! keepers of the epoch before, that names the epoch before by its hash: whoever holds the same
+//! first view and the same records has the same view.
+//!
+//! | rule | where |
+//! |---|---|
+//! | who decides the next epoch: one, three or five servers, spread out | `keepers` |
+//! | a record follows one epoch only, and what never changes of a bucket stays | [`apply`] |
+//! | a number that a bucket had is never given to another | [`apply`], [`Tip::next_bucket`] |
+//! | what somebody asks for becomes a record on top of a view, if it still can be | [`propose`] |
+//! | one record follows an epoch, and is held before it is acted under | [`proposer`] |
+//! | two servers whose chains fork do not both go on | [`relation`] |
+//!
+//! [`Tip::next_bucket`]: annulet_protocol::view::Tip::next_bucket
+
+mod keepers;
+pub mod proposer;
+#[cfg(test)]
+mod tests;
+
+use annulet_protocol::bucket::Bucket;
+use annulet_protocol::codec;
+use annulet_protocol::epoch::{
+    self, BucketChange, BucketCommand, BucketGone, BucketSettings, DeleteBucket, EpochRecord,
+    Point, SetBucket,
+};
+use annulet_protocol::ids::{ChangeId, EpochHash};
+use annulet_protocol::view::{MemberState, Tip, View};
+
+/// Begins a chain with a view: gives it keepers, and a hash over all of it but the addresses of its
+/// members, which may change without anybody's consent.
+pub fn begin(mut view: View) -> View {
+    let last = view.buckets.last().map_or(0, |bucket| bucket.number);
+    view.tip = Tip {
+        generation: 0,
+        hash: EpochHash::default(),
+        keepers: keepers::choose(&view.members),
+        next_bucket: last.saturating_add(1),
+    };
+    let mut hashed = view.clone();
+    hashed.members.iter_mut().for_each(|m| m.address.clear());
+    view.tip.hash = epoch::hash(&codec::encode(&hashed));
+    view
+}
+
+/// Why a record cannot follow a view.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// It follows another epoch than this one, of the same number.
+    #[error("epoch {0} follows another epoch than the one that is here")]
+    Fork(u64),
+    /// It follows an epoch that is not here yet, or is here itself.
+    #[error("epoch {found} does not follow epoch {here}")]
+    Gap {
+        /// The record's number.
+        found: u64,
+        /// The view's.
+        here: u64,
+    },
+    /// It breaks a rule, or says what this version does not know.
+    #[error("epoch {number} cannot be: {why}")]
+    Unsound {
+        /// The record's number.
+        number: u64,
+        /// Which rule.
+        why: String,
+    },
+}
+
+/// The view that a record makes of the one before it.
+///
+/// # Errors
+/// [`ApplyError`].
+pub fn apply(view: &View, record: &EpochRecord) -> Result<View, ApplyError> {
+    let number = record.number;
+    if view.epoch.checked_add(1) != Some(number) {
+        let here = view.epoch;
+        return Err(ApplyError::Gap {
+            found: number,
+            here,
+        });
+    }
+    if record.before != view.tip.hash || record.generation != view.tip.generation {
+        return Err(ApplyError::Fork(number));
+    }
+    let unsound = |why| ApplyError::Unsound { number, why };
+    check_keepers(view, record).map_err(unsound)?;
+    let mut next = view.clone();
+    next.epoch = number;
+    next.tip.hash = record.point().hash;
+    next.tip.keepers.clone_from(&record.keepers);
+    for change in &record.buckets {
+        change_bucket(&mut next, change).map_err(unsound)?;
+    }
+    next.validate().map_err(unsound)?;
+    Ok(next)
+}
+
+fn check_keepers(view: &View, record: &EpochRecord) -> Result<(), String> {
+    let EpochRecord { keepers, .. } = record;
+    if !matches!(keepers.len(), 1 | 3 | 5) {
+        return Err(format!("{} keepers; one, three or five", keepers.len()));
+    }
+    for (at, keeper) in keepers.iter().enumerate() {
+        let member = view.member(*keeper);
+        let active = member.is_some_and(|member| member.state == MemberState::Active);
+        if !active || keepers[..at].contains(keeper) {
+            return Err(format!(
+                "keeper {keeper} is no active member, or named twice"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn change_bucket(view: &mut View, change: &BucketChange) -> Result<(), String> {
+    match change {
+        BucketChange::Created(bucket) => {
+            check_new(view, bucket)?;
+            view.tip.next_bucket = bucket
+                .number
+                .checked_add(1)
+                .ok_or("every number was given to a bucket once")?;
+            view.buckets.push(bucket.clone());
+        }
+        BucketChange::Set(settings) => {
+            let bucket = bucket_mut(view, settings.number)?;
+            bucket.read_level = settings.read_level;
+            bucket.write_level = settings.write_level;
+            bucket.ttl_ms = settings.ttl_ms;
+        }
+        BucketChange::Deleted(BucketGone { number }) => {
+            bucket_mut(view, *number)?;
+            view.buckets.retain(|bucket| bucket.number != *number);
+        }
+        BucketChange::Unknown => return Err("a change that only a newer version knows".into()),
+    }
+    Ok(())
+}
+
+/// Whether a bucket can be added: all that [`View::validate`] does not see.
+fn check_new(view: &View, bucket: &Bucket) -> Result<(), String> {
+    let next = view.tip.next_bucket;
+    if bucket.number != next {
+        return Err(format!(
+            "a new bucket of number {}; the next one is {next}",
+            bucket.number
+        ));
+    }
+    let longest = view.table.list_length;
+    if longest > 0 && bucket.replicas > longest {
+        return Err(format!(
+            "bucket `{}` asks for {} replicas; this cluster keeps at most {longest}",
+            bucket.name, bucket.replicas
+        ));
+    }
+    Ok(())
+}
+
+fn bucket_mut(view: &mut View, number: u32) -> Result<&mut Bucket, String> {
+    let found = view.buckets.iter_mut().find(|b| b.number == number);
+    found.ok_or_else(|| format!("there is no bucket of number {number}"))
+}
+
+/// Why what somebody asks for cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Objection {
+    /// It is so already, or is not as the asker thinks.
+    #[error("{0}")]
+    Conflict(String),
+    /// It breaks a rule.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// The record that makes a change on top of a view. The keepers stay.
+///
+/// # Errors
+/// [`Objection`].
+pub fn propose(
+    view: &View,
+    change: ChangeId,
+    command: &BucketCommand,
+) -> Result<EpochRecord, Objection> {
+    let buckets = vec![bucket_change(view, command)?];
+    let record = EpochRecord {
+        generation: view.tip.generation,
+        number: view.epoch.saturating_add(1),
+        before: view.tip.hash,
+        keepers: view.tip.keepers.clone(),
+        change,
+        buckets,
+    };
+    match apply(view, &record) {
+        Ok(_) => Ok(record),
+        Err(ApplyError::Unsound { why, .. }) => Err(Objection::Invalid(why)),
+        Err(error) => Err(Objection::Invalid(error.to_string())),
+    }
+}
+
+fn bucket_change(view: &View, command: &BucketCommand) -> Result<BucketChange, Objection> {
+    let named = |name: &str, number: Option<u32>| {
+        let found = view.bucket_named(name);
+        let found = found.filter(|bucket| number.is_none_or(|number| bucket.number == number));
+        found.ok_or_else(|| Objection::Conflict(format!("there is no bucket `{name}` any more")))
+    };
+    Ok(match command {
+        BucketCommand::Create(bucket) if view.bucket_named(&bucket.name).is_some() => {
+            let why = format!("there is a bucket `{}` already", bucket.name);
+            return Err(Objection::Conflict(why));
+        }
+        BucketCommand::Create(bucket) => BucketChange::Created(Bucket {
+            number: view.tip.next_bucket,
+            ..bucket.clone()
+        }),
+        BucketCommand::Set(SetBucket {
+            name,
+            number,
+            read_level,
+            write_level,
+            ttl_ms,
+        }) => {
+            let bucket = named(name, *number)?;
+            let ttl_ms = ttl_ms.map_or(bucket.ttl_ms, |ms| (ms > 0).then_some(ms));
+            BucketChange::Set(BucketSettings {
+                number: bucket.number,
+                read_level: read_level.unwrap_or(bucket.read_level),
+                write_level: write_level.unwrap_or(bucket.write_level),
+                ttl_ms,
+            })
+        }
+        BucketCommand::Delete(DeleteBucket { name, number }) => {
+            let number = named(name, *number)?.number;
+            BucketChange::Deleted(BucketGone { number })
+        }
+        BucketCommand::Unknown => {
+            let why = "this version does not know such a change";
+            return Err(Objection::Invalid(why.into()));
+        }
+    })
+}
+
+/// How another server's chain stands to the one here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// Both end with the same epoch.
+    Same,
+    /// It is longer, and may hold all that is here.
+    Ahead,
+    /// What is here holds it.
+    Behind,
+    /// Neither holds the other.
+    Fork,
+}
+
+/// Compares the chain that ends with `newest` here and begins with epoch `first` with another one
+/// that ends with `theirs`. `here`: the hash of an epoch of this chain by its number.
+pub fn relation(
+    newest: Point,
+    first: u64,
+    theirs: Point,
+    here: impl FnOnce(u64) -> Option<EpochHash>,
+) -> Relation {
+    if theirs == newest {
+        Relation::Same
+    } else if theirs.number > newest.number {
+        Relation::Ahead
+    } else if theirs.number >= first && here(theirs.number) == Some(theirs.hash) {
+        Relation::Behind
+    } else {
+        Relation::Fork
+    }
+}

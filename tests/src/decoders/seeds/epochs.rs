@@ -1,0 +1,214 @@
+//! Seeds of the chain of epochs.
+
+use super::Seeds;
+use super::messages::{changed, crowded, without_names};
+use annulet_protocol::ballot::Ballot;
+use annulet_protocol::bucket::Bucket;
+use annulet_protocol::codec::encode;
+use annulet_protocol::epoch::{
+    Accept, BucketChange, BucketCommand, BucketGone, BucketReply, BucketRequest, BucketSettings,
+    ChainAnswer, ChainQuestion, ChainReply, ChainRequest, Decided, DeleteBucket, Deltas,
+    EpochRecord, Granted, Offer, Prepare, Promised, SetBucket,
+};
+use annulet_protocol::ids::{ChangeId, ClusterId, EpochHash, Incarnation, NodeId};
+use annulet_protocol::level::Level;
+use bytes::Bytes;
+
+const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
+
+fn record() -> EpochRecord {
+    EpochRecord {
+        generation: 0,
+        number: 7,
+        before: EpochHash([0xe6; 16]),
+        keepers: vec![NodeId(1), NodeId(2), NodeId(3)],
+        change: ChangeId([0xab; 16]),
+        buckets: vec![
+            BucketChange::Created(Bucket::new(4, "carts")),
+            BucketChange::Set(BucketSettings {
+                number: 3,
+                read_level: Level::One,
+                write_level: Level::All,
+                ttl_ms: Some(60_000),
+            }),
+            BucketChange::Deleted(BucketGone { number: 2 }),
+        ],
+    }
+}
+
+fn ballot() -> Ballot {
+    Ballot {
+        number: 5,
+        proposer: Incarnation([0xba; 16]),
+    }
+}
+
+pub(super) fn add(seeds: &mut Seeds) {
+    let bytes = record().encode();
+    seeds.add("epoch_record", "all_changes", bytes.to_vec());
+    seeds.add("epoch_record", "cut_short", &bytes[..bytes.len() / 2]);
+    let unknown = changed(&bytes, b"\xa7deleted", b"\xa7renamed");
+    seeds.add("epoch_record", "unknown_change", unknown);
+    let many = changed(&bytes, b"\x93\x01\x02\x03", b"\x96\x01\x02\x03\x04\x05\x06");
+    seeds.add("epoch_record", "too_many_keepers", many);
+    let higher = EpochRecord {
+        generation: 2,
+        buckets: Vec::new(),
+        ..record()
+    };
+    seeds.add("epoch_record", "higher_generation", encode(&higher));
+    add_questions(seeds);
+    add_answers(seeds);
+    add_buckets(seeds);
+}
+
+fn add_questions(seeds: &mut Seeds) {
+    let (of, ballot, record) = (record().point(), ballot(), record().encode());
+    let offer = Offer {
+        records: vec![record.clone(), Bytes::from_static(b"no record")],
+        settled: 6,
+    };
+    for (name, question) in [
+        ("offer", ChainQuestion::Offer(offer)),
+        ("prepare", ChainQuestion::Prepare(Prepare { of, ballot })),
+        (
+            "accept",
+            ChainQuestion::Accept(Accept { of, ballot, record }),
+        ),
+        ("unknown", ChainQuestion::Unknown),
+    ] {
+        let request = ChainRequest {
+            cluster: CLUSTER,
+            question,
+        };
+        seeds.add("chain_request", name, encode(&request));
+    }
+    let none = Offer {
+        records: Vec::new(),
+        settled: 6,
+    };
+    let none = ChainRequest {
+        cluster: CLUSTER,
+        question: ChainQuestion::Offer(none),
+    };
+    let many = changed(
+        &encode(&none),
+        b"records\x90",
+        b"records\xdd\xff\xff\xff\xff",
+    );
+    seeds.add("chain_request", "list_of_4_gib", many);
+    seeds.add("chain_request", "without_names", without_names(&none));
+}
+
+/// A message of a mebibyte that is one long list of what is shortest on the wire.
+pub(super) fn add_crowded(seeds: &mut Seeds) {
+    let offer = Offer {
+        records: vec![Bytes::new()],
+        settled: 6,
+    };
+    let offer = ChainRequest {
+        cluster: CLUSTER,
+        question: ChainQuestion::Offer(offer),
+    };
+    let offer = crowded(&encode(&offer), b"\x91\xc4\x00", b"\xc4\x00");
+    seeds.add("chain_request", "records", offer);
+}
+
+fn add_answers(seeds: &mut Seeds) {
+    let (point, ballot, record) = (record().point(), ballot(), record().encode());
+    let promised = |record| Promised { ballot, record };
+    for (name, answer) in [
+        ("holds", ChainAnswer::Holds(point)),
+        (
+            "promised",
+            ChainAnswer::Promised(promised(Some(record.clone()))),
+        ),
+        ("promised_nothing", ChainAnswer::Promised(promised(None))),
+        ("accepted", ChainAnswer::Accepted(Granted {})),
+        ("rejected", ChainAnswer::Rejected(ballot)),
+        (
+            "decided",
+            ChainAnswer::Decided(Decided {
+                record: record.clone(),
+            }),
+        ),
+        ("lacks", ChainAnswer::Lacks(point)),
+        ("refused", ChainAnswer::Refused("why".into())),
+    ] {
+        let reply = ChainReply {
+            cluster: CLUSTER,
+            node: NodeId(9),
+            answer,
+        };
+        seeds.add("chain_reply", name, encode(&reply));
+    }
+    let reply = ChainReply {
+        cluster: CLUSTER,
+        node: NodeId(9),
+        answer: ChainAnswer::Lacks(point),
+    };
+    let short = changed(&encode(&reply), b"\xc4\x10", b"\xc4\x0f");
+    seeds.add("chain_reply", "short_cluster", short);
+    let deltas = Deltas {
+        cluster: CLUSTER,
+        node: NodeId(9),
+        newest: point,
+        first: 1,
+        fork: false,
+        records: vec![record],
+    };
+    seeds.add("deltas", "one", encode(&deltas));
+    let none = Deltas {
+        fork: true,
+        records: Vec::new(),
+        ..deltas
+    };
+    seeds.add("deltas", "fork", encode(&none));
+    let many = changed(
+        &encode(&none),
+        b"records\x90",
+        b"records\xdd\xff\xff\xff\xff",
+    );
+    seeds.add("deltas", "list_of_4_gib", many);
+}
+
+fn add_buckets(seeds: &mut Seeds) {
+    let (name, number) = (String::from("carts"), Some(4));
+    let set = SetBucket {
+        name: name.clone(),
+        number,
+        read_level: Some(Level::One),
+        write_level: Some(Level::Explicit { read: 1, write: 2 }),
+        ttl_ms: Some(0),
+    };
+    for (file, command) in [
+        ("create", BucketCommand::Create(Bucket::new(0, &name))),
+        ("set", BucketCommand::Set(set)),
+        (
+            "delete",
+            BucketCommand::Delete(DeleteBucket { name, number }),
+        ),
+    ] {
+        let request = BucketRequest {
+            cluster: CLUSTER,
+            change: ChangeId([0xab; 16]),
+            command,
+        };
+        seeds.add("bucket_request", file, encode(&request));
+    }
+    let unnamed = BucketRequest {
+        cluster: CLUSTER,
+        change: ChangeId([0xab; 16]),
+        command: BucketCommand::Create(Bucket::new(0, "carts")),
+    };
+    let unnamed = changed(&encode(&unnamed), b"\xa4name", b"\xa4game");
+    seeds.add("bucket_request", "without_name", unnamed);
+    let reply = BucketReply {
+        cluster: CLUSTER,
+        epoch: 7,
+        bucket: Bucket::new(4, "carts"),
+    };
+    let bytes = encode(&reply);
+    seeds.add("bucket_reply", "cut_short", &bytes[..bytes.len() / 2]);
+    seeds.add("bucket_reply", "made", bytes);
+}
