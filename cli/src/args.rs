@@ -3,8 +3,9 @@
 use crate::commands::bench::BenchArgs;
 use crate::commands::bucket::BucketCommand;
 use crate::commands::cert::CertCommand;
+use crate::commands::check::CheckArgs;
 use crate::commands::cluster::ClusterCommand;
-use crate::commands::data::{DeleteArgs, ExistsArgs, GetArgs, PutArgs, TouchArgs};
+use crate::commands::data::{CasArgs, DeleteArgs, ExistsArgs, GetArgs, PutArgs, TouchArgs};
 use crate::commands::dev::DevArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::import::ImportArgs;
@@ -77,6 +78,8 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Delete a value
     Delete(DeleteArgs),
+    /// Store a value only if the key has none, or still the version that was read; strong buckets
+    Cas(CasArgs),
     /// Say whether a key has a value
     Exists(ExistsArgs),
     /// Give a value a new time to live, without storing it again
@@ -97,11 +100,13 @@ pub(crate) enum Command {
     /// Look at the cluster
     #[command(subcommand)]
     Cluster(ClusterCommand),
-    /// Look at buckets
+    /// Look at buckets, make, change and delete them
     #[command(subcommand)]
     Bucket(BucketCommand),
     /// Measure throughput and latency
     Bench(BenchArgs),
+    /// Test a strong bucket: record a load, and check that one order explains all answers
+    Check(CheckArgs),
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 not found or condition not met, 2 bad usage (a key \

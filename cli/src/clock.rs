@@ -12,6 +12,14 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+/// The same as a number, in nanoseconds: one clock for all programs of a machine since it started.
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    let rest = u64::try_from(now.tv_nsec).unwrap_or_default();
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+}
+
 /// Time since the Unix epoch, for the dates in certificates.
 pub(crate) fn since_epoch() -> Duration {
     SystemTime::now()

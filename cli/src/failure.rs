@@ -1,7 +1,7 @@
 //! How a command ends: its exit code, and what is said when it did not succeed.
 
 use crate::output;
-use annulet::{ErrorKind, Outcome};
+use annulet::{ErrorKind, OpId, Outcome};
 use serde_json::{Value, json};
 use std::fmt;
 use std::io;
@@ -36,6 +36,8 @@ pub(crate) struct Failure {
     message: String,
     advice: Option<String>,
     outcome: Option<Outcome>,
+    /// Names the write, if it is one of a strong bucket that can be asked about.
+    op_id: Option<OpId>,
     retryable: bool,
 }
 
@@ -48,6 +50,7 @@ impl Failure {
             message: message.into(),
             advice: None,
             outcome: None,
+            op_id: None,
             retryable: false,
         }
     }
@@ -117,6 +120,7 @@ impl Failure {
             "message": self.message,
             "advice": self.advice,
             "outcome": self.outcome.map(Outcome::as_str),
+            "op_id": self.op_id.as_ref().map(OpId::to_string),
             "retryable": self.retryable,
         })
     }
@@ -140,6 +144,7 @@ impl From<annulet::Error> for Failure {
             message: error.message().to_owned(),
             advice: advice_for(&error).map(str::to_owned),
             outcome: error.outcome(),
+            op_id: error.op_id().copied(),
             retryable: error.is_retryable(),
         }
     }

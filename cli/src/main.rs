@@ -64,13 +64,15 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 }
 
 async fn dispatch(command: Command, common: Common) -> Result<Exit, Failure> {
-    use commands::{bench, bucket, cert, cluster, data, dev, export, import, many, scan, serve};
+    use commands::{bench, bucket, cert, check, cluster, data, dev};
+    use commands::{export, import, many, scan, serve};
     match command {
         Command::Dev(args) => dev::run(args, &common).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Put(args) => data::put(args, &common).await,
         Command::Get(args) => data::get(args, &common).await,
         Command::Delete(args) => data::delete(args, &common).await,
+        Command::Cas(args) => data::cas(args, &common).await,
         Command::Exists(args) => data::exists(args, &common).await,
         Command::Touch(args) => data::touch(args, &common).await,
         Command::Mget(args) => many::get(args, &common).await,
@@ -82,6 +84,7 @@ async fn dispatch(command: Command, common: Common) -> Result<Exit, Failure> {
         Command::Cluster(command) => cluster::run(command, &common).await,
         Command::Bucket(command) => bucket::run(command, &common).await,
         Command::Bench(args) => bench::run(args, &common).await,
+        Command::Check(args) => check::run(args, &common).await,
     }
 }
 

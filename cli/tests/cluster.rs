@@ -46,7 +46,7 @@ fn one_key(dev: &Dev) {
         .run(&["put", "k", "second", "--json", "--ttl", "1h"])
         .expect(0)
         .object();
-    assert_eq!(fields(&put), ["version", "superseded"]);
+    assert_eq!(fields(&put), ["version", "superseded", "context"]);
     let got = dev
         .run(&["get", "k", "--json", "--level", "all"])
         .expect(0)
@@ -613,8 +613,10 @@ fn servers_stop_however_the_cluster_ends() {
     assert!(dev.servers.iter().all(|(_, address)| listens(address)));
     dev.running.as_ref().unwrap().signal("KILL");
     dev.wait_until_none_listens();
-    // Only what is killed without a word leaves its folder behind.
-    std::fs::remove_dir_all(dev.profile.parent().unwrap()).unwrap();
+    // Only what is killed without a word leaves its folder behind; its servers may still be writing
+    // their last files.
+    let folder = dev.profile.parent().unwrap();
+    wait_until(|| std::fs::remove_dir_all(folder).is_ok());
 
     let dev = Dev::start_with(&["--ephemeral", "--nodes", "2"], Place::new());
     let folder = dev.profile.parent().unwrap().to_owned();

@@ -1,10 +1,10 @@
-//! `annulet put`, `get`, `delete`, `exists`, `touch`: one key each.
+//! `annulet put`, `get`, `delete`, `exists`, `touch`, `cas`: one key each.
 
 use crate::args::{Common, Single};
 use crate::connect;
 use crate::failure::{Exit, Failure};
 use crate::{output, units};
-use annulet::{Context, Entry, Ttl, WriteOptions, Written};
+use annulet::{Context, Entry, ReadOptions, Ttl, WriteOptions, Written};
 use annulet_protocol::limits::VALUE_BYTES_MAX;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -39,6 +39,9 @@ pub(crate) struct PutArgs {
 pub(crate) struct GetArgs {
     /// The key
     key: OsString,
+    /// In a strong bucket: what any one owner has, quick but perhaps old
+    #[arg(long)]
+    stale: bool,
     #[command(flatten)]
     target: Single,
 }
@@ -50,6 +53,30 @@ pub(crate) struct DeleteArgs {
     /// What a read of the key gave, in a bucket of mode siblings: the write replaces what was seen
     #[arg(long, value_name = "C")]
     context: Option<Context>,
+    #[command(flatten)]
+    target: Single,
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("condition").required(true))]
+pub(crate) struct CasArgs {
+    /// The key, 1 to 4096 bytes
+    key: OsString,
+    /// The value; `-` takes it from standard input
+    #[arg(allow_negative_numbers = true, required_unless_present = "file")]
+    value: Option<OsString>,
+    /// Take the value from a file
+    #[arg(long, value_name = "F", conflicts_with = "value")]
+    file: Option<PathBuf>,
+    /// Store it if the key has no value
+    #[arg(long, group = "condition")]
+    if_absent: bool,
+    /// Store it in place of this version, which `get --json` shows
+    #[arg(long, value_name = "V", group = "condition")]
+    if_version: Option<String>,
+    /// How long the value lives: 90s, 1h, or `never`; else the bucket's
+    #[arg(long, value_name = "D", value_parser = units::ttl)]
+    ttl: Option<Ttl>,
     #[command(flatten)]
     target: Single,
 }
@@ -74,12 +101,7 @@ pub(crate) struct TouchArgs {
 }
 
 pub(crate) async fn put(args: PutArgs, common: &Common) -> Result<Exit, Failure> {
-    // Read before connecting, so that a wrong path fails at once.
-    let value = match (&args.file, args.value) {
-        (Some(path), _) => value_of_file(path)?,
-        (None, Some(value)) if value == "-" => value_of(std::io::stdin().lock(), "standard input")?,
-        (None, value) => bytes_of(value.unwrap_or_default()),
-    };
+    let value = value_given(args.file.as_deref(), args.value)?;
     let session = connect::session_in(common, &args.target).await?;
     let options = WriteOptions {
         context: args.context,
@@ -96,10 +118,11 @@ pub(crate) async fn put(args: PutArgs, common: &Common) -> Result<Exit, Failure>
 pub(crate) async fn get(args: GetArgs, common: &Common) -> Result<Exit, Failure> {
     let session = connect::session_in(common, &args.target).await?;
     let key = bytes_of(args.key);
-    let found = session
-        .bucket
-        .get_with(key.clone(), &session.reading())
-        .await;
+    let options = ReadOptions {
+        stale: args.stale,
+        ..session.reading()
+    };
+    let found = session.bucket.get_with(key.clone(), &options).await;
     session.close().await?;
     let found = found?;
     if common.json {
@@ -128,6 +151,23 @@ pub(crate) async fn delete(args: DeleteArgs, common: &Common) -> Result<Exit, Fa
         .bucket
         .delete_with(bytes_of(args.key), &options)
         .await;
+    session.close().await?;
+    report_written(&written?, common)
+}
+
+pub(crate) async fn cas(args: CasArgs, common: &Common) -> Result<Exit, Failure> {
+    let value = value_given(args.file.as_deref(), args.value)?;
+    let session = connect::session_in(common, &args.target).await?;
+    let (bucket, key) = (&session.bucket, bytes_of(args.key));
+    let options = session.writing(args.ttl);
+    let written = match &args.if_version {
+        Some(version) => {
+            bucket
+                .put_if_version_with(key, value, version, &options)
+                .await
+        }
+        None => bucket.put_if_absent_with(key, value, &options).await,
+    };
     session.close().await?;
     report_written(&written?, common)
 }
@@ -219,6 +259,15 @@ fn note_not_found(key: &[u8]) {
 
 fn found_or_not(found: bool) -> Exit {
     if found { Exit::Done } else { Exit::NotFound }
+}
+
+/// The value of the command line. Read before connecting, so that a wrong path fails at once.
+fn value_given(file: Option<&Path>, value: Option<OsString>) -> Result<Bytes, Failure> {
+    match (file, value) {
+        (Some(path), _) => value_of_file(path),
+        (None, Some(value)) if value == "-" => value_of(std::io::stdin().lock(), "standard input"),
+        (None, value) => Ok(bytes_of(value.unwrap_or_default())),
+    }
 }
 
 fn value_of_file(path: &Path) -> Result<Bytes, Failure> {

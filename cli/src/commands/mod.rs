@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod bucket;
 pub(crate) mod cert;
+pub(crate) mod check;
 pub(crate) mod cluster;
 pub(crate) mod data;
 pub(crate) mod dev;

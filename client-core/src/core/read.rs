@@ -174,10 +174,10 @@ impl<S: Shown> Reading<S> {
                 }
             }
             (Phase::Repair | Phase::Over, other) => {
-                self.lose(
-                    node,
-                    format!("server {node} answered a repair with {other:?}"),
-                );
+                // What it showed before still stands: others are brought it.
+                let why = format!("server {node} answered a repair with {other:?}");
+                let error = Error::new(ErrorKind::Unavailable, why);
+                self.owners.lose(node, error);
             }
         }
     }

@@ -3,12 +3,14 @@
 //! # Layout
 //! - this file: a cluster as a test sees it; `node`: one server and its process
 //! - [`calls`]: what tests ask for again and again; [`disk`]: small disks; [`load`]: for figures
+//! - [`checks`]: client processes whose history is checked
 //! - [`relay`]: a network that delays, loses and refuses
 //! - [`space`]: networks of their own; [`regions`]: two of them, with servers in both
 //! - [`wire`]: raw bytes to a server; [`frames`]: of HTTP/2
 //! - [`machine`]: memory and descriptors of processes; [`scene`]: a server under attack
 
 pub mod calls;
+pub mod checks;
 #[cfg(target_os = "linux")]
 pub mod disk;
 pub mod frames;

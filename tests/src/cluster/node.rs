@@ -42,7 +42,7 @@ impl Node {
     }
 
     /// A command that runs the program where this server is.
-    fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         match self.enter.split_first() {
             None => Command::new(binary()),
             Some((program, args)) => {

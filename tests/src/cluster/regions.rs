@@ -10,6 +10,7 @@ use super::relay::{Passage, Relay};
 use super::space::Space;
 use super::{Cluster, Options, Place, wire};
 use annulet::{Client, Config, Profile};
+use std::process::Command;
 use std::time::Duration;
 
 /// The regions' names.
@@ -96,6 +97,11 @@ impl Regions {
         let connecting = async move { Client::connect_with(profile, config).await };
         let client = self.spaces[region].run(connecting).await;
         client.expect("a cluster that answers")
+    }
+
+    /// A command that runs the program in a region.
+    pub fn command(&self, region: usize) -> Command {
+        self.cluster.nodes[region * self.each].command()
     }
 
     /// The servers of a region.

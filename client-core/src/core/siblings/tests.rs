@@ -186,6 +186,26 @@ fn a_read_gives_all_concurrent_values_and_writes_them_back() {
 }
 
 #[test]
+fn an_owner_that_does_not_take_what_others_have_has_still_shown_its_own() {
+    let mut rig = reading(Level::Quorum, None, false);
+    let nodes = [rig.sent[0].node.0, rig.sent[1].node.0];
+    let (left, right) = (record(&[(1, "a")]), record(&[(2, "b")]));
+    rig.answer(nodes[0], whole(&left));
+    rig.answer(nodes[1], whole(&right));
+    // Each is brought what the other has, and one does not say what became of it.
+    rig.answer(nodes[1], Answer::Unknown);
+    assert_eq!(
+        brought(&rig, 4),
+        left.merge(&right),
+        "as the third owner is"
+    );
+    rig.answer(nodes[0], WRITTEN);
+    rig.answer(rig.sent[4].node.0, WRITTEN);
+    let done = shown(&rig).expect("two hold it");
+    assert_eq!(texts(&done), ["a", "b"]);
+}
+
+#[test]
 fn owners_that_agree_are_believed_at_once() {
     let mut rig = reading(Level::Quorum, None, false);
     let both = record(&[(1, "a"), (2, "b")]);
