@@ -36,7 +36,7 @@ use std::ops::Range;
 use steps::Step;
 
 /// Most states: a scenario that has more takes too long.
-const STATES_MAX: usize = 4_000_000;
+const STATES_MAX: usize = 5_000_000;
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +144,9 @@ pub enum Broken {
     LateKept,
     /// What was kept for too long is merged with what is kept later.
     AsideMerged,
+    /// The base of a record does not travel with it.
+    #[cfg(feature = "faults")]
+    BaseIgnored,
     /// What is absent is shown without the floor as its base.
     AbsentUnfloored,
 }

@@ -376,3 +376,14 @@ fn old_values_kept_by_a_fallback_are_noticed() {
     let scenario = hinting(floored(&[put().at_fallback(), read_put()]));
     assert_noticed(Broken::LateKept, &scenario, "lost");
 }
+
+#[cfg(feature = "faults")]
+#[test]
+fn faults_a_base_that_does_not_travel_is_noticed() {
+    let scenario = floored(&[put(), read_put()]);
+    assert_noticed(
+        Broken::BaseIgnored,
+        &scenario,
+        "owners do not come to the same",
+    );
+}

@@ -337,6 +337,14 @@ impl Search<'_> {
 
     /// A server merges a record.
     pub(super) fn take(&mut self, state: &mut State, at: usize, record: Id) {
+        #[cfg(feature = "faults")]
+        let record = match self.broken {
+            Some(Broken::BaseIgnored) => {
+                let without = self.records.get(record).without_base();
+                self.records.id(without)
+            }
+            _ => record,
+        };
         let merged = self.records.merge(state.records[at], record);
         if merged != state.records[at] {
             self.keep(state, at, merged);
