@@ -24,6 +24,10 @@ END {
     ratio("annulet put quorum", "redis put always", 2)
     ratio("annulet get one", "redis get", 0.6)
     ratio("annulet get quorum", "etcd get", 5)
+    ratio("annulet put strong", "etcd put", 3)
+    ratio("annulet get strong", "etcd get", 5)
+    ratio("annulet put siblings", "annulet put quorum", 0.6)
+    slower("annulet get strong", "annulet get quorum", 1.3)
     latency("annulet put quorum", 1)
     latency("annulet get one", 0.2)
     memory("idle server", 80)
@@ -50,6 +54,13 @@ function ratio(ours, theirs, target,   measured) {
     measured = median(ops, many SUBSEP ours) / median(ops, many SUBSEP theirs)
     printf "| %s, %d callers: at least %s x %s | %.2f x | %s |\n", ours, many, target, theirs,
         measured, verdict(measured >= target)
+}
+
+function slower(ours, theirs, target,   measured) {
+    if (!((1 SUBSEP ours) in rounds) || !((1 SUBSEP theirs) in rounds)) return
+    measured = median(p50, 1 SUBSEP ours) / median(p50, 1 SUBSEP theirs)
+    printf "| %s, 1 caller: p50 at most %s x that of %s | %.2f x | %s |\n", ours, target, theirs,
+        measured, verdict(measured <= target)
 }
 
 function latency(ours, target,   measured) {

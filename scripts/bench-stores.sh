@@ -70,6 +70,10 @@ start_annulet() {
     pids+=("$!")
     wait_for annulet grep -q '^ready profile=' "$work/annulet.out"
     annulet_profile=$(sed -n 's/^ready profile=//p' "$work/annulet.out")
+    local mode
+    for mode in strong siblings; do
+        "$annulet" bucket create "$mode" --mode "$mode" --profile "$annulet_profile" >/dev/null
+    done
     mapfile -t annulet_pids < <(sed -n 's/^node .* pid=\([0-9]*\).*/\1/p' "$work/annulet.out")
 }
 

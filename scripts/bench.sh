@@ -113,7 +113,10 @@ peer_client() {
 load_keys() {
     note "storing $keys keys in each store"
     local quick=(--workload put --concurrency 16 --seconds 1 --keys "$keys")
-    annulet_client "${quick[@]}" >/dev/null
+    local bucket
+    for bucket in default strong siblings; do
+        annulet_client --bucket "$bucket" "${quick[@]}" >/dev/null
+    done
     if [[ -n $with_etcd ]]; then
         peer_client --peer etcd --endpoints "$etcd_endpoints" "${quick[@]}" >/dev/null
     fi
@@ -128,12 +131,13 @@ load_keys() {
 run_round() {
     local round=$1 cells=() count
     for count in "$callers" 1; do
-        cells+=("$count annulet put quorum")
+        cells+=("$count annulet put quorum" "$count annulet put siblings")
+        cells+=("$count annulet put strong")
         [[ -z $with_etcd ]] || cells+=("$count etcd put")
         [[ -z $with_redis ]] || cells+=("$count redis put always")
         cells+=("$count annulet get one")
         [[ -z $with_redis ]] || cells+=("$count redis get")
-        cells+=("$count annulet get quorum")
+        cells+=("$count annulet get quorum" "$count annulet get strong")
         [[ -z $with_etcd ]] || cells+=("$count etcd get")
         [[ -z $with_redis ]] || cells+=("$count redis put everysec")
     done
@@ -153,7 +157,11 @@ run_cell() { # round callers store workload [level]
     local load=(--workload "$workload" --concurrency "$count" --seconds "$seconds"
         --keys "$keys" --no-load)
     case $store in
-        annulet) report=$(annulet_client "${load[@]}" --level "$level") ;;
+        annulet)
+            local where=(--level "$level")
+            case $level in strong | siblings) where=(--bucket "$level") ;; esac
+            report=$(annulet_client "${load[@]}" "${where[@]}")
+            ;;
         etcd)
             report=$(peer_client --peer etcd --endpoints "$etcd_endpoints" "${load[@]}")
             ;;

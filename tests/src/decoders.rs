@@ -56,6 +56,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder::new("bucket_reply", Shape::Message, epochs::bucket_reply),
     Decoder::new("hints_report", Shape::Message, messages::hints_report),
     Decoder::new("siblings", Shape::Message, messages::siblings),
+    Decoder::new("session", Shape::Message, messages::session),
     Decoder::new("set", Shape::Message, messages::set),
     Decoder::new("counter", Shape::Message, messages::counter),
     Decoder::new("stored_record", Shape::Fixed, stored::record),

@@ -8,4 +8,5 @@
 pub mod cluster;
 pub mod decoders;
 pub mod rounds;
+pub mod siblings_model;
 pub mod sim;

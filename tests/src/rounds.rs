@@ -49,6 +49,8 @@ pub struct Setup {
     pub timeout_ms: u64,
     /// Whether owners learn from each other what they accepted, at any time.
     pub repairs: bool,
+    /// Whether no message is late by much.
+    pub steady: bool,
     /// Whether every client reads and then writes on the condition of what it read, in turns.
     pub updates: bool,
     /// Whether clocks go in steps, so that clients often draw one number.
@@ -78,6 +80,7 @@ impl Setup {
             operations: 12,
             timeout_ms: 2_000,
             repairs: true,
+            steady: false,
             updates: false,
             coarse: seed.is_multiple_of(2),
             lossy: if seed.is_multiple_of(4) { 15 } else { 5 },
@@ -462,7 +465,7 @@ impl World {
     }
 
     fn delay_ms(&mut self) -> u64 {
-        match self.rng.random_bool(0.05) {
+        match !self.setup.steady && self.rng.random_bool(0.05) {
             true => self.rng.random_range(0..120),
             false => self.rng.random_range(0..4),
         }

@@ -11,6 +11,9 @@ use annulet_tests::cluster::relay::Passage;
 use annulet_tests::cluster::{Cluster, Options, annulet};
 use std::time::Duration;
 
+/// Buckets of the cluster file, numbered from 1.
+const OF_FILE: u32 = 4;
+
 /// A client that may change buckets.
 async fn admin(cluster: &Cluster) -> Client {
     let certs = cluster.folder().join("certs");
@@ -59,7 +62,7 @@ async fn buckets_are_made_used_changed_and_deleted_for_everybody() {
     let cluster = Cluster::start(3).await;
     let (admin, other) = (admin(&cluster).await, cluster.client().await);
     let made = admin.create_bucket("carts", &lww()).await.unwrap();
-    assert_eq!((made.number, made.replicas), (4, 3));
+    assert_eq!((made.number, made.replicas), (OF_FILE + 1, 3));
     // A client that knows nothing of it finds it; every owner takes it.
     let carts = other.bucket("carts");
     let put = carts.put_with("k", "v", &write_at(Level::All)).await;
@@ -94,7 +97,7 @@ async fn buckets_are_made_used_changed_and_deleted_for_everybody() {
     })
     .await;
     let again = admin.create_bucket("carts", &lww()).await.unwrap();
-    assert_eq!(again.number, 5);
+    assert_eq!(again.number, OF_FILE + 2);
     let found = admin
         .bucket("carts")
         .get_with("k", &read_at(Level::All))
@@ -104,7 +107,10 @@ async fn buckets_are_made_used_changed_and_deleted_for_everybody() {
         None,
         "nothing of the old one is in the new one"
     );
-    assert_eq!(names(&other).await, ["default", "async", "single", "carts"]);
+    assert_eq!(
+        names(&other).await,
+        ["default", "async", "single", "strong", "carts"]
+    );
     all_at(&cluster, 5).await;
 }
 
@@ -205,7 +211,10 @@ async fn restarts_keep_the_chain_and_the_file_does_not_bring_buckets_back() {
     }
     let client = cluster.client().await;
     assert_eq!(client.view().epoch, 3);
-    assert_eq!(names(&client).await, ["default", "async", "carts"]);
+    assert_eq!(
+        names(&client).await,
+        ["default", "async", "strong", "carts"]
+    );
     let entry = client.bucket("carts").get("k").await.unwrap();
     assert_eq!(entry.unwrap().value, "v");
 }
@@ -257,7 +266,7 @@ async fn a_change_whose_server_is_killed_in_the_middle_is_made_or_not() {
     let count = numbers.len();
     numbers.dedup();
     assert_eq!(numbers.len(), count);
-    assert_eq!(count, 3 + 1 + 12, "each once");
+    assert_eq!(count, OF_FILE as usize + 1 + 12, "each once");
     assert_eq!(epoch, 1 + 1 + 12, "each epoch made one of them");
 }
 

@@ -57,7 +57,7 @@ async fn what_clients_saw_while_servers_were_killed_and_stopped_is_linearizable(
 async fn what_clients_on_both_sides_of_a_cut_saw_is_linearizable() {
     use annulet_tests::cluster::regions::{Outage, Regions};
     // The owners of a key stand on both sides, two of them on one: there is a majority somewhere.
-    let Some(regions) = Regions::start(2, Duration::from_millis(5)).await else {
+    let Some(regions) = Regions::start_as_one(2, Duration::from_millis(5)).await else {
         return;
     };
     let client = regions.client(0, |_, _| {}).await;

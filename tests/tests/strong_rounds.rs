@@ -37,6 +37,7 @@ fn many_clients_all_get_their_turn() {
             clients: 32,
             operations: 20,
             timeout_ms: 20_000,
+            steady: true,
             updates: true,
             repairs: false,
             lossy: 0,
@@ -49,7 +50,8 @@ fn many_clients_all_get_their_turn() {
         assert_eq!(history.check(), Ok(()), "seed {seed}");
         let lost = history.count(|seen| seen == Seen::Lost);
         let late = history.count(|seen| seen == Seen::NotApplied);
-        println!("seed {seed}: {lost} of unknown outcome, {late} too late");
+        let took_ms = history.took_ms();
+        println!("seed {seed}: {lost} of unknown outcome, {late} too late, {took_ms} ms");
         assert_eq!((lost, late), (0, 0), "seed {seed}");
     }
 }

@@ -48,10 +48,12 @@ use annulet_protocol::view::View;
 use annulet_ring::owners::Nodes;
 use annulet_ring::quorum::{Quorum, Side};
 use proposer::Slot;
-use round::{Basis, Proposal, SHIPPED_BYTES_MAX};
+use round::{Basis, Proposal, SHIPPED_BYTES_MAX, Tried};
 use std::sync::Arc;
 use votes::Votes;
 
+/// How long an owner is waited for once another round came first.
+const OUTBID_MS: u64 = 20;
 /// An owner that has not answered a step of a round for so long may have stopped.
 const STOPPED_MS: u64 = 500;
 
@@ -100,8 +102,8 @@ pub struct StrongOperation {
     accepted: Nodes,
     /// The highest ballot that anybody has promised.
     highest: Ballot,
-    /// The round in which the change may have been accepted first.
-    since: Option<Ballot>,
+    /// The rounds in which the change may have been accepted.
+    tried: Option<Tried>,
     /// Whether a message that carried the change may have been accepted in an earlier round, or in
     /// this one.
     exposed: bool,
@@ -147,8 +149,11 @@ impl StrongOperation {
         Ok(Self {
             order: owners.all().collect(),
             owners: Owners::new(owners.all()),
-            since: match &task {
-                Task::Resolve(op) => Some(op.since()),
+            tried: match &task {
+                Task::Resolve(op) => {
+                    let first = op.since();
+                    Some(Tried { first, last: first })
+                }
                 Task::Read { .. } | Task::Write(_) => None,
             },
             start,
@@ -181,6 +186,11 @@ impl StrongOperation {
         matches!(self.task, Task::Read { stale: true, .. })
     }
 
+    /// Whether what is looked for is in the log.
+    fn wants_log(&self) -> bool {
+        self.phase == Phase::Prepare || self.phase == Phase::Look && !self.is_read()
+    }
+
     /// Whether the caller wants the value.
     fn wants_value(&self) -> bool {
         let head_only = |task: &Task| {
@@ -195,9 +205,10 @@ impl StrongOperation {
         self.is_read() && !head_only(&self.task)
     }
 
-    /// Begins anew: a read by a look, a write by a round.
+    /// Begins anew: a read by a look, a write by a round. A write that may have been accepted looks
+    /// first whether it was: that needs no turn, and too many others may come before its turn does.
     fn begin(&mut self, core: &mut Core, now: Now, effects: &mut Effects<StrongDone>) {
-        match self.is_read() {
+        match self.is_read() || self.exposed {
             true => self.begin_look(now, effects),
             false => self.begin_round(core, now, effects),
         }
@@ -211,7 +222,7 @@ impl StrongOperation {
         self.accepted.clear();
         self.outbid = false;
         let epoch = self.start.view.epoch;
-        let first = self.since.is_none() && self.lost_rounds == 0 && !self.is_read();
+        let first = self.tried.is_none() && self.lost_rounds == 0 && !self.is_read();
         let reserved = match first {
             true => core.proposer.take(&self.slot(), epoch),
             false => None,
@@ -241,6 +252,20 @@ impl StrongOperation {
         self.give_up_if_stuck(core, now, effects);
     }
 
+    /// A turn of this operation, in the round of this ballot.
+    fn turn(&self, core: &Core, now: Now, ballot: Ballot) -> Turn {
+        let op = match &self.task {
+            Task::Resolve(op) => op.op(),
+            Task::Read { .. } | Task::Write(_) => self.start.op,
+        };
+        Turn {
+            ballot,
+            op,
+            since: self.tried.map(|tried| tried.first),
+            now_ms: core.clock.reached_ms(now.wall_ms),
+        }
+    }
+
     fn propose(
         &mut self,
         core: &mut Core,
@@ -248,16 +273,7 @@ impl StrongOperation {
         basis: &Basis,
         effects: &mut Effects<StrongDone>,
     ) {
-        let op = match &self.task {
-            Task::Resolve(op) => op.op(),
-            Task::Read { .. } | Task::Write(_) => self.start.op,
-        };
-        let turn = Turn {
-            ballot: self.ballot,
-            op,
-            since: self.since,
-            now_ms: core.clock.reached_ms(now.wall_ms),
-        };
+        let turn = self.turn(core, now, self.ballot);
         let at = (self.start.bucket().number, &self.start.key[..]);
         let proposal = Proposal::new(core, at, basis, (&turn, &self.change));
         let short = !proposal.can_be_accepted(&self.quorum);
@@ -278,7 +294,9 @@ impl StrongOperation {
             return;
         };
         if proposal.carries && matches!(self.task, Task::Write(_)) {
-            self.since.get_or_insert(self.ballot);
+            let first = self.tried.map_or(self.ballot, |tried| tried.first);
+            let last = self.ballot;
+            self.tried = Some(Tried { first, last });
         }
         if core.reserves_early() {
             let reservation = proposal.reservation(self.start.view.epoch);
@@ -357,7 +375,7 @@ impl StrongOperation {
                 bucket,
                 key,
                 value_bytes_max: self.value_bytes_max(),
-                with_log: false,
+                with_log: self.wants_log(),
             })),
             Phase::Prepare => Some(Operation::Prepare(Prepare {
                 bucket,
@@ -383,11 +401,9 @@ impl StrongOperation {
         let is_promise = self.phase == Phase::Prepare;
         let sound = promise.accepted.as_ref().is_none_or(|shown| {
             let value = shown.value.as_ref();
-            let register = match is_promise {
-                true => shown
-                    .register()
-                    .is_some_and(|r| r.verify(bucket, key).is_ok()),
-                false => shown.head.verify(bucket, key).is_ok(),
+            let register = match shown.register() {
+                Some(register) => register.verify(bucket, key).is_ok(),
+                None => !self.wants_log() && shown.head.verify(bucket, key).is_ok(),
             };
             let value = value.is_none_or(|v| shown.head.verify_value(bucket, key, v).is_ok());
             register && value && shown.ballot <= promise.promised
@@ -475,7 +491,7 @@ impl StrongOperation {
         self.exposed |= open && !self.completed;
         if !self.exposed && matches!(self.task, Task::Write(_)) {
             // Every message that carried the change was refused.
-            self.since = None;
+            self.tried = None;
         }
     }
 
@@ -574,13 +590,6 @@ impl Coordinator for StrongOperation {
             return effects;
         }
         core.rank(&self.start.op, &mut self.order, now);
-        let (slot, epoch) = (self.slot(), self.start.view.epoch);
-        let crowd = core.proposer.crowd(&slot);
-        if crowd > 1 && !self.is_read() && !core.proposer.has_reserved(&slot, epoch) {
-            // Many are at work there: it waits for its turn before it takes anybody else's.
-            self.pause(now, crowd - 1);
-            return effects;
-        }
         self.begin(core, now, &mut effects);
         effects
     }
@@ -711,7 +720,7 @@ impl StrongOperation {
         match self.phase {
             Phase::Look | Phase::Fetch => SLOW_MS,
             // It is waited for to see whether it refuses as well.
-            Phase::Prepare | Phase::Accept if self.outbid => SLOW_MS,
+            Phase::Prepare | Phase::Accept if self.outbid => OUTBID_MS,
             _ => STOPPED_MS,
         }
     }

@@ -170,9 +170,10 @@ impl Draft {
         self.siblings.get(key)
     }
 
-    /// Writes concurrent values over those that were stored; long ones only if they are others.
+    /// Writes concurrent values over those that were stored; long ones only if they are others. A
+    /// tenure stays without any: the actor that it took the place of must not come back.
     pub(super) fn put_siblings(&mut self, key: &Bytes, mut after: Held, before: &Held) {
-        if after.record.is_nothing() {
+        if after.record.is_nothing() && after.marks.tenure.is_none() {
             return self.remove(key);
         }
         if after.record.iter().len() > SIBLINGS_WARNED && after.record != before.record {

@@ -95,15 +95,9 @@ impl Replica {
         let held = match (held, admitted.mutation) {
             (Err(failed @ StoreError::Failed(_)), _) => return Err(failed),
             (Ok(held), _) => held,
-            // What is damaged here is put together anew, under another tenure: it may have lost
-            // what was minted here alone.
-            (Err(_), Mutation::Task(Task::RestoreSiblings { .. })) => Held {
-                marks: Marks {
-                    tenure: Some(moment.stamp),
-                    unspread_since_ms: None,
-                },
-                ..Held::default()
-            },
+            (Err(_), Mutation::Task(Task::RestoreSiblings { record, .. })) => {
+                return Ok(self.restore_siblings(moment, admitted, record, draft));
+            }
             (Err(error), _) => return Ok(Answer::Refused(refusal(error))),
         };
         Ok(self.change_siblings(moment, admitted, held, draft))
@@ -172,6 +166,31 @@ impl Replica {
         }
         self.note_touched(admitted, changed, draft);
         answer
+    }
+
+    /// Puts what is damaged here together anew, under another tenure: it may have lost what was
+    /// minted here alone. That is written even if no other owner has anything.
+    fn restore_siblings(
+        &self,
+        moment: Moment<'_>,
+        admitted: &Admitted<'_>,
+        record: &Siblings,
+        draft: &mut Draft,
+    ) -> Answer {
+        let mut restored = Held {
+            record: record.clone(),
+            apart: None,
+            marks: Marks {
+                tenure: Some(moment.stamp),
+                unspread_since_ms: None,
+            },
+        };
+        restored.record.forget_past(moment.now_ms);
+        // Whatever lies apart belongs to what was damaged.
+        draft.remove_value(&admitted.storage_key);
+        draft.put_siblings(&admitted.storage_key, restored, &Held::default());
+        self.note_touched(admitted, true, draft);
+        Answer::Written(Written::default())
     }
 
     /// An answer waits for the sync of all that it rests on.

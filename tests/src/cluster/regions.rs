@@ -44,12 +44,23 @@ pub struct Regions {
     relays: [Vec<Relay>; 2],
     spaces: [Space; 2],
     each: usize,
+    named: bool,
 }
 
 impl Regions {
     /// Starts so many servers in each region, each in a zone of its own, `delay` apart from those
     /// of the other region. `None` where the environment allows to go without.
     pub async fn start(each: usize, delay: Duration) -> Option<Self> {
+        Self::start_named(each, delay, NAMES).await
+    }
+
+    /// The same networks, with servers that are all of one region: the owners of a key stand on
+    /// both sides, more of them on one.
+    pub async fn start_as_one(each: usize, delay: Duration) -> Option<Self> {
+        Self::start_named(each, delay, ["", ""]).await
+    }
+
+    async fn start_named(each: usize, delay: Duration, names: [&str; 2]) -> Option<Self> {
         let spaces = Space::make()?;
         connect(&spaces);
         let mut relays = [Vec::new(), Vec::new()];
@@ -66,7 +77,7 @@ impl Regions {
                 relays[other].push(relay);
                 let place = Place {
                     zone: zone(region, index),
-                    region: NAMES[region].into(),
+                    region: names[region].into(),
                 };
                 let listen = format!("0.0.0.0:{port}");
                 let node = Node::new(place, listen, address);
@@ -80,6 +91,7 @@ impl Regions {
             relays,
             spaces,
             each,
+            named: names == NAMES,
         })
     }
 
@@ -91,7 +103,7 @@ impl Regions {
         change: impl FnOnce(&mut Profile, &mut Config),
     ) -> Client {
         let mut profile = self.cluster.profile();
-        profile.region = Some(NAMES[region].into());
+        profile.region = self.named.then(|| NAMES[region].into());
         let mut config = Config::of(&profile);
         change(&mut profile, &mut config);
         let connecting = async move { Client::connect_with(profile, config).await };

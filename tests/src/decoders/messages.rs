@@ -9,6 +9,7 @@ use annulet_protocol::limits::{OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES};
 use annulet_protocol::message::{Answer, Operation};
 use annulet_protocol::record::{Head, Record};
 use annulet_protocol::register::{self, Change, LOG_MAX, Log, Register, Turn};
+use annulet_protocol::session::{Known, SESSION_KEYS_MAX, TOKEN_BYTES_MAX, Token};
 use annulet_protocol::siblings::Siblings;
 use annulet_protocol::siblings::merges::{Counter, Set};
 use annulet_protocol::siblings::message::{Found, Minted};
@@ -196,6 +197,24 @@ pub(super) fn siblings(bytes: &[u8]) -> bool {
                 .iter()
                 .all(|minting| record.knows(&minting.dot))
         );
+    }
+    true
+}
+
+pub(super) fn session(bytes: &[u8]) -> bool {
+    let Ok(token) = Token::decode(bytes) else {
+        return false;
+    };
+    assert!(bytes.len() <= TOKEN_BYTES_MAX && token.entries.len() <= SESSION_KEYS_MAX);
+    let written = token.encode();
+    // Ours may be longer than it came: some writers pack numbers more tightly.
+    if written.len() <= TOKEN_BYTES_MAX {
+        assert_eq!(Token::decode(&written), Ok(token.clone()), "read again");
+    }
+    for (_, known) in &token.entries {
+        if let Known::Siblings(record) = known {
+            assert!(record.iter().all(|one| one.write.value.is_empty()));
+        }
     }
     true
 }

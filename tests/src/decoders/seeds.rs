@@ -7,6 +7,7 @@
 mod epochs;
 mod examples;
 mod messages;
+mod session;
 mod stored;
 mod strong;
 mod texts;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Seed> {
     messages::add(&mut seeds);
     epochs::add(&mut seeds);
     stored::add(&mut seeds);
+    session::add(&mut seeds);
     strong::add(&mut seeds);
     texts::add(&mut seeds);
     seeds.list

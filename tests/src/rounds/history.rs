@@ -84,6 +84,13 @@ impl History {
         self.entries.iter().filter(sure).count()
     }
 
+    /// From the first beginning to the last end, in milliseconds.
+    pub fn took_ms(&self) -> u64 {
+        let ends = self.entries.iter().map(|entry| entry.ended_ms);
+        let begins = self.entries.iter().map(|entry| entry.began_ms);
+        ends.max().unwrap_or(0) - begins.min().unwrap_or(0)
+    }
+
     /// How many ended so.
     pub fn count(&self, is: impl Fn(Seen) -> bool) -> usize {
         self.entries.iter().filter(|entry| is(entry.seen)).count()

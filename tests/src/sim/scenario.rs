@@ -150,10 +150,15 @@ impl Scenario {
             follow: rate_of(rng, 0.7),
             sessions: rng.random_bool(0.5),
         };
+        drawn.special(rng)
+    }
+
+    /// Some seeds are about one thing more than about others.
+    fn special(self, rng: &mut ChaCha8Rng) -> Self {
         let mut drawn = match rng.random_bool(0.15) {
-            true => drawn.moving(rng),
-            false if rng.random_bool(0.5) => drawn.deciding(rng),
-            false => drawn,
+            true => self.moving(rng),
+            false if rng.random_bool(0.5) => self.deciding(rng),
+            false => self,
         };
         if rng.random_bool(0.15) {
             drawn = drawn.contending(rng);

@@ -405,36 +405,7 @@ impl World {
             self.oracle.fail("skew", why);
         }
         for ((_, mutation), answer) in writes.iter().zip(&decided.answers) {
-            if let Answer::Written(_) = answer {
-                self.note_end_taken(mutation);
-            }
-            if let (Mutation::Hint(hint), Answer::Written(_)) = (mutation, answer) {
-                self.oracle.stored(hint.record.head.version);
-            }
-            if let (Mutation::Mint(mint), Answer::Minted(_)) = (mutation, answer) {
-                if self.servers[server].disk_full {
-                    let why = format!("server {server} minted {mint:?}");
-                    self.oracle.fail("full", why);
-                }
-                let checked = self.oracle.causal.stored(&mint.write.value);
-                self.check(checked);
-            }
-            if let (Mutation::Accept(accept), Answer::Accepted(_)) = (mutation, answer) {
-                let new = accept.head.version == accept.ballot && !accept.value.is_empty();
-                if new && self.servers[server].disk_full {
-                    let why = format!("server {server} accepted {accept:?}");
-                    self.oracle.fail("full", why);
-                }
-                self.repair_register(server, (accept.bucket, &accept.key));
-            }
-            if let (Mutation::Write(write), Answer::Written(_)) = (mutation, answer) {
-                let new = write.source == Source::FirstHand && !write.record.value.is_empty();
-                if new && self.servers[server].disk_full {
-                    self.oracle
-                        .fail("full", format!("server {server} took {write:?}"));
-                }
-                self.oracle.stored(write.record.head.version);
-            }
+            self.note_taken(server, mutation, answer);
         }
         if needs_sync {
             self.begin_sync(server);
@@ -443,6 +414,40 @@ impl World {
             self.schedule(ASYNC_SYNC_US, Event::SyncDue { server, life });
         }
         (decided.answers, point)
+    }
+
+    /// Notes what a server took, and what it had no room for.
+    fn note_taken(&mut self, server: usize, mutation: &Mutation, answer: &Answer) {
+        if let Answer::Written(_) = answer {
+            self.note_end_taken(mutation);
+        }
+        if let (Mutation::Hint(hint), Answer::Written(_)) = (mutation, answer) {
+            self.oracle.stored(hint.record.head.version);
+        }
+        if let (Mutation::Mint(mint), Answer::Minted(_)) = (mutation, answer) {
+            if self.servers[server].disk_full {
+                let why = format!("server {server} minted {mint:?}");
+                self.oracle.fail("full", why);
+            }
+            let checked = self.oracle.causal.stored(&mint.write.value);
+            self.check(checked);
+        }
+        if let (Mutation::Accept(accept), Answer::Accepted(_)) = (mutation, answer) {
+            let new = accept.head.version == accept.ballot && !accept.value.is_empty();
+            if new && self.servers[server].disk_full {
+                let why = format!("server {server} accepted {accept:?}");
+                self.oracle.fail("full", why);
+            }
+            self.repair_register(server, (accept.bucket, &accept.key));
+        }
+        if let (Mutation::Write(write), Answer::Written(_)) = (mutation, answer) {
+            let new = write.source == Source::FirstHand && !write.record.value.is_empty();
+            if new && self.servers[server].disk_full {
+                self.oracle
+                    .fail("full", format!("server {server} took {write:?}"));
+            }
+            self.oracle.stored(write.record.head.version);
+        }
     }
 
     /// Notes an end of a value that a server took.

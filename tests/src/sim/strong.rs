@@ -272,10 +272,8 @@ impl World {
     /// Notes what an operation sends.
     pub(crate) fn note_round(&mut self, op: u64, send: &Send) {
         match &send.operation {
-            Operation::Prepare(prepare) => {
-                if self.histories.prepares(op, prepare.ballot) {
-                    self.coverage.hit("strong", "another_round");
-                }
+            Operation::Prepare(prepare) if self.histories.prepares(op, prepare.ballot) => {
+                self.coverage.hit("strong", "another_round");
             }
             Operation::Accept(accept) => {
                 if accept.held.is_some() {

@@ -121,22 +121,8 @@ impl World {
                 must_succeed: false,
             };
         }
+        let level = self.draw_level();
         let rng = &mut self.rng;
-        let level = match rng.random_bool(self.scenario.plain_level) {
-            true => None,
-            false => Some(match rng.random_range(0..7) {
-                0 => Level::One,
-                1 => Level::Quorum,
-                2 => Level::All,
-                3 => Level::LocalQuorum,
-                4 => Level::EachQuorum,
-                5 => Level::Available,
-                _ => Level::Explicit {
-                    read: rng.random_range(1..=3),
-                    write: rng.random_range(1..=3),
-                },
-            }),
-        };
         let action = match rng.random_range(0..12) {
             _ if rng.random_bool(self.scenario.scans) => Action::Scan {
                 // One that has keys: in the others nothing can go wrong.
@@ -174,6 +160,26 @@ impl World {
             timeout_ms: rng.random_range(10..=self.scenario.timeout_ms_max),
             action,
             must_succeed: false,
+        }
+    }
+
+    /// The level of a bucket that is not strong; none is the bucket's own.
+    fn draw_level(&mut self) -> Option<Level> {
+        let rng = &mut self.rng;
+        match rng.random_bool(self.scenario.plain_level) {
+            true => None,
+            false => Some(match rng.random_range(0..7) {
+                0 => Level::One,
+                1 => Level::Quorum,
+                2 => Level::All,
+                3 => Level::LocalQuorum,
+                4 => Level::EachQuorum,
+                5 => Level::Available,
+                _ => Level::Explicit {
+                    read: rng.random_range(1..=3),
+                    write: rng.random_range(1..=3),
+                },
+            }),
         }
     }
 

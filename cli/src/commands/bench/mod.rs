@@ -1,11 +1,13 @@
 //! `annulet bench`: load and latency. A closed loop keeps a number of callers busy; an open loop
 //! begins operations at a rate, and counts latency from when each was meant to begin.
 
+mod contexts;
 mod processes;
 mod run;
 mod tally;
 mod workload;
 
+use self::contexts::Contexts;
 use self::processes::Place;
 use self::run::{Share, Values};
 use self::tally::Tally;
@@ -15,6 +17,7 @@ use crate::connect::{self, Session};
 use crate::failure::{Exit, Failure};
 use crate::{output, seeds, units};
 use annulet::{Level, WriteOptions};
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::limits::VALUE_BYTES_MAX;
 use bytes::Bytes;
 use clap::Args;
@@ -108,16 +111,25 @@ pub(crate) async fn run(mut args: BenchArgs, common: &Common) -> Result<Exit, Fa
     if !args.no_load {
         load(&args, &values, &session, common).await?;
     }
+    let contexts = match args.processes {
+        1 => Contexts::read(&session, args.keys).await?,
+        // The workers see to it.
+        _ => Contexts::default(),
+    };
+    let share = |place| Share {
+        contexts,
+        ..share(&args, values, place, seed)
+    };
     if let Some(place) = args.worker {
         processes::wait_for_start()?;
-        let tally = run::run(share(&args, values, place, seed), session).await?;
+        let tally = run::run(share(place), session).await?;
         output::json(&tally.pack())?;
         return Ok(Exit::Done);
     }
     let level = session.level_in_effect(args.workload.mostly_writes());
     let bucket = session.bucket_name.clone();
     let tally = if args.processes == 1 {
-        run::run(share(&args, values, Place::ALONE, seed), session).await?
+        run::run(share(Place::ALONE), session).await?
     } else {
         session.client.close().await;
         processes::run(&args, common).await?
@@ -130,6 +142,7 @@ fn share(args: &BenchArgs, values: Values, place: Place, seed: u64) -> Share {
         workload: args.workload,
         keys: Keys::new(args.workload, args.keys, place.index, place.of),
         values,
+        contexts: Contexts::default(),
         callers: place.part_of(args.concurrency as usize),
         rate: args.rate.map(|rate| rate / place.of as f64),
         warmup: args.warmup_time(),
@@ -151,8 +164,9 @@ async fn load(
     }
     let view = session.client.view();
     let bucket = view.bucket_named(&session.bucket_name);
+    let leveled = bucket.filter(|bucket| bucket.mode != Mode::Strong);
     let options = WriteOptions {
-        level: bucket.map(|bucket| bucket.write_level),
+        level: leveled.map(|bucket| bucket.write_level),
         timeout: Some(LOAD_TIMEOUT),
         ..WriteOptions::default()
     };

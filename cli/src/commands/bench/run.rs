@@ -1,5 +1,6 @@
 //! One process's share of a benchmark: its callers, and the clock they go by.
 
+use super::contexts::Contexts;
 use super::tally::Tally;
 use super::workload::{Keys, Operation, Workload};
 use crate::clock;
@@ -20,6 +21,7 @@ pub(super) struct Share {
     pub(super) workload: Workload,
     pub(super) keys: Keys,
     pub(super) values: Values,
+    pub(super) contexts: Contexts,
     pub(super) callers: usize,
     /// Operations a second of an open loop; a closed one if it is not given.
     pub(super) rate: Option<f64>,
@@ -143,7 +145,12 @@ impl Caller {
             ..
         } = self;
         let (bucket, reading) = (&session.bucket, session.reading());
-        let writing = session.writing(None);
+        let put = async |key: String, value| {
+            let options = share.contexts.with(session.writing(None), &key);
+            let written = bucket.put_with(&key, value, &options).await?;
+            share.contexts.note(key, written);
+            annulet::Result::Ok(())
+        };
         match share.workload.operation(random) {
             Operation::Read => {
                 let key = share.keys.existing(random);
@@ -151,19 +158,19 @@ impl Caller {
             }
             Operation::Update => {
                 let (key, value) = (share.keys.existing(random), share.values.next(random));
-                bucket.put_with(key, value, &writing).await?;
+                put(key, value).await?;
                 Ok(true)
             }
             Operation::Insert => {
                 let (key, value) = (share.keys.fresh(&self.taken), share.values.next(random));
-                bucket.put_with(key, value, &writing).await?;
+                put(key, value).await?;
                 share.keys.was_inserted();
                 Ok(true)
             }
             Operation::ReadThenUpdate => {
                 let (key, value) = (share.keys.existing(random), share.values.next(random));
                 let found = bucket.get_with(&key, &reading).await?.is_some();
-                bucket.put_with(key, value, &writing).await?;
+                put(key, value).await?;
                 Ok(found)
             }
         }

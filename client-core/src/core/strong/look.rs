@@ -1,10 +1,11 @@
 //! Looks: what a quorum accepted, and whether that is agreed on.
 
-use super::round::SHIPPED_BYTES_MAX;
-use super::{Phase, StrongDone, StrongOperation};
+use super::round::{Basis, Proposal, SHIPPED_BYTES_MAX, Tried};
+use super::{Phase, StrongDone, StrongOperation, Task};
 use crate::core::Effects;
 use crate::core::attempts::{Owner, OwnerState};
 use crate::core::client::{Core, Now};
+use annulet_protocol::ballot::Ballot;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::register::Head;
 
@@ -72,6 +73,9 @@ impl StrongOperation {
                 return self.show(core, now, effects);
             }
         } else if self.quorum.is_met(|node| self.votes.has(node)) {
+            if !self.is_read() {
+                return self.judge_fate(core, now, effects);
+            }
             if self.votes.are_clean(core, &self.quorum) {
                 return self.show(core, now, effects);
             }
@@ -86,6 +90,32 @@ impl StrongOperation {
         }
         self.look_further(now, effects);
         self.give_up_if_stuck(core, now, effects);
+    }
+
+    /// What is agreed on says what became of a write that may have been accepted: it is in the log,
+    /// or it came to nothing, and is as if it had not been tried. What is not clean says nothing.
+    fn judge_fate(&mut self, core: &mut Core, now: Now, effects: &mut Effects<StrongDone>) {
+        if self.votes.are_clean(core, &self.quorum) {
+            let at = (self.start.bucket().number, &self.start.key[..]);
+            let basis = Basis::of(&self.votes, at);
+            // Nothing is proposed, so this is no round of anybody's.
+            let turn = self.turn(core, now, Ballot::default());
+            if basis.register.log.find(&turn.op).is_some() {
+                let found = Proposal::new(core, at, &basis, (&turn, &self.change));
+                let result = self.outcome(&found, turn.now_ms);
+                self.exposed = false;
+                self.cancel_looks(effects);
+                self.complete(result, effects);
+                self.phase = Phase::Over;
+                return;
+            }
+            let (ballot, register) = (basis.ballot, &basis.register);
+            let nothing = |tried: Tried| tried.came_to_nothing(&turn.op, ballot, register);
+            if matches!(self.task, Task::Write(_)) && self.tried.is_some_and(nothing) {
+                (self.tried, self.exposed) = (None, false);
+            }
+        }
+        self.begin_round(core, now, effects);
     }
 
     /// Answers a read by what the owners showed, unless its time is over.

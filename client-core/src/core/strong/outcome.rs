@@ -114,8 +114,8 @@ impl StrongOperation {
 
     fn unknown(&self, error: Error) -> Error {
         let error = error.with_outcome(Outcome::Unknown);
-        match self.since {
-            Some(since) => error.with_op_id(OpId::new(self.start.op, since)),
+        match self.tried {
+            Some(tried) => error.with_op_id(OpId::new(self.start.op, tried.first)),
             None => error,
         }
     }

@@ -78,12 +78,6 @@ impl Proposer {
         self.known(slot).reservation = Some(reservation);
     }
 
-    /// Whether a ballot is reserved for a key in this epoch.
-    pub fn has_reserved(&self, slot: &Slot, epoch: u64) -> bool {
-        let reserved = self.known.get(slot).and_then(|k| k.reservation.as_ref());
-        reserved.is_some_and(|reserved| reserved.epoch == epoch)
-    }
-
     /// Takes the ballot that is reserved for a key in this epoch; it can be used once.
     pub fn take(&mut self, slot: &Slot, epoch: u64) -> Option<Reservation> {
         let reservation = self.known.get_mut(slot)?.reservation.take()?;
@@ -102,7 +96,7 @@ impl Proposer {
     }
 
     /// Notes that a round was outbid, or that one came to its end: who is often outbid waits longer
-    /// from the start, so that as many try as can be served.
+    /// at once when it happens again, so that as many try as can be served.
     pub fn note_round(&mut self, slot: &Slot, outbid: bool) {
         let crowd = &mut self.known(slot).crowd;
         *crowd = match outbid {

@@ -7,7 +7,7 @@ use super::proposer::Reservation;
 use super::votes::Votes;
 use crate::core::client::Core;
 use annulet_protocol::ballot::Ballot;
-use annulet_protocol::ids::NodeId;
+use annulet_protocol::ids::{NodeId, OpId};
 use annulet_protocol::record::Kind;
 use annulet_protocol::register::message::Accept;
 use annulet_protocol::register::{Change, Changed, NewValue, Register, Turn, Verdict};
@@ -59,6 +59,26 @@ impl Basis {
             Kind::Tombstone => Some(Bytes::new()),
             Kind::Value => self.value.clone(),
         }
+    }
+}
+
+/// The rounds of one write that may have been accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// The first.
+    pub first: Ballot,
+    /// The last.
+    pub last: Ballot,
+}
+
+impl Tried {
+    /// Whether none of these rounds came to anything or ever will, by what was agreed on in a later
+    /// one: it follows all that was agreed on before, and all that comes after follows it. What was
+    /// merely proposed later proves nothing: a quorum that has not seen it may go on from what one
+    /// owner accepted of these rounds.
+    pub fn came_to_nothing(&self, op: &OpId, ballot: Ballot, register: &Register) -> bool {
+        let absent = register.log.find(op).is_none();
+        ballot > self.last && absent && register.log.is_complete_since(self.first)
     }
 }
 

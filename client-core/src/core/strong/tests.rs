@@ -339,7 +339,10 @@ fn who_is_outbid_waits_goes_above_and_finds_what_it_did() {
     assert_eq!(rig.sent.len(), sent, "the other round gets time to end");
     let ours = rig.accept(1).clone();
     rig.pass(10);
-    assert_eq!(rig.sent_since(sent)[0].1, "prepare");
+    for node in [1, 2] {
+        rig.answer(node, answer(Promise::default()));
+    }
+    assert_eq!(rig.sent_since(rig.sent.len() - 3)[0].1, "prepare");
     assert!(rig.ballot() > ballot(far));
     // The other one went on from what owner 1 had accepted.
     let shown = Promise {
@@ -369,8 +372,8 @@ fn who_is_outbid_does_not_wait_for_an_owner_that_is_away() {
     let sent = rig.sent.len();
     rig.answer(2, outbid(u64::MAX / 2));
     rig.pass(6);
-    let prepares = rig.sent_since(sent);
-    assert!(prepares.contains(&(1, "prepare")), "{prepares:?}");
+    let looks = rig.sent_since(sent);
+    assert!(looks.contains(&(1, "look")), "{looks:?}");
 }
 
 #[test]
@@ -541,8 +544,13 @@ fn a_newer_view_starts_the_round_again_at_a_new_ballot() {
     assert_eq!(rig.wanted, Some(2));
     let sent = rig.sent.len();
     rig.view(&strong_view(2));
+    // It may have been accepted, so it is looked for first.
+    let asked: Vec<_> = rig.sent[sent..].iter().map(|send| send.node.0).collect();
+    for node in asked {
+        rig.answer(node, answer(Promise::default()));
+    }
     assert_eq!(
-        rig.sent_since(sent),
+        rig.sent_since(sent + 2),
         [(1, "prepare"), (2, "prepare"), (4, "prepare")]
     );
     assert!(rig.ballot() > before);
@@ -633,4 +641,55 @@ fn operations_are_for_strong_buckets_and_values_have_a_limit() {
     });
     let error = StrongOperation::new(start, task).expect_err("too long");
     assert_eq!((error.kind(), error.outcome()), invalid);
+}
+
+#[test]
+fn a_write_that_may_be_accepted_is_looked_for_before_it_takes_a_turn() {
+    let begin = || {
+        let mut rig = start(set("v", Condition::Always));
+        rig.promise_nothing();
+        rig.answer(1, ACCEPTED);
+        rig.answer(2, outbid(u64::MAX / 2));
+        rig.answer(3, outbid(u64::MAX / 2));
+        let sent = rig.sent.len();
+        rig.pass(6);
+        assert_eq!(rig.sent_since(sent), [(1, "look"), (2, "look")]);
+        rig
+    };
+    let ours = begin().accept(1).clone();
+    let shows_ours = Promise {
+        promised: ours.ballot,
+        accepted: Some(Shown {
+            ballot: ours.ballot,
+            next: None,
+            head: ours.head,
+            log: Some(ours.log.clone()),
+            value: None,
+        }),
+    };
+    // A quorum has accepted it after all.
+    let mut rig = begin();
+    rig.answer(1, answer(shows_ours.clone()));
+    rig.answer(2, answer(shows_ours.clone()));
+    let done = rig.result().as_ref().expect("applied");
+    assert_eq!(done.written, Some(ours.head.version));
+    // One alone proves nothing: a round settles it, and what it finds is unknown until then.
+    let mut rig = begin();
+    rig.answer(1, answer(shows_ours));
+    rig.answer(2, answer(Promise::default()));
+    rig.pass(TIMEOUT_MS);
+    assert_eq!(rig.outcome().1, Some(Outcome::Unknown));
+    // Something later without it proves that it came to nothing, where that is agreed on.
+    let later = u64::MAX / 2;
+    let mut rig = begin();
+    rig.answer(1, answer(shows(later, &SHORT, None)));
+    rig.answer(2, answer(Promise::default()));
+    rig.pass(TIMEOUT_MS);
+    assert_eq!(rig.outcome().1, Some(Outcome::Unknown));
+    let mut rig = begin();
+    rig.answer(1, answer(shows(later, &SHORT, None)));
+    rig.answer(2, answer(shows(later, &SHORT, None)));
+    rig.pass(TIMEOUT_MS);
+    let timeout = (ErrorKind::Timeout, Some(Outcome::NotApplied), false);
+    assert_eq!(rig.outcome(), timeout);
 }

@@ -275,36 +275,68 @@ fn many_concurrent_values_are_counted() {
     assert_eq!(rig.record(), nothing, "it was only decided");
 }
 
+impl Rig {
+    /// Damages what is stored under the one key.
+    fn damage_record(&mut self) {
+        let key = self.storage_key(SIBLINGS, "k");
+        let damage = Change::Put(Family::Records, key, "damaged".into());
+        self.store.write(vec![damage]).unwrap();
+    }
+
+    /// Puts it together from what another owner says of it.
+    fn restore_record(&mut self, said: Answer) {
+        let key = self.storage_key(SIBLINGS, "k");
+        let mut restorer = Restorer::new(0);
+        restorer.note(key, NOW_MS);
+        let inquiry = restorer
+            .due(&self.view, NodeId(1), NOW_MS)
+            .expect("it is known");
+        let answers = vec![(NodeId(2), said)];
+        let task = restorer.handle_answers(&self.view, NodeId(1), &inquiry, answers);
+        let task = Mutation::Task(task.expect("a majority of the others has said it"));
+        let (_, point) = self.mutate_all(EPOCH, &[task]);
+        assert!(
+            !self.gate.is_open(point),
+            "it is durable before it is shown"
+        );
+    }
+}
+
 #[test]
 fn a_record_that_was_lost_is_put_together_under_another_actor() {
     let mut rig = Rig::new();
     let nothing = Siblings::default();
     let elsewhere = rig.minted(&mint(1, &nothing));
     let lost = rig.minted(&mint(2, &nothing));
-    let key = rig.storage_key(SIBLINGS, "k");
-    let damage = Change::Put(Family::Records, key.clone(), "damaged".into());
-    rig.store.write(vec![damage]).unwrap();
+    rig.damage_record();
     let answer = rig.mutate(Mutation::Mint(mint(3, &nothing)));
     assert_eq!(kind(&answer), Some(RefusalKind::Damaged));
 
-    let mut restorer = Restorer::new(0);
-    restorer.note(key, NOW_MS);
-    let inquiry = restorer
-        .due(&rig.view, NodeId(1), NOW_MS)
-        .expect("it is known");
-    let answer = Answer::Siblings(annulet_protocol::siblings::message::Found {
-        record: elsewhere.seal(SIBLINGS, b"k"),
-        bare: false,
-    });
-    let answers = vec![(NodeId(2), answer)];
-    let task = restorer.handle_answers(&rig.view, NodeId(1), &inquiry, answers);
-    let task = Mutation::Task(task.expect("a majority of the others has said it"));
-    let (_, point) = rig.mutate_all(EPOCH, &[task]);
-    assert!(!rig.gate.is_open(point), "it is durable before it is shown");
+    rig.restore_record(Answer::Siblings(
+        annulet_protocol::siblings::message::Found {
+            record: elsewhere.seal(SIBLINGS, b"k"),
+            bare: false,
+        },
+    ));
     assert_eq!(rig.record(), elsewhere);
     rig.minted(&mint(3, &nothing));
     // What was lost here is still on its way to others: it is not taken for overwritten.
     assert_eq!(numbers(&rig.record().merge(&lost)), [1, 2, 3]);
+}
+
+#[test]
+fn a_record_of_which_nobody_else_has_anything_is_put_together_all_the_same() {
+    let mut rig = Rig::new();
+    let nothing = Siblings::default();
+    let lost = rig.minted(&mint(1, &nothing));
+    rig.damage_record();
+    rig.restore_record(Answer::Absent(Default::default()));
+    assert_eq!(rig.record(), nothing, "it is damaged no longer");
+    // A delete of what was nothing leaves nothing, and not the actor of before.
+    rig.mutate(Mutation::Merge(merge(Source::FirstHand, &nothing)));
+    rig.minted(&mint(2, &nothing));
+    // What was lost here alone is kept by a fallback.
+    assert_eq!(numbers(&rig.record().merge(&lost)), [1, 2]);
 }
 
 #[test]

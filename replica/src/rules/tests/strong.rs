@@ -391,7 +391,7 @@ fn a_look_at_everything_leaves_registers_alone() {
     let found = look(&rig);
     assert_eq!((found.tasks, found.damaged), (vec![], vec![]));
     // Its bucket is gone, and a later one has a higher number.
-    rig.view.buckets.last_mut().expect("the strong one").number = 7;
+    rig.view.buckets.last_mut().expect("the strong one").number = STRONG + 1;
     let found = look(&rig);
     assert_eq!(found.tasks.len(), 1);
     rig.mutate(Mutation::Task(found.tasks[0].clone()));

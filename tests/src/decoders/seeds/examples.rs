@@ -300,7 +300,7 @@ fn siblings_write(sequence: u64) -> siblings::Write {
     siblings::Write::seal(BUCKET, &KEY, op, "value".into(), Some(1_700_000_060_000))
 }
 
-fn siblings() -> Siblings {
+pub(super) fn siblings() -> Siblings {
     let actor = Actor {
         node: NodeId(3),
         incarnation: Incarnation([3; 16]),
