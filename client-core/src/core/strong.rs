@@ -233,7 +233,7 @@ impl StrongOperation {
         }
         let now_ms = core.clock.corrected_ms(now.wall_ms);
         self.highest = self.highest.max(self.votes.promised());
-        self.ballot = core.proposer.mint(self.highest, now_ms);
+        self.ballot = core.proposer.mint(&self.slot(), self.highest, now_ms);
         self.phase = Phase::Prepare;
         self.votes.clear();
         self.owners.restart(self.order.iter().copied());

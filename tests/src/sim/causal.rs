@@ -237,7 +237,8 @@ impl Causal {
         self.pending.remove(&op);
     }
 
-    /// A server has merged these values away.
+    /// A server has merged these values away. One whose clock is behind merges away what is over
+    /// for others, so the latest of all clocks counts.
     pub(crate) fn dropped(&self, values: &BTreeSet<Bytes>, now_ms: u64) -> Wrong {
         for put in values.iter().filter_map(|value| self.puts.get(value)) {
             let over = put.expires_at_ms.is_some_and(|end| end <= now_ms);

@@ -398,7 +398,10 @@ impl World {
             .write(decided.batch)
             .expect("a store in memory does not fail");
         let dropped = kept.dropped(&self.servers[server].store);
-        let checked = self.oracle.causal.dropped(&dropped, now_ms);
+        let checked = self
+            .oracle
+            .causal
+            .dropped(&dropped, now_ms.max(self.true_ms()));
         self.check(checked);
         if let Some(head) = ahead {
             let why = format!("server {server} at {now_ms} took {head:?}");

@@ -31,6 +31,8 @@ pub struct Reservation {
 #[derive(Clone, Debug, Default)]
 struct Known {
     reservation: Option<Reservation>,
+    /// The highest number that was proposed under, or is reserved.
+    last: u64,
     /// How many clients seem to be at work there, as a power of two.
     crowd: u32,
 }
@@ -63,19 +65,25 @@ impl Proposer {
         }
     }
 
-    /// A new ballot, above one that was seen. One seen far ahead moves this ballot alone, not those
-    /// of other keys.
-    pub fn mint(&mut self, above: Ballot, now_ms: u64) -> Ballot {
+    /// A new ballot, above one that was seen and above all that were minted for the key. One seen
+    /// far ahead moves the ballots of this key alone, not those of others.
+    pub fn mint(&mut self, slot: &Slot, above: Ballot, now_ms: u64) -> Ballot {
         self.last = Stamp::at(now_ms).0.max(self.last.saturating_add(1));
+        let least = self.last.max(above.number.saturating_add(1));
+        let known = self.known(slot);
+        // Two rounds that saw the same ballot must not go under one: each would refuse the other.
+        known.last = least.max(known.last.saturating_add(1));
         Ballot {
-            number: self.last.max(above.number.saturating_add(1)),
+            number: known.last,
             proposer: self.incarnation,
         }
     }
 
     /// Remembers a ballot that a quorum has reserved.
     pub fn reserve(&mut self, slot: &Slot, reservation: Reservation) {
-        self.known(slot).reservation = Some(reservation);
+        let known = self.known(slot);
+        known.last = known.last.max(reservation.next.number);
+        known.reservation = Some(reservation);
     }
 
     /// Takes the ballot that is reserved for a key in this epoch; it can be used once.
@@ -150,12 +158,23 @@ mod tests {
     #[test]
     fn ballots_rise_and_a_far_one_moves_its_own_key_only() {
         let mut proposer = Proposer::new(Incarnation([7; 16]));
-        let first = proposer.mint(Ballot::default(), 1_000);
+        let (key, other) = (slot("k"), slot("other"));
+        let first = proposer.mint(&key, Ballot::default(), 1_000);
         assert_eq!(first, ballot(Stamp::at(1_000).0));
-        assert!(proposer.mint(Ballot::default(), 900) > first);
+        assert!(proposer.mint(&key, Ballot::default(), 900) > first);
         let far = ballot(u64::MAX / 2);
-        assert!(proposer.mint(far, 1_000) > far);
-        assert!(proposer.mint(Ballot::default(), 1_000) < far);
+        assert!(proposer.mint(&key, far, 1_000) > far);
+        assert!(proposer.mint(&other, Ballot::default(), 1_000) < far);
+    }
+
+    #[test]
+    fn rounds_that_saw_the_same_ballot_go_under_ballots_of_their_own() {
+        let mut proposer = Proposer::new(Incarnation([7; 16]));
+        let (key, far) = (slot("k"), ballot(u64::MAX / 2));
+        let first = proposer.mint(&key, far, 1_000);
+        assert!(proposer.mint(&key, far, 1_000) > first);
+        proposer.reserve(&key, reservation(1, u64::MAX / 2 + 9));
+        assert!(proposer.mint(&key, far, 1_000) > ballot(u64::MAX / 2 + 10));
     }
 
     #[test]
