@@ -24,6 +24,8 @@ pub(crate) struct Scenario {
     pub(crate) scans: f64,
     /// How often an operation is one on a strong bucket.
     pub(crate) strong: f64,
+    /// Whether all others are of siblings buckets.
+    pub(crate) only_siblings: bool,
     /// How often it asks what became of a write, where there is something to ask.
     pub(crate) resolves: f64,
     /// How often an owner that accepts something brings it to another one.
@@ -127,6 +129,7 @@ impl Scenario {
             keys: rng.random_range(1..=4),
             scans: 0.08,
             strong: *[0.1, 0.2, 0.8].choose(rng).expect("not empty"),
+            only_siblings: false,
             resolves: *[0.02, 0.5].choose(rng).expect("not empty"),
             repairs: *[0.0, 0.3, 0.9].choose(rng).expect("not empty"),
             strong_ends: rng.random_bool(0.4),
@@ -162,6 +165,8 @@ impl Scenario {
         };
         if rng.random_bool(0.15) {
             drawn = drawn.contending(rng);
+        } else if rng.random_bool(0.15) {
+            drawn.linger();
         }
         // Pages that end in the middle of what is there.
         if rng.random_bool(0.25) {
@@ -212,6 +217,20 @@ impl Scenario {
             self.operations = 250;
         }
         self
+    }
+
+    /// A network in which what was asked comes again when others have gone on from it.
+    fn linger(&mut self) {
+        (self.keys, self.strong, self.only_siblings) = (2, 0.02, true);
+        (self.clients, self.operations) = (4, 200);
+        (self.gap_us, self.timeout_ms_max) = (10_000, 400);
+        self.network = Rates {
+            duplicated: 0.3,
+            spike: 0.2,
+            delay_us_max: 2_000,
+            spike_us_max: 400_000,
+            ..self.network
+        };
     }
 
     /// A cluster whose partitions move all the time.

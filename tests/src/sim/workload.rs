@@ -105,7 +105,9 @@ impl World {
         let view = std::sync::Arc::clone(self.clients[client].core.view());
         let strong = self.rng.random_bool(self.scenario.strong);
         let buckets = view.buckets.iter();
-        let buckets: Vec<_> = buckets.filter(|b| is_strong(b.number) == strong).collect();
+        let any = strong || !self.scenario.only_siblings;
+        let fits = |b: &&Bucket| is_strong(b.number) == strong && (any || b.mode == Mode::Siblings);
+        let buckets: Vec<_> = buckets.filter(fits).collect();
         let bucket = buckets
             .choose(&mut self.rng)
             .expect("a view has buckets of both");
