@@ -132,6 +132,14 @@ fn reads_that_do_not_repair_are_noticed() {
 }
 
 #[test]
+fn repairs_of_too_few_owners_are_noticed() {
+    noticed(
+        Fault::Client(Client::RepairOfWrites),
+        &["monotonic", "resurrected"],
+    );
+}
+
+#[test]
 fn reads_that_return_before_their_repair_are_noticed() {
     noticed(
         Fault::Client(Client::RepairNotAwaited),

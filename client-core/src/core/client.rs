@@ -493,6 +493,8 @@ mod faults {
         RepairOff,
         /// Reads return before what they saw is written back.
         RepairNotAwaited,
+        /// What reads saw is written back to as many owners as a write at their level needs.
+        RepairOfWrites,
         /// Expired values are shown.
         ExpiryIgnored,
         /// Acknowledgements are counted, not the owners that gave them.
@@ -546,6 +548,9 @@ mod faults {
         }
         pub(in crate::core) fn awaits_repair(&self) -> bool {
             !breaks!(self, RepairNotAwaited)
+        }
+        pub(in crate::core) fn repairs_like_writes(&self) -> bool {
+            breaks!(self, RepairOfWrites)
         }
         pub(in crate::core) fn heeds_expiry(&self) -> bool {
             !breaks!(self, ExpiryIgnored)

@@ -291,7 +291,7 @@ impl<S: Shown> Reading<S> {
             }
         }
         match repairs {
-            true => self.begin_repair(),
+            true => self.begin_repair(core),
             false => self.phase = Phase::Over,
         }
     }
@@ -323,8 +323,14 @@ impl<S: Shown> Reading<S> {
 
     /// Writes the newest record to every owner that showed an older one, and to as many others as
     /// must hold it before the read is over.
-    fn begin_repair(&mut self) {
+    fn begin_repair(&mut self, core: &Core) {
         self.phase = Phase::Repair;
+        let owners = self.start.owners();
+        if core.repairs_like_writes()
+            && let Ok(written) = self.start.quorum(Side::Write, &owners)
+        {
+            self.hold = written;
+        }
         let owned = |node: &NodeId| self.owned.contains(node);
         let behind = |node: &NodeId| owned(node) && !self.holders.contains(node);
         self.stale = self.seen.nodes().into_iter().filter(behind).collect();

@@ -1,7 +1,7 @@
 //! Requests that no honest client sends, and the answers that they must get.
 
 use super::server::{Return, State};
-use super::world::{Event, NARROW, SIBLINGS, STRONG, VALUE_BYTES_MAX, World};
+use super::world::{Event, GROUP, NARROW, SIBLINGS, STRONG, VALUE_BYTES_MAX, World};
 use annulet_protocol::ballot::Ballot;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::codec;
@@ -18,7 +18,6 @@ use bytes::Bytes;
 use rand::Rng;
 
 const GAP_US: u64 = 20_000;
-const GROUP: u32 = 1;
 
 /// A request that was sent, and what must come back.
 #[derive(Clone, Copy, Debug)]

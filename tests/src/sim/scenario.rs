@@ -1,6 +1,8 @@
 //! What a seed draws: the cluster, and the faults with their rates.
 
 use super::operator::Trouble;
+use super::world::{GROUP, HASTY, SIBLINGS};
+use annulet_protocol::level::Level;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
@@ -24,8 +26,10 @@ pub(crate) struct Scenario {
     pub(crate) scans: f64,
     /// How often an operation is one on a strong bucket.
     pub(crate) strong: f64,
-    /// Whether all others are of siblings buckets.
-    pub(crate) only_siblings: bool,
+    /// The buckets of all others; none are all that there are.
+    pub(crate) only_buckets: &'static [u32],
+    /// The level of every operation that has one.
+    pub(crate) only_level: Option<Level>,
     /// How often it asks what became of a write, where there is something to ask.
     pub(crate) resolves: f64,
     /// How often an owner that accepts something brings it to another one.
@@ -129,7 +133,8 @@ impl Scenario {
             keys: rng.random_range(1..=4),
             scans: 0.08,
             strong: *[0.1, 0.2, 0.8].choose(rng).expect("not empty"),
-            only_siblings: false,
+            only_buckets: &[],
+            only_level: None,
             resolves: *[0.02, 0.5].choose(rng).expect("not empty"),
             repairs: *[0.0, 0.3, 0.9].choose(rng).expect("not empty"),
             strong_ends: rng.random_bool(0.4),
@@ -167,6 +172,8 @@ impl Scenario {
             drawn = drawn.contending(rng);
         } else if rng.random_bool(0.15) {
             drawn.linger();
+        } else if rng.random_bool(0.15) {
+            drawn.thin_out(rng);
         }
         // Pages that end in the middle of what is there.
         if rng.random_bool(0.25) {
@@ -221,7 +228,7 @@ impl Scenario {
 
     /// A network in which what was asked comes again when others have gone on from it.
     fn linger(&mut self) {
-        (self.keys, self.strong, self.only_siblings) = (2, 0.02, true);
+        (self.keys, self.strong, self.only_buckets) = (2, 0.02, &[SIBLINGS, HASTY]);
         (self.clients, self.operations) = (4, 200);
         (self.gap_us, self.timeout_ms_max) = (10_000, 400);
         self.network = Rates {
@@ -231,6 +238,19 @@ impl Scenario {
             spike_us_max: 400_000,
             ..self.network
         };
+    }
+
+    /// Few owners have what was written last: much is lost on the way, and writes do not wait.
+    fn thin_out(&mut self, rng: &mut ChaCha8Rng) {
+        let level = match rng.random_bool(0.8) {
+            true => Level::Explicit { read: 2, write: 1 },
+            false => Level::Quorum,
+        };
+        (self.keys, self.strong, self.only_level) = (1, 0.02, Some(level));
+        self.only_buckets = &[GROUP];
+        (self.scans, self.sessions) = (0.0, false);
+        (self.gap_us, self.timeout_ms_max) = (2_000, 400);
+        (self.network.lost, self.network.delay_us_max) = (0.3, 5_000);
     }
 
     /// A cluster whose partitions move all the time.

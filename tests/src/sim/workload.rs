@@ -105,8 +105,11 @@ impl World {
         let view = std::sync::Arc::clone(self.clients[client].core.view());
         let strong = self.rng.random_bool(self.scenario.strong);
         let buckets = view.buckets.iter();
-        let any = strong || !self.scenario.only_siblings;
-        let fits = |b: &&Bucket| is_strong(b.number) == strong && (any || b.mode == Mode::Siblings);
+        let only = self.scenario.only_buckets;
+        let fits = |b: &&Bucket| {
+            let wanted = strong || only.is_empty() || only.contains(&b.number);
+            is_strong(b.number) == strong && wanted
+        };
         let buckets: Vec<_> = buckets.filter(fits).collect();
         let bucket = buckets
             .choose(&mut self.rng)
@@ -167,6 +170,9 @@ impl World {
 
     /// The level of a bucket that is not strong; none is the bucket's own.
     fn draw_level(&mut self) -> Option<Level> {
+        if let Some(level) = self.scenario.only_level {
+            return Some(level);
+        }
         let rng = &mut self.rng;
         match rng.random_bool(self.scenario.plain_level) {
             true => None,

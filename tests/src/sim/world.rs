@@ -410,6 +410,8 @@ pub(crate) fn key_bytes(key: usize) -> Bytes {
     format!("key {key}").into()
 }
 
+/// A bucket of the last write, made durable by groups.
+pub(crate) const GROUP: u32 = 1;
 /// A bucket that keeps concurrent writes.
 pub(crate) const SIBLINGS: u32 = 5;
 /// The same, where writes are acknowledged before they are durable.
@@ -428,7 +430,7 @@ fn first_view(scenario: &Scenario, rng: &mut ChaCha8Rng) -> View {
         region: format!("r{}", index % scenario.regions),
         state: MemberState::Active,
     };
-    let group = Bucket::new(1, "group");
+    let group = Bucket::new(GROUP, "group");
     let lazy = Bucket {
         durability: Durability::Async,
         ..Bucket::new(2, "async")
