@@ -33,6 +33,9 @@ use clap::Parser;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

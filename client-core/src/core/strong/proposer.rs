@@ -6,12 +6,14 @@
 use annulet_protocol::ballot::Ballot;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::Incarnation;
-use annulet_protocol::register::Register;
+use annulet_protocol::register::{Entry, Register};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 
-/// Keys whose reserved ballots are remembered.
-const KEYS_MAX: usize = 1_024;
+/// What may be remembered of keys, in bytes: of some 40,000 that were written once or twice.
+const BYTES_MAX: usize = 16 << 20;
+/// What a key takes at least, with its places in a map and a queue.
+const KEY_BYTES: usize = 160;
 
 /// A ballot that a quorum promised when it accepted a register: the next change of that register
 /// needs one round trip.
@@ -25,6 +27,13 @@ pub struct Reservation {
     pub next: Ballot,
     /// What was accepted. What is proposed under the reserved ballot must follow it.
     pub register: Register,
+}
+
+impl Reservation {
+    /// About what it takes.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.register.log.iter().len() * size_of::<Entry>()
+    }
 }
 
 /// What is remembered of a key.
@@ -52,6 +61,8 @@ pub struct Proposer {
     known: HashMap<Slot, Known>,
     /// The keys of `known`, the oldest first.
     order: VecDeque<Slot>,
+    /// About what all of it takes.
+    bytes: usize,
 }
 
 impl Proposer {
@@ -62,6 +73,7 @@ impl Proposer {
             last: 0,
             known: HashMap::new(),
             order: VecDeque::new(),
+            bytes: 0,
         }
     }
 
@@ -83,24 +95,31 @@ impl Proposer {
     pub fn reserve(&mut self, slot: &Slot, reservation: Reservation) {
         let known = self.known(slot);
         known.last = known.last.max(reservation.next.number);
-        known.reservation = Some(reservation);
+        self.replace(slot, Some(reservation));
     }
 
     /// Takes the ballot that is reserved for a key in this epoch; it can be used once.
     pub fn take(&mut self, slot: &Slot, epoch: u64) -> Option<Reservation> {
-        let reservation = self.known.get_mut(slot)?.reservation.take()?;
+        let reservation = self.replace(slot, None)?;
         (reservation.epoch == epoch).then_some(reservation)
     }
 
     /// Notes what the owners of a key showed: a reserved ballot that they have gone beyond is of no
     /// use any more.
     pub fn observe(&mut self, slot: &Slot, accepted: Ballot, promised: Ballot) {
-        if let Some(Known { reservation, .. }) = self.known.get_mut(slot)
-            && let Some(reserved) = reservation
-            && (accepted > reserved.ballot || promised > reserved.next)
-        {
-            *reservation = None;
+        let reserved = self.known.get(slot).and_then(|k| k.reservation.as_ref());
+        if reserved.is_some_and(|r| accepted > r.ballot || promised > r.next) {
+            self.replace(slot, None);
         }
+    }
+
+    /// Puts a reservation in the place of the one that is remembered of a known key.
+    fn replace(&mut self, slot: &Slot, with: Option<Reservation>) -> Option<Reservation> {
+        let reservation = &mut self.known.get_mut(slot)?.reservation;
+        self.bytes += with.as_ref().map_or(0, Reservation::bytes);
+        let before = std::mem::replace(reservation, with);
+        self.bytes -= before.as_ref().map_or(0, Reservation::bytes);
+        before
     }
 
     /// Notes that a round was outbid, or that one came to its end: who is often outbid waits longer
@@ -120,12 +139,15 @@ impl Proposer {
 
     fn known(&mut self, slot: &Slot) -> &mut Known {
         if !self.known.contains_key(slot) {
-            self.order.push_back(slot.clone());
-            if self.order.len() > KEYS_MAX
+            while self.bytes >= BYTES_MAX
                 && let Some(oldest) = self.order.pop_front()
             {
+                self.replace(&oldest, None);
                 self.known.remove(&oldest);
+                self.bytes -= KEY_BYTES + oldest.1.len();
             }
+            self.order.push_back(slot.clone());
+            self.bytes += KEY_BYTES + slot.1.len();
         }
         self.known.entry(slot.clone()).or_default()
     }
@@ -208,17 +230,24 @@ mod tests {
     }
 
     #[test]
-    fn few_keys_are_remembered() {
+    fn what_is_remembered_is_bounded_in_bytes() {
         let mut proposer = Proposer::new(Incarnation([7; 16]));
-        for number in 0..3 * KEYS_MAX {
+        let least = KEY_BYTES + size_of::<Reservation>();
+        let keys = 3 * BYTES_MAX / least;
+        for number in 0..keys {
             proposer.reserve(&slot(&number.to_string()), reservation(1, 1));
             proposer.reserve(&slot("often"), reservation(1, 1));
         }
-        assert!(proposer.known.len() <= KEYS_MAX && proposer.order.len() <= KEYS_MAX);
-        assert!(
-            proposer
-                .take(&slot(&(3 * KEYS_MAX - 1).to_string()), 1)
-                .is_some()
-        );
+        assert!(proposer.bytes <= BYTES_MAX + least + 8);
+        assert!(proposer.known.len() <= BYTES_MAX / least + 1);
+        assert_eq!(proposer.order.len(), proposer.known.len());
+        let last = slot(&(keys - 1).to_string());
+        assert!(proposer.take(&last, 1).is_some());
+        assert_eq!(proposer.take(&slot("1"), 1), None, "it was long ago");
+        for slot in std::mem::take(&mut proposer.order) {
+            proposer.replace(&slot, None);
+            proposer.bytes -= KEY_BYTES + slot.1.len();
+        }
+        assert_eq!(proposer.bytes, 0, "nothing is counted twice");
     }
 }
