@@ -325,9 +325,8 @@ impl<S: Shown> Reading<S> {
     /// must hold it before the read is over.
     fn begin_repair(&mut self, core: &Core) {
         self.phase = Phase::Repair;
-        let owners = self.start.owners();
         if core.repairs_like_writes()
-            && let Ok(written) = self.start.quorum(Side::Write, &owners)
+            && let Ok(written) = self.start.quorum(Side::Write, &self.start.owners())
         {
             self.hold = written;
         }
