@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::core::SendFailure;
 use crate::core::client::{Core, Home};
 use crate::error::Result;
-use crate::net::connection::Connection;
+use crate::net::connection::{self, Connection};
 use crate::net::{tls, views};
 use crate::profile::Profile;
 use crate::session::Session;
@@ -18,6 +18,7 @@ use annulet_protocol::ids::NodeId;
 use annulet_protocol::view::View;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+use http::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +47,8 @@ pub struct MemberStatus {
     pub id: NodeId,
     /// Its `host:port`.
     pub address: String,
-    /// `up`; `full`: it takes no new values since its disk is full; `stopping` or `down`.
+    /// `up`; `full`: it takes no new values since its disk is full; `starting`: it does not serve
+    /// yet; `stopping`: it serves no more; or `down`.
     pub state: &'static str,
     /// Its share of the data, relative to the others'.
     pub capacity: u32,
@@ -235,13 +237,21 @@ impl Client {
     }
 
     async fn probe(&self, address: &str) -> (&'static str, Option<String>) {
-        match self.ask(address, "/readyz").await {
-            Ok(body) => match body.as_ref() {
-                READY_FULL => ("full", Some(String::from(FULL))),
-                READY_FILLING => ("up", Some(String::from(FILLING))),
-                _ => ("up", None),
-            },
-            // It answers, but not yet or no longer as an owner.
+        let answer = self.ask_any(address, "/readyz").await;
+        let answer = answer.and_then(|(status, body)| match (status, body.as_ref()) {
+            (StatusCode::SERVICE_UNAVAILABLE, NOT_YET) => {
+                Ok(("starting", Some(String::from(STARTING))))
+            }
+            (StatusCode::SERVICE_UNAVAILABLE, NO_MORE) => {
+                Ok(("stopping", Some(String::from(STOPPING))))
+            }
+            (StatusCode::OK, READY_FULL) => Ok(("full", Some(String::from(FULL)))),
+            (StatusCode::OK, READY_FILLING) => Ok(("up", Some(String::from(FILLING)))),
+            _ => connection::accepted(status, body).map(|_| ("up", None)),
+        });
+        match answer {
+            Ok(state) => state,
+            // It answers, but not as an owner.
             Err(SendFailure::Rejected(error, _)) => ("stopping", Some(error.message().to_owned())),
             Err(SendFailure::NotSent(why) | SendFailure::Unanswered(why)) => ("down", Some(why)),
         }
@@ -249,6 +259,16 @@ impl Client {
 
     /// Asks one server, over a connection of its own.
     async fn ask(&self, address: &str, path: &str) -> std::result::Result<Bytes, SendFailure> {
+        let (status, body) = self.ask_any(address, path).await?;
+        connection::accepted(status, body)
+    }
+
+    /// As `ask`, whatever the status.
+    async fn ask_any(
+        &self,
+        address: &str,
+        path: &str,
+    ) -> std::result::Result<(StatusCode, Bytes), SendFailure> {
         let tls = Arc::clone(&self.shared.tls);
         let ask = async {
             let opened = Connection::open(address, tls, PROBE_MAX).await;
@@ -258,7 +278,7 @@ impl Client {
                 SendFailure::Rejected(error, _) => SendFailure::NotSent(error.message().to_owned()),
                 failure => failure,
             })?;
-            connection.get(path).await
+            connection.get_any(path).await
         };
         tokio::time::timeout(PROBE_MAX, ask)
             .await
@@ -269,9 +289,13 @@ impl Client {
     }
 }
 
-/// What `/readyz` says of a server's disk.
+/// What `/readyz` says of a server, and of its disk.
+const NOT_YET: &[u8] = b"starting\n";
+const NO_MORE: &[u8] = b"stopping\n";
 const READY_FULL: &[u8] = b"ready, disk full\n";
 const READY_FILLING: &[u8] = b"ready, disk filling\n";
+const STARTING: &str = "it starts, and asks the others what it missed";
+const STOPPING: &str = "it stops";
 const FULL: &str = "its disk is full: it takes deletes, but no new values";
 const FILLING: &str = "its disk is filling up";
 

@@ -24,7 +24,6 @@ use annulet_protocol::ids::Incarnation;
 use annulet_replica::chain::{Chain, Step};
 use annulet_replica::store::StoreError;
 use follow::LookUps;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, watch};
@@ -81,6 +80,11 @@ impl Epochs {
         self.forked.get().cloned()
     }
 
+    /// Whether others were asked for newer epochs after the start.
+    pub(crate) fn has_begun(&self) -> bool {
+        *self.begun.borrow()
+    }
+
     /// Waits until others were asked for newer epochs after the start, but not beyond `deadline`.
     /// Says whether they were.
     pub(crate) async fn begun(&self, deadline: Instant) -> bool {
@@ -101,7 +105,6 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) async fn run(state: Arc<State>) {
     follow::begin(&state).await;
     state.epochs.begun.send_replace(true);
-    state.ready.store(true, Ordering::Release);
     let mut since = None;
     loop {
         let epoch = state.view().epoch;

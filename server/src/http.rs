@@ -10,7 +10,7 @@
 //! | `POST /v1/peer/hello` | peer | a greeting to a greeting |
 //! | `POST /v1/peer/chain` | peer | an answer about the chain of epochs |
 //! | `GET /metrics` | any role | the metrics as text |
-//! | `GET /healthz`, `GET /readyz` | anyone | 200, or 503 while not ready |
+//! | `GET /healthz`, `GET /readyz` | anyone | 200, or 503 while it starts or stops |
 //!
 //! # Layout
 //! - `accept`: connections; `handshake`: their beginning; `room`: how many, and which one goes
@@ -63,7 +63,7 @@ pub(crate) struct State {
     pub(crate) metrics: Arc<Metrics>,
     /// Memory of requests and replies.
     pub(crate) memory: Arc<Budget>,
-    pub(crate) ready: AtomicBool,
+    pub(crate) stopping: AtomicBool,
 }
 
 impl State {
@@ -211,7 +211,13 @@ async fn answer(
             ))
         }
         Endpoint::Health => Ok(plain(StatusCode::OK, "ok\n")),
-        Endpoint::Ready if state.ready.load(Ordering::Acquire) => Ok(plain(
+        Endpoint::Ready if state.stopping.load(Ordering::Acquire) => {
+            Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"))
+        }
+        Endpoint::Ready if !state.epochs.has_begun() => {
+            Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "starting\n"))
+        }
+        Endpoint::Ready => Ok(plain(
             StatusCode::OK,
             match state.pipeline.disk().state() {
                 DiskState::Full => "ready, disk full\n",
@@ -219,7 +225,6 @@ async fn answer(
                 DiskState::Ok | DiskState::Other => "ready\n",
             },
         )),
-        Endpoint::Ready => Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")),
     }
 }
 

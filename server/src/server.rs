@@ -135,7 +135,7 @@ impl Server {
             upkeep: Upkeep::default(),
             metrics,
             memory,
-            ready: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             epochs: Epochs::new(
                 chain,
                 current,
@@ -203,7 +203,7 @@ impl Server {
             () = state.pipeline.failure() => true,
         };
         epochs.abort();
-        state.ready.store(false, Ordering::Release);
+        state.stopping.store(true, Ordering::Release);
         tracing::info!("stopping");
         greeting.abort();
         upkeep.abort();

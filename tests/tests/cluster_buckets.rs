@@ -296,3 +296,25 @@ async fn a_server_that_reaches_no_other_makes_no_change_until_it_does() {
     let names = names(&admin).await;
     assert_eq!(names.iter().filter(|name| *name == "two").count(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_asks_for_what_it_missed_says_that_it_starts() {
+    let mut cluster = Cluster::start(3).await;
+    let client = cluster.client().await;
+    let state = async || client.members().await[2].state;
+    until("the third is up", async || state().await == "up").await;
+    for other in [0, 1] {
+        cluster.signal(other, "STOP");
+    }
+    // It waits only so long for the others, so one that is asked late is up already.
+    until("the third says that it starts", async || {
+        cluster.kill(2);
+        cluster.restart(2).await;
+        state().await == "starting"
+    })
+    .await;
+    for other in [0, 1] {
+        cluster.signal(other, "CONT");
+    }
+    until("the third is up again", async || state().await == "up").await;
+}

@@ -157,7 +157,10 @@ async fn a_server_whose_disk_others_filled_comes_up_and_serves() {
     }
     let client = cluster.client().await;
     let bucket = client.bucket("default");
-    assert_eq!(states(&client).await, ["full"; NODES]);
+    until("all say that they are full", async || {
+        states(&client).await == ["full"; NODES]
+    })
+    .await;
     all_there(&bucket, 0, taken).await;
     bucket
         .delete_with("k0", &write_at(Level::All))

@@ -114,11 +114,18 @@ impl Connection {
 
     /// Posts a message and gives the answer's body.
     pub(crate) async fn post(&mut self, path: &str, body: Bytes) -> Result<Bytes, SendFailure> {
-        self.exchange(Method::POST, path, body).await
+        let (status, answer) = self.exchange(Method::POST, path, body).await?;
+        accepted(status, answer)
     }
 
     /// Gets a document.
     pub(crate) async fn get(&mut self, path: &str) -> Result<Bytes, SendFailure> {
+        let (status, answer) = self.get_any(path).await?;
+        accepted(status, answer)
+    }
+
+    /// Gets a document that says something with any status.
+    pub(crate) async fn get_any(&mut self, path: &str) -> Result<(StatusCode, Bytes), SendFailure> {
         self.exchange(Method::GET, path, Bytes::new()).await
     }
 
@@ -127,7 +134,7 @@ impl Connection {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<Bytes, SendFailure> {
+    ) -> Result<(StatusCode, Bytes), SendFailure> {
         let request = Request::builder()
             .method(method)
             .uri(format!("https://{}{path}", self.authority))
@@ -152,13 +159,13 @@ impl Connection {
         let body = body
             .map_err(|e| SendFailure::Unanswered(e.to_string()))?
             .to_bytes();
-        if status != StatusCode::OK {
-            return Err(rejection(status, &body));
-        }
-        match head.headers.get(http::header::CONTENT_ENCODING) {
-            Some(encoding) if encoding == "zstd" => unpack(&body).map_err(SendFailure::Unanswered),
-            Some(_) | None => Ok(body),
-        }
+        let body = match head.headers.get(http::header::CONTENT_ENCODING) {
+            Some(encoding) if encoding == "zstd" => {
+                unpack(&body).map_err(SendFailure::Unanswered)?
+            }
+            Some(_) | None => body,
+        };
+        Ok((status, body))
     }
 }
 
@@ -234,6 +241,14 @@ fn is_certificate_trouble(error: &(dyn std::error::Error + 'static)) -> bool {
             .map(|(_, alert)| alert);
         alert.is_some_and(|alert| ALERTS.contains(&alert.trim_end()))
     })
+}
+
+/// The body of what was answered with 200, and an error for any other status.
+pub(crate) fn accepted(status: StatusCode, body: Bytes) -> Result<Bytes, SendFailure> {
+    match status {
+        StatusCode::OK => Ok(body),
+        other => Err(rejection(other, &body)),
+    }
 }
 
 /// What a status other than 200 means.
