@@ -8,8 +8,8 @@ use crate::limits::{
 };
 use crate::message::{Failure, Hello, Reply, Request};
 use crate::view::View;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Media type of every message.
 pub const CONTENT_TYPE: &str = "application/vnd.msgpack";
@@ -170,18 +170,35 @@ pub(crate) fn no_more(what: &str, kept: usize, most: usize) -> Result<(), Decode
     Ok(())
 }
 
-/// Reads one message and nothing after it.
+/// Reads one message and nothing after it. From the slice itself: a reader would copy each string,
+/// names of fields too, through a buffer of its own.
 pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, DecodeError> {
-    let mut rest = bytes;
-    let mut decoder = rmp_serde::Deserializer::new(&mut rest);
+    let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
     decoder.set_max_depth(DEPTH_MAX);
     let message =
         M::deserialize(&mut decoder).map_err(|e| DecodeError::Malformed(e.to_string()))?;
-    if !rest.is_empty() {
-        return Err(DecodeError::Malformed(format!(
-            "{} bytes after its end",
-            rest.len()
-        )));
+    // The decoder does not say how far it is, but at the end there is no further marker.
+    match <()>::deserialize(&mut decoder) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => {}
+        _ => return Err(DecodeError::Malformed("bytes after its end".into())),
     }
     Ok(message)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // In a test, a panic is the report.
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_may_follow_a_message() {
+        let message = encode(&Some(7u64));
+        assert_eq!(decode::<Option<u64>>(&message), Ok(Some(7)));
+        for byte in 0..=u8::MAX {
+            for more in [&[byte][..], &[byte, 0x91], &[byte, 0xc1, 0]] {
+                let longer = [&message, more].concat();
+                decode::<Option<u64>>(&longer).unwrap_err();
+            }
+        }
+    }
 }
