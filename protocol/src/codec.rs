@@ -8,7 +8,6 @@ use crate::limits::{
 };
 use crate::message::{Failure, Hello, Reply, Request};
 use crate::view::View;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Media type of every message.
@@ -172,7 +171,7 @@ pub(crate) fn no_more(what: &str, kept: usize, most: usize) -> Result<(), Decode
 
 /// Reads one message and nothing after it. From the slice itself: a reader would copy each string,
 /// names of fields too, through a buffer of its own.
-pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, DecodeError> {
+pub(crate) fn decode<'a, M: Deserialize<'a>>(bytes: &'a [u8]) -> Result<M, DecodeError> {
     let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
     decoder.set_max_depth(DEPTH_MAX);
     let message =

@@ -74,7 +74,7 @@ impl Token {
             match known {
                 Known::Version(version) => entry.version = Some(*version),
                 Known::Register(ballot) => entry.register = Some(*ballot),
-                Known::Siblings(record) => entry.siblings = Some(record.bare().encode().into()),
+                Known::Siblings(record) => entry.siblings = Some(record.encode_bare().into()),
             }
             entry
         };

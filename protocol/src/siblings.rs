@@ -287,9 +287,7 @@ impl Siblings {
 
     /// A number that is the same for records that agree, and for hardly any others.
     pub fn fingerprint(&self) -> u64 {
-        let mut same = self.bare();
-        same.past.clear();
-        xxh3_64(&same.encode())
+        xxh3_64(&self.lay_out(false, false))
     }
 
     /// Whether it was done here: its value stands, or was overwritten.

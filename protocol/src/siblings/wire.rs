@@ -1,15 +1,23 @@
 //! Records of concurrent values as bytes: on the wire, on disk, and as the opaque contexts that
-//! applications hold. Maps, so that later versions may add fields; actors and dots are lists of
-//! fixed length. Sealed bytes begin with a format byte and a checksum over bucket, key and the
-//! rest: made anew by whoever puts a record together, after it checked what it was made from.
+//! applications hold. A map, so that later versions may add fields, of lists that lie end to end:
+//! a key that is often written has dozens of dots and operations, and names for the parts of each
+//! would be most of the bytes. All numbers in the lists are big-endian.
+//!
+//! | list | an entry |
+//! |---|---|
+//! | vector | a dot: node (8), incarnation (16), tenure (8), stamp (8) |
+//! | siblings | flags (1), operation, expiry (8) if flagged, checksum (8), bytes of the value (4), the value, number of dots (2), each behind its flags (1) |
+//! | past | flags (1), operation: client (16), sequence (8), when it was first sent (8) |
+//!
+//! Sealed bytes begin with a format byte and a checksum over bucket, key and the rest: made anew by
+//! whoever puts a record together, after it checked what it was made from.
 
 use super::{Actor, Dot, Minting, Past, Sibling, Siblings, Write};
-use crate::bounded;
 use crate::clock::Stamp;
 use crate::codec::{self, DecodeError};
 use crate::ids::{Incarnation, NodeId, OpId};
 use crate::limits::SIBLINGS_MERGED_MAX;
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes, TryGetError};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -25,56 +33,150 @@ const FORMAT: u8 = 1;
 /// Format and checksum before a sealed record.
 const SEAL_BYTES: usize = 9;
 
+/// An entry was minted again, of a dot or of an operation.
+const AGAIN: u8 = 1;
+/// A sibling has an end.
+const EXPIRES: u8 = 1 << 1;
+/// Bytes of a dot, and of an operation.
+const DOT_BYTES: usize = 40;
+const OP_BYTES: usize = 32;
+
 #[derive(Serialize, Deserialize)]
-struct WireRecord {
+struct WireRecord<'a> {
     base: Stamp,
-    #[serde(deserialize_with = "bounded::list::<ACTORS_MAX, _, _>")]
-    vector: Vec<WireDot>,
+    #[serde(borrow, with = "serde_bytes")]
+    vector: &'a [u8],
     #[serde(
+        borrow,
         default,
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "bounded::list::<SIBLINGS_MERGED_MAX, _, _>"
+        with = "serde_bytes",
+        skip_serializing_if = "<[u8]>::is_empty"
     )]
-    siblings: Vec<WireSibling>,
+    siblings: &'a [u8],
     #[serde(
+        borrow,
         default,
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "bounded::list::<PAST_WIRE_MAX, _, _>"
+        with = "serde_bytes",
+        skip_serializing_if = "<[u8]>::is_empty"
     )]
-    past: Vec<(OpId, bool)>,
+    past: &'a [u8],
 }
 
-/// Node, incarnation, tenure, stamp.
-type WireDot = (NodeId, Incarnation, u64, Stamp);
-
-#[derive(Serialize, Deserialize)]
-struct WireSibling {
-    op: OpId,
-    value: Bytes,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    expires_at_ms: Option<u64>,
-    checksum: u64,
-    /// Each with whether it was minted again.
-    #[serde(deserialize_with = "bounded::list::<DOTS_MAX, _, _>")]
-    minted: Vec<(WireDot, bool)>,
+fn put_dot(bytes: &mut Vec<u8>, actor: &Actor, stamp: Stamp) {
+    bytes.put_u64(actor.node.0);
+    bytes.put_slice(&actor.incarnation.0);
+    bytes.put_u64(actor.tenure);
+    bytes.put_u64(stamp.0);
 }
 
-fn wire_dot(dot: &Dot) -> WireDot {
-    let Actor {
-        node,
-        incarnation,
-        tenure,
-    } = dot.actor;
-    (node, incarnation, tenure, dot.stamp)
+fn put_op(bytes: &mut Vec<u8>, flags: u8, op: &OpId) {
+    bytes.put_u8(flags);
+    bytes.put_slice(&op.client.0);
+    bytes.put_u64(op.sequence);
+    bytes.put_u64(op.first_sent_ms);
 }
 
-fn dot((node, incarnation, tenure, stamp): WireDot) -> Dot {
+fn again(again: bool) -> u8 {
+    if again { AGAIN } else { 0 }
+}
+
+fn put_sibling(bytes: &mut Vec<u8>, sibling: &Sibling, value: &[u8]) {
+    let Write {
+        op,
+        expires_at_ms,
+        checksum,
+        ..
+    } = &sibling.write;
+    let flags = if expires_at_ms.is_some() { EXPIRES } else { 0 };
+    put_op(bytes, flags, op);
+    if let Some(at_ms) = expires_at_ms {
+        bytes.put_u64(*at_ms);
+    }
+    bytes.put_u64(*checksum);
+    // Values have at most some MiB, and a value at most `DOTS_MAX` dots.
+    bytes.put_u32(value.len() as u32);
+    bytes.put_slice(value);
+    bytes.put_u16(sibling.minted.len() as u16);
+    for minting in &sibling.minted {
+        bytes.put_u8(again(minting.again));
+        put_dot(bytes, &minting.dot.actor, minting.dot.stamp);
+    }
+}
+
+fn cut(error: TryGetError) -> DecodeError {
+    DecodeError::Malformed(format!("a record of concurrent values is cut off: {error}"))
+}
+
+fn take_incarnation(bytes: &mut &[u8]) -> Result<Incarnation, DecodeError> {
+    let mut incarnation = [0; 16];
+    bytes.try_copy_to_slice(&mut incarnation).map_err(cut)?;
+    Ok(Incarnation(incarnation))
+}
+
+fn take_dot(bytes: &mut &[u8]) -> Result<Dot, DecodeError> {
     let actor = Actor {
-        node,
-        incarnation,
-        tenure,
+        node: NodeId(bytes.try_get_u64().map_err(cut)?),
+        incarnation: take_incarnation(bytes)?,
+        tenure: bytes.try_get_u64().map_err(cut)?,
     };
-    Dot { actor, stamp }
+    let stamp = Stamp(bytes.try_get_u64().map_err(cut)?);
+    Ok(Dot { actor, stamp })
+}
+
+/// Flags, of which only `known` may be set.
+fn take_flags(bytes: &mut &[u8], known: u8) -> Result<u8, DecodeError> {
+    let flags = bytes.try_get_u8().map_err(cut)?;
+    match flags & !known {
+        0 => Ok(flags),
+        _ => Err(DecodeError::Malformed(format!(
+            "a part of a record of concurrent values with flags {flags:#010b}"
+        ))),
+    }
+}
+
+fn take_op(bytes: &mut &[u8], known: u8) -> Result<(u8, OpId), DecodeError> {
+    let flags = take_flags(bytes, known)?;
+    let op = OpId {
+        client: take_incarnation(bytes)?,
+        sequence: bytes.try_get_u64().map_err(cut)?,
+        first_sent_ms: bytes.try_get_u64().map_err(cut)?,
+    };
+    Ok((flags, op))
+}
+
+fn take_sibling(bytes: &mut &[u8]) -> Result<Sibling, DecodeError> {
+    let (flags, op) = take_op(bytes, EXPIRES)?;
+    let expires_at_ms = match flags & EXPIRES {
+        0 => None,
+        _ => Some(bytes.try_get_u64().map_err(cut)?),
+    };
+    let checksum = bytes.try_get_u64().map_err(cut)?;
+    let length = bytes.try_get_u32().map_err(cut)? as usize;
+    let Some((value, rest)) = bytes.split_at_checked(length) else {
+        let (requested, available) = (length, bytes.len());
+        return Err(cut(TryGetError {
+            requested,
+            available,
+        }));
+    };
+    *bytes = rest;
+    let dots = usize::from(bytes.try_get_u16().map_err(cut)?);
+    codec::no_more("dots", dots, DOTS_MAX)?;
+    let mut minted = Vec::with_capacity(dots.min(bytes.len() / DOT_BYTES));
+    for _ in 0..dots {
+        let again = take_flags(bytes, AGAIN)? != 0;
+        let dot = take_dot(bytes)?;
+        minted.push(Minting { dot, again });
+    }
+    minted.sort_unstable();
+    minted.dedup();
+    let write = Write {
+        op,
+        value: Bytes::copy_from_slice(value),
+        expires_at_ms,
+        checksum,
+    };
+    Ok(Sibling { write, minted })
 }
 
 fn checksum(bucket: u32, key: &[u8], body: &[u8]) -> u64 {
@@ -119,33 +221,38 @@ impl Siblings {
 
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let entry = |(actor, stamp): (&Actor, &Stamp)| {
-            wire_dot(&Dot {
-                actor: *actor,
-                stamp: *stamp,
-            })
-        };
-        let sibling = |sibling: &Sibling| {
-            let Write {
-                op,
-                value,
-                expires_at_ms,
-                checksum,
-            } = sibling.write.clone();
-            let minted = sibling.minted.iter().map(|m| (wire_dot(&m.dot), m.again));
-            WireSibling {
-                op,
-                value,
-                expires_at_ms,
-                checksum,
-                minted: minted.collect(),
+        self.lay_out(true, true)
+    }
+
+    /// Its bytes with every value left out.
+    pub fn encode_bare(&self) -> Vec<u8> {
+        self.lay_out(false, true)
+    }
+
+    /// Its bytes, with or without values and what is remembered of overwritten operations.
+    pub(super) fn lay_out(&self, values: bool, past: bool) -> Vec<u8> {
+        let mut vector = Vec::with_capacity(self.vector.len() * DOT_BYTES);
+        for (actor, stamp) in &self.vector {
+            put_dot(&mut vector, actor, *stamp);
+        }
+        let bytes = if values { self.value_bytes() } else { 0 };
+        let mut siblings = Vec::with_capacity(self.siblings.len() * 2 * DOT_BYTES + bytes);
+        for sibling in self.siblings.values() {
+            let value: &[u8] = if values { &sibling.write.value } else { &[] };
+            put_sibling(&mut siblings, sibling, value);
+        }
+        let mut overwritten = Vec::new();
+        if past {
+            overwritten.reserve_exact(self.past.len() * (1 + OP_BYTES));
+            for (op, past) in &self.past {
+                put_op(&mut overwritten, again(past.again), op);
             }
-        };
+        }
         codec::encode(&WireRecord {
             base: self.base,
-            vector: self.vector.iter().map(entry).collect(),
-            siblings: self.siblings.values().map(sibling).collect(),
-            past: self.past.iter().map(|(op, p)| (*op, p.again)).collect(),
+            vector: &vector,
+            siblings: &siblings,
+            past: &overwritten,
         })
     }
 
@@ -157,53 +264,46 @@ impl Siblings {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let WireRecord {
             base,
-            vector,
-            siblings,
-            past,
+            mut vector,
+            mut siblings,
+            mut past,
         } = codec::decode(bytes)?;
-        codec::no_more("actors", vector.len(), ACTORS_MAX)?;
-        codec::no_more("siblings", siblings.len(), SIBLINGS_MERGED_MAX)?;
-        codec::no_more("overwritten operations", past.len(), PAST_WIRE_MAX)?;
+        codec::no_more("actors", vector.len() / DOT_BYTES, ACTORS_MAX)?;
+        let operations = past.len() / (1 + OP_BYTES);
+        codec::no_more("overwritten operations", operations, PAST_WIRE_MAX)?;
         let mut record = Self {
             base,
             ..Self::default()
         };
-        for entry in vector.into_iter().map(dot).filter(|dot| dot.stamp > base) {
-            let stamp = record.vector.entry(entry.actor).or_default();
-            *stamp = (*stamp).max(entry.stamp);
+        while !vector.is_empty() {
+            let dot = take_dot(&mut vector)?;
+            if dot.stamp > base {
+                let stamp = record.vector.entry(dot.actor).or_default();
+                *stamp = (*stamp).max(dot.stamp);
+            }
         }
-        for (op, again) in past {
+        while !past.is_empty() {
+            let (flags, op) = take_op(&mut past, AGAIN)?;
+            let again = flags != 0;
             record.past.entry(op).or_insert(Past { again }).again |= again;
         }
-        for one in siblings {
-            codec::no_more("dots", one.minted.len(), DOTS_MAX)?;
-            record.take(one)?;
+        while !siblings.is_empty() {
+            codec::no_more("siblings", record.siblings.len() + 1, SIBLINGS_MERGED_MAX)?;
+            record.take(take_sibling(&mut siblings)?)?;
         }
         Ok(record)
     }
 
-    fn take(&mut self, one: WireSibling) -> Result<(), DecodeError> {
-        let minting = |(of, again)| Minting {
-            dot: dot(of),
-            again,
-        };
-        let mut minted: Vec<_> = one.minted.into_iter().map(minting).collect();
-        minted.sort_unstable();
-        minted.dedup();
+    fn take(&mut self, sibling: Sibling) -> Result<(), DecodeError> {
         let malformed = |why: &str| Err(DecodeError::Malformed(why.into()));
+        let minted = &sibling.minted;
         if minted.is_empty() || minted.iter().any(|m| !self.knows(&m.dot)) {
             return malformed("a sibling under no dot, or under one that the record does not know");
         }
-        if self.has_done(&one.op) {
+        if self.has_done(&sibling.write.op) {
             return malformed("an operation that is there twice");
         }
-        let write = Write {
-            op: one.op,
-            value: one.value,
-            expires_at_ms: one.expires_at_ms,
-            checksum: one.checksum,
-        };
-        self.siblings.insert(one.op, Sibling { write, minted });
+        self.siblings.insert(sibling.write.op, sibling);
         Ok(())
     }
 }

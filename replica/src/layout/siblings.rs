@@ -65,7 +65,7 @@ pub fn encode(record: &Siblings, marks: Marks) -> (Bytes, Option<(Apart, Bytes)>
     let mut values = BytesMut::with_capacity(8 + whole.len());
     values.put_u64(apart.checksum);
     values.put_slice(&whole);
-    let bare = record.bare().encode();
+    let bare = record.encode_bare();
     (
         entry(marks, Some(apart), &bare),
         Some((apart, values.freeze())),
@@ -79,7 +79,7 @@ pub fn encode_whole(record: &Siblings, marks: Marks) -> Bytes {
 
 /// The entry of a record whose values lie apart already.
 pub fn encode_apart(bare: &Siblings, apart: Apart, marks: Marks) -> Bytes {
-    entry(marks, Some(apart), &bare.encode())
+    entry(marks, Some(apart), &bare.encode_bare())
 }
 
 fn entry(marks: Marks, apart: Option<Apart>, record: &[u8]) -> Bytes {
@@ -140,6 +140,9 @@ pub fn decode(mut bytes: Bytes) -> Result<StoredSiblings, String> {
         _ => None,
     };
     let record = Siblings::decode(&bytes).map_err(|error| error.to_string())?;
+    if apart.is_some() && record.value_bytes() > 0 {
+        return Err("a stored record has values of its own beside those that lie apart".into());
+    }
     Ok(StoredSiblings {
         record,
         apart,
@@ -197,11 +200,11 @@ mod tests {
         assert_eq!(values, None);
         assert_eq!(
             hex,
-            "02060000000000000006000000000000000583a46261736500a6766563746f72919403c410040404040404\
-             040404040404040404040209a87369626c696e67739184a26f7083a6636c69656e74c41005050505050505\
-             050505050505050505a873657175656e636507ad66697273745f73656e745f6d735aa576616c7565c40101\
-             a8636865636b73756dcf22e2f610bc32b25ea66d696e74656491929403c410040404040404040404040404\
-             040404040209c2fc70406d"
+            "02060000000000000006000000000000000583a46261736500a6766563746f72c42800000000000000030\
+             404040404040404040404040404040400000000000000020000000000000009a87369626c696e6773c459\
+             00050505050505050505050505050505050000000000000007000000000000005a22e2f610bc32b25e000\
+             0000101000100000000000000000304040404040404040404040404040404000000000000000200000000\
+             00000009cd64593e"
         );
         let (entry, values) = encode(&record(4_097), marks);
         let (apart, values) = values.expect("they are long");
