@@ -27,9 +27,14 @@ pub enum DecodeError {
 /// The bytes of a message.
 pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
-    rmp_serde::encode::write_named(&mut bytes, message)
-        .expect("a message of plain data into memory cannot fail");
+    encode_behind(&mut bytes, message);
     bytes
+}
+
+/// Puts the bytes of a message behind those that are there.
+pub(crate) fn encode_behind<M: Serialize>(bytes: &mut Vec<u8>, message: &M) {
+    rmp_serde::encode::write_named(bytes, message)
+        .expect("a message of plain data into memory cannot fail");
 }
 
 /// Reads a request of at most `value_bytes_max` bytes of values, plus the overhead allowed.

@@ -251,18 +251,17 @@ impl Siblings {
 
     /// It with the value of one operation left out, which the other side has.
     #[must_use]
-    pub fn without_value(&self, op: &OpId) -> Self {
+    pub fn without_value(self, op: &OpId) -> Self {
         self.with_value(op, Bytes::new())
     }
 
     /// It with this as the value of one operation, if that is a sibling.
     #[must_use]
-    pub fn with_value(&self, op: &OpId, value: Bytes) -> Self {
-        let mut with = self.clone();
-        if let Some(sibling) = with.siblings.get_mut(op) {
+    pub fn with_value(mut self, op: &OpId, value: Bytes) -> Self {
+        if let Some(sibling) = self.siblings.get_mut(op) {
             sibling.write.value = value;
         }
-        with
+        self
     }
 
     /// It without the siblings that no reader can see any more: those that had expired by then.
@@ -287,7 +286,7 @@ impl Siblings {
 
     /// A number that is the same for records that agree, and for hardly any others.
     pub fn fingerprint(&self) -> u64 {
-        xxh3_64(&self.lay_out(false, false))
+        xxh3_64(&self.encode_standing())
     }
 
     /// Whether it was done here: its value stands, or was overwritten.
@@ -316,30 +315,30 @@ impl Siblings {
     /// has the same record.
     #[must_use]
     pub fn merge(&self, other: &Self) -> Self {
-        let base = self.base.max(other.base);
-        let mut vector = self.vector.clone();
-        for (actor, stamp) in &other.vector {
-            let entry = vector.entry(*actor).or_default();
-            *entry = (*entry).max(*stamp);
-        }
-        vector.retain(|_, stamp| *stamp > base);
-        let mut past = self.past.clone();
+        let mut merged = self.clone();
+        merged.absorb(other);
+        merged
+    }
+
+    /// Merges another record into this one.
+    pub fn absorb(&mut self, other: &Self) {
         for (op, theirs) in &other.past {
-            past.entry(*op).or_insert(*theirs).again |= theirs.again;
+            self.past.entry(*op).or_insert(*theirs).again |= theirs.again;
         }
         let mut siblings = BTreeMap::new();
         for sibling in self.siblings.values().chain(other.siblings.values()) {
             let op = sibling.write.op;
-            if !past.contains_key(&op) && !siblings.contains_key(&op) {
+            if !self.past.contains_key(&op) && !siblings.contains_key(&op) {
                 siblings.extend(self.meet(other, sibling).map(|met| (op, met)));
             }
         }
-        Self {
-            base,
-            vector,
-            siblings,
-            past,
+        self.siblings = siblings;
+        // Only now: what stays depends on what each side knew.
+        for (actor, stamp) in &other.vector {
+            let entry = self.vector.entry(*actor).or_default();
+            *entry = (*entry).max(*stamp);
         }
+        self.raise(other.base);
     }
 
     /// What is left of one side's sibling when both sides come together: a dot stays if each side

@@ -101,7 +101,6 @@ impl KeptRecord {
             Self::Siblings { record, tenure } => {
                 let marks = Marks {
                     tenure: Some(*tenure),
-                    ..Marks::default()
                 };
                 siblings_layout::encode_whole(record, marks)
             }

@@ -27,6 +27,7 @@ mod tests;
 use crate::gate::{Gate, SyncPoint};
 use crate::hints::{self, KeptRecord};
 use crate::layout::{self, Stored, StoredValue};
+use crate::spread;
 use crate::store::{Batch, Family, Store, StoreError};
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::clock::Stamp;
@@ -288,7 +289,7 @@ impl Replica {
             };
             draft.answers.push(answer);
         }
-        Ok(draft.finish())
+        Ok(draft.finish(spread::note(moment.stamp, self.incarnation)))
     }
 
     /// Where a key lies, if this server answers for it at all. The mode is the one that the

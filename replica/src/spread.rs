@@ -1,43 +1,74 @@
 //! Sees to it that what was minted here reaches the other owners, without any client.
 //!
 //! The client that puts a value sends the minted record on to the other owners; it may die in
-//! between. So a record is marked when something was minted in it, with a note in [`Notes`] whose
-//! key is one byte of tag and the storage key, and whose value is when (8). After a while every
-//! other owner is asked whether its record agrees; one that does not gets the record, to merge it;
-//! and when all have it, mark and note go.
+//! between. So with each batch that mints something goes a note in [`Notes`], of all the keys that
+//! it minted at: its key is one byte of tag, the stamp of the batch (8) and the start of the
+//! server's incarnation (8), so that the oldest come first and no two are the same; its value the
+//! storage keys, each behind its length (2). After a while every other owner is asked whether its
+//! record agrees; one that does not gets the record, to merge it; and a key of which all have the
+//! record goes from the note.
 //!
 //! [`Notes`]: crate::store::Family::Notes
 
 use crate::layout::siblings as layout;
 use crate::rules::Task;
 use crate::store::{Family, Span, Store, StoreError};
+use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::parse_storage_key;
-use annulet_protocol::ids::NodeId;
+use annulet_protocol::ids::{Incarnation, NodeId};
 use annulet_protocol::message::{Answer, Operation, Source};
 use annulet_protocol::siblings::Siblings;
 use annulet_protocol::siblings::message::{Compare, Merge};
 use annulet_protocol::view::View;
 use annulet_ring::owners::{Nodes, Owners};
-use bytes::{BufMut, Bytes, BytesMut};
-use std::collections::BTreeMap;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Tag of a note that other owners may not have a record.
+/// Tag of a note that other owners may not have some records.
 const UNSPREAD: u8 = 3;
 /// How long a client has to send a record on itself, in milliseconds.
 pub const CLIENT_HAS_MS: u64 = 10_000;
 /// Most records of one round.
-const ROUND_MAX: usize = 256;
-/// Bytes of values after which a round is full.
+const ROUND_MAX: usize = 1_024;
+/// Bytes of values, or of notes, after which a round is full.
 const ROUND_BYTES: usize = 1 << 20;
 /// Time between two looks at all notes, in milliseconds.
 const PAUSE_MS: u64 = 5_000;
 
-/// Key of the note about a record.
-pub fn note(storage_key: &[u8]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(1 + storage_key.len());
+/// Key of the note about what one batch of one start of a server minted.
+pub fn note(stamp: Stamp, incarnation: Incarnation) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(17);
     bytes.put_u8(UNSPREAD);
-    bytes.put_slice(storage_key);
+    bytes.put_u64(stamp.0);
+    bytes.put_slice(&incarnation.0[..8]);
     bytes.freeze()
+}
+
+/// What a note says: these storage keys.
+pub fn encode<'a>(storage_keys: impl IntoIterator<Item = &'a Bytes>) -> Bytes {
+    let mut bytes = BytesMut::new();
+    for key in storage_keys {
+        // A storage key is some bytes longer than the longest key, of 4 KiB.
+        bytes.put_u16(key.len() as u16);
+        bytes.put_slice(key);
+    }
+    bytes.freeze()
+}
+
+/// The keys of a note. The store sees to it that it is whole.
+fn decode(mut value: Bytes) -> BTreeSet<Bytes> {
+    let mut keys = BTreeSet::new();
+    while let Ok(length) = value.try_get_u16()
+        && usize::from(length) <= value.len()
+    {
+        keys.insert(value.split_to(usize::from(length)));
+    }
+    keys
+}
+
+/// The first key that a note of this millisecond could have.
+fn first_of(ms: u64) -> Bytes {
+    note(Stamp::at(ms), Incarnation([0; 16]))
 }
 
 /// Where the look at the notes stands.
@@ -45,8 +76,8 @@ pub fn note(storage_key: &[u8]) -> Bytes {
 pub struct Spreader {
     /// How long a client has to send a record on itself, in milliseconds.
     pub client_has_ms: u64,
-    /// Storage key of the last record that was looked at in this pass.
-    after: Bytes,
+    /// The note that this pass goes on with, and the last of its keys that was looked at.
+    at: (Bytes, Bytes),
     due_ms: u64,
 }
 
@@ -62,8 +93,21 @@ pub struct Round {
     entries: Vec<Entry>,
     /// What each owner is asked, by the places of the entries.
     asked: BTreeMap<NodeId, Vec<usize>>,
+    /// The notes that it is about.
+    notes: BTreeMap<Bytes, Left>,
+    /// The places of the entries, by their storage keys.
+    places: BTreeMap<Bytes, usize>,
+    /// Bytes of all values.
+    bytes: usize,
     /// Whether the records themselves are sent.
     sends: bool,
+}
+
+/// What a note still has to say.
+#[derive(Clone, Debug)]
+struct Left {
+    keys: BTreeSet<Bytes>,
+    changed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +120,8 @@ struct Entry {
     lacking: Nodes,
     /// Owners that said so.
     found_lacking: Nodes,
+    /// Notes that are about it.
+    notes: Vec<Bytes>,
 }
 
 impl Spreader {
@@ -83,7 +129,7 @@ impl Spreader {
     pub fn new(client_has_ms: u64) -> Self {
         Self {
             client_has_ms,
-            after: Bytes::new(),
+            at: Default::default(),
             due_ms: 0,
         }
     }
@@ -101,51 +147,65 @@ impl Spreader {
         now_ms: u64,
     ) -> Result<(Round, Vec<Task>), StoreError> {
         let mut round = Round::default();
-        let mut tasks = Vec::new();
         let pause_ms = PAUSE_MS.min(self.client_has_ms);
         if now_ms < self.due_ms && self.due_ms <= now_ms + pause_ms {
-            return Ok((round, tasks));
+            return Ok((round, Vec::new()));
         }
-        let span = Span::prefix(&[UNSPREAD], ROUND_MAX, usize::MAX);
-        let span = match self.after.is_empty() {
-            true => span,
-            false => span.after(&note(&self.after)),
-        };
-        let slice = store.range(Family::Notes, &span)?;
-        let mut bytes = 0;
-        let mut cut = slice.cut;
-        for (note, since) in slice.entries {
-            if bytes >= ROUND_BYTES {
-                cut = true;
-                break;
-            }
-            let storage_key = note.slice(1..);
-            self.after = storage_key.clone();
-            let since_ms = since.as_ref().try_into().map_or(0, u64::from_be_bytes);
-            // A time to come is of a clock that was ahead, and has been set right.
-            let early = since_ms.saturating_add(self.client_has_ms) > now_ms;
-            if early && since_ms <= now_ms {
-                continue;
-            }
-            match entry(store, view, own, storage_key.clone()) {
-                Some(entry) if entry.lacking.is_empty() => tasks.push(entry.spread()),
-                Some(entry) => {
-                    bytes += entry.record.value_bytes();
-                    round.add(entry);
-                }
-                None if is_gone(store, &storage_key) => tasks.push(Task::Spread {
-                    key: storage_key,
-                    fingerprint: 0,
-                }),
-                // It is of no bucket, or damaged: others see to it.
-                None => {}
-            }
-        }
-        if !cut {
-            self.after = Bytes::new();
+        let passed = self.look(store, (view, own), now_ms, &mut round)?;
+        if passed {
+            self.at = Default::default();
             self.due_ms = now_ms + pause_ms;
         }
+        let tasks = round.settle();
         Ok((round, tasks))
+    }
+
+    /// Goes on with this pass until the round is full. Says whether the pass is over.
+    fn look(
+        &mut self,
+        store: &impl Store,
+        (view, own): (&View, NodeId),
+        now_ms: u64,
+        round: &mut Round,
+    ) -> Result<bool, StoreError> {
+        let all = Span::prefix(&[UNSPREAD], ROUND_MAX, ROUND_BYTES);
+        let due_ms = now_ms.saturating_sub(self.client_has_ms);
+        let due = Span {
+            until: Some(first_of(due_ms.saturating_add(1))),
+            ..all.clone()
+        };
+        // A time to come is of a clock that was ahead, and has been set right.
+        let ahead = Span {
+            from: first_of(now_ms.saturating_add(1)),
+            ..all
+        };
+        for span in [due, ahead] {
+            let from = span.from.clone().max(self.at.0.clone());
+            if span.until.as_ref().is_some_and(|until| *until <= from) {
+                continue;
+            }
+            let slice = store.range(Family::Notes, &Span { from, ..span })?;
+            for (note, value) in slice.entries {
+                let keys = decode(value);
+                let left = keys.clone();
+                round.notes.insert(note.clone(), Left::all_of(left));
+                let seen = std::mem::take(&mut self.at);
+                let seen = if seen.0 == note { seen.1 } else { Bytes::new() };
+                for key in keys.into_iter().filter(|key| *key > seen) {
+                    if round.is_full() {
+                        return Ok(false);
+                    }
+                    self.at = (note.clone(), key.clone());
+                    round.add(store, (view, own), &note, key);
+                }
+                // No key lies between one and the same with a zero behind it.
+                self.at = ([&note[..], &[0]].concat().into(), Bytes::new());
+            }
+            if slice.cut {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -175,25 +235,72 @@ fn entry(store: &impl Store, view: &View, own: NodeId, storage_key: Bytes) -> Op
         record,
         lacking,
         found_lacking: Nodes::new(),
+        notes: Vec::new(),
     })
 }
 
-impl Entry {
-    fn spread(&self) -> Task {
-        Task::Spread {
-            key: self.storage_key.clone(),
-            fingerprint: self.record.fingerprint(),
-        }
+impl Left {
+    fn all_of(keys: BTreeSet<Bytes>) -> Self {
+        // A note of nothing goes.
+        let changed = keys.is_empty();
+        Self { keys, changed }
+    }
+
+    fn remove(&mut self, storage_key: &Bytes) {
+        self.changed |= self.keys.remove(storage_key);
     }
 }
 
 impl Round {
-    fn add(&mut self, entry: Entry) {
-        let place = self.entries.len();
-        for owner in &entry.lacking {
-            self.asked.entry(*owner).or_default().push(place);
+    fn is_full(&self) -> bool {
+        self.entries.len() >= ROUND_MAX || self.bytes >= ROUND_BYTES
+    }
+
+    /// Takes up a record of a note. Several notes may be about one record.
+    fn add(
+        &mut self,
+        store: &impl Store,
+        (view, own): (&View, NodeId),
+        note: &Bytes,
+        storage_key: Bytes,
+    ) {
+        if let Some(place) = self.places.get(&storage_key) {
+            return self.entries[*place].notes.push(note.clone());
+        }
+        match entry(store, view, own, storage_key.clone()) {
+            Some(mut entry) if !entry.lacking.is_empty() => {
+                entry.notes.push(note.clone());
+                self.bytes += entry.record.value_bytes();
+                self.places.insert(storage_key, self.entries.len());
+                self.ask(entry.lacking.clone(), entry);
+            }
+            // It is of no bucket, or damaged: others see to it.
+            None if !is_gone(store, &storage_key) => {}
+            Some(_) | None => {
+                let left = self.notes.get_mut(note);
+                left.into_iter().for_each(|left| left.remove(&storage_key));
+            }
+        }
+    }
+
+    fn ask(&mut self, owners: Nodes, entry: Entry) {
+        for owner in owners {
+            let asked = self.asked.entry(owner).or_default();
+            asked.push(self.entries.len());
         }
         self.entries.push(entry);
+    }
+
+    /// What the notes that have changed have to say now.
+    fn settle(&mut self) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        for (note, left) in &mut self.notes {
+            if std::mem::take(&mut left.changed) {
+                let (key, left) = (note.clone(), left.keys.iter().cloned().collect());
+                tasks.push(Task::Spread { key, left });
+            }
+        }
+        tasks
     }
 
     /// Whether nobody is asked anything.
@@ -244,25 +351,24 @@ impl Round {
     /// Ends the comparison: what is spread, and the round that sends the rest; an empty one if
     /// nothing is to be sent. Those who did not answer are asked again in a later pass.
     pub fn end(self) -> (Vec<Task>, Self) {
-        let (over, open): (Vec<_>, Vec<_>) = self
-            .entries
-            .into_iter()
-            .partition(|entry| entry.lacking.is_empty());
-        let tasks = over.iter().map(Entry::spread).collect();
         let mut next = Self {
             sends: true,
+            notes: self.notes,
             ..Self::default()
         };
-        if !self.sends {
-            for mut entry in open {
-                let found = std::mem::take(&mut entry.found_lacking);
-                let place = next.entries.len();
-                for owner in found {
-                    next.asked.entry(owner).or_default().push(place);
+        for mut entry in self.entries {
+            let found = std::mem::take(&mut entry.found_lacking);
+            if entry.lacking.is_empty() {
+                for note in &entry.notes {
+                    let left = next.notes.get_mut(note);
+                    let key = &entry.storage_key;
+                    left.into_iter().for_each(|left| left.remove(key));
                 }
-                next.entries.push(entry);
+            } else if !self.sends {
+                next.ask(found, entry);
             }
         }
+        let tasks = next.settle();
         (tasks, next)
     }
 }

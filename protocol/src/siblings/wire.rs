@@ -6,8 +6,11 @@
 //! | list | an entry |
 //! |---|---|
 //! | vector | a dot: node (8), incarnation (16), tenure (8), stamp (8) |
-//! | siblings | flags (1), operation, expiry (8) if flagged, checksum (8), bytes of the value (4), the value, number of dots (2), each behind its flags (1) |
-//! | past | flags (1), operation: client (16), sequence (8), when it was first sent (8) |
+//! | siblings | flags (1), operation, expiry (8) if flagged, checksum (8), value, dots |
+//! | past | flags (1), operation |
+//!
+//! An operation is client (16), sequence (8) and when it was first sent (8); a value lies behind its
+//! length (4), the dots of a sibling behind their number (2), each behind its flags (1).
 //!
 //! Sealed bytes begin with a format byte and a checksum over bucket, key and the rest: made anew by
 //! whoever puts a record together, after it checked what it was made from.
@@ -40,6 +43,8 @@ const EXPIRES: u8 = 1 << 1;
 /// Bytes of a dot, and of an operation.
 const DOT_BYTES: usize = 40;
 const OP_BYTES: usize = 32;
+/// About what the rest of a record's map takes.
+const NAMES_BYTES: usize = 64;
 
 #[derive(Serialize, Deserialize)]
 struct WireRecord<'a> {
@@ -187,59 +192,98 @@ fn checksum(bucket: u32, key: &[u8], body: &[u8]) -> u64 {
     xxh3_64(&bytes)
 }
 
+/// Which values are written.
+enum Values<'a> {
+    All,
+    None,
+    AllBut(&'a OpId),
+}
+
+/// Checks that sealed bytes are whole, and of this key. Gives those of the record.
+///
+/// # Errors
+/// If they are damaged, of another key, or of a newer version.
+pub fn check_seal<'a>(bucket: u32, key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    let malformed = |why: String| Err(DecodeError::Malformed(why));
+    let Some((seal, body)) = bytes.split_at_checked(SEAL_BYTES) else {
+        return malformed("a record of concurrent values is cut off".into());
+    };
+    if seal[0] != FORMAT {
+        let why = format!("concurrent values of format {}, {FORMAT} is known", seal[0]);
+        return malformed(why);
+    }
+    if seal[1..] != checksum(bucket, key, body).to_be_bytes() {
+        let why = "concurrent values that are damaged, or of another key";
+        return malformed(why.into());
+    }
+    Ok(body)
+}
+
 impl Siblings {
     /// Its bytes with the checksum that binds them to this key of this bucket.
     pub fn seal(&self, bucket: u32, key: &[u8]) -> Bytes {
-        let body = self.encode();
-        let mut bytes = Vec::with_capacity(SEAL_BYTES + body.len());
-        bytes.push(FORMAT);
-        bytes.extend_from_slice(&checksum(bucket, key, &body).to_be_bytes());
-        bytes.extend_from_slice(&body);
+        self.seal_values(bucket, key, &Values::All)
+    }
+
+    /// The same with the value of one operation left out, which the other side has.
+    pub fn seal_without(&self, bucket: u32, key: &[u8], op: &OpId) -> Bytes {
+        self.seal_values(bucket, key, &Values::AllBut(op))
+    }
+
+    fn seal_values(&self, bucket: u32, key: &[u8], values: &Values<'_>) -> Bytes {
+        let mut bytes = vec![0; SEAL_BYTES];
+        self.lay_out(&mut bytes, values, true);
+        let checksum = checksum(bucket, key, &bytes[SEAL_BYTES..]);
+        bytes[0] = FORMAT;
+        bytes[1..SEAL_BYTES].copy_from_slice(&checksum.to_be_bytes());
         bytes.into()
     }
 
     /// Reads what [`Siblings::seal`] made.
     ///
     /// # Errors
-    /// As those of [`Siblings::decode`]; or if the bytes are damaged, of another key, or of a newer
-    /// version.
+    /// As those of [`Siblings::decode`] and of [`check_seal`].
     pub fn unseal(bucket: u32, key: &[u8], bytes: &[u8]) -> Result<Self, DecodeError> {
-        let malformed = |why: String| Err(DecodeError::Malformed(why));
-        let Some((seal, body)) = bytes.split_at_checked(SEAL_BYTES) else {
-            return malformed("a record of concurrent values is cut off".into());
-        };
-        if seal[0] != FORMAT {
-            let why = format!("concurrent values of format {}, {FORMAT} is known", seal[0]);
-            return malformed(why);
-        }
-        if seal[1..] != checksum(bucket, key, body).to_be_bytes() {
-            let why = "concurrent values that are damaged, or of another key";
-            return malformed(why.into());
-        }
-        Self::decode(body)
+        Self::decode(check_seal(bucket, key, bytes)?)
     }
 
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
-        self.lay_out(true, true)
+        let mut bytes = Vec::new();
+        self.lay_out(&mut bytes, &Values::All, true);
+        bytes
     }
 
     /// Its bytes with every value left out.
     pub fn encode_bare(&self) -> Vec<u8> {
-        self.lay_out(false, true)
+        let mut bytes = Vec::new();
+        self.lay_out(&mut bytes, &Values::None, true);
+        bytes
     }
 
-    /// Its bytes, with or without values and what is remembered of overwritten operations.
-    pub(super) fn lay_out(&self, values: bool, past: bool) -> Vec<u8> {
+    /// The same without what is remembered of overwritten operations.
+    pub(super) fn encode_standing(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.lay_out(&mut bytes, &Values::None, false);
+        bytes
+    }
+
+    /// Puts its bytes behind those that are there.
+    fn lay_out(&self, bytes: &mut Vec<u8>, values: &Values<'_>, past: bool) {
         let mut vector = Vec::with_capacity(self.vector.len() * DOT_BYTES);
         for (actor, stamp) in &self.vector {
             put_dot(&mut vector, actor, *stamp);
         }
-        let bytes = if values { self.value_bytes() } else { 0 };
-        let mut siblings = Vec::with_capacity(self.siblings.len() * 2 * DOT_BYTES + bytes);
+        let value = |sibling: &'_ Sibling| match values {
+            Values::All => sibling.write.value.clone(),
+            Values::AllBut(op) if **op != sibling.write.op => sibling.write.value.clone(),
+            Values::AllBut(_) | Values::None => Bytes::new(),
+        };
+        let mut siblings = Vec::with_capacity(self.siblings.len() * 3 * DOT_BYTES);
         for sibling in self.siblings.values() {
-            let value: &[u8] = if values { &sibling.write.value } else { &[] };
-            put_sibling(&mut siblings, sibling, value);
+            let value = value(sibling);
+            siblings.reserve(value.len());
+            put_sibling(&mut siblings, sibling, &value);
         }
         let mut overwritten = Vec::new();
         if past {
@@ -248,12 +292,14 @@ impl Siblings {
                 put_op(&mut overwritten, again(past.again), op);
             }
         }
-        codec::encode(&WireRecord {
+        bytes.reserve(NAMES_BYTES + vector.len() + siblings.len() + overwritten.len());
+        let record = WireRecord {
             base: self.base,
             vector: &vector,
             siblings: &siblings,
             past: &overwritten,
-        })
+        };
+        codec::encode_behind(bytes, &record);
     }
 
     /// Reads its bytes. What is not in order, or says a thing twice, is put in order.

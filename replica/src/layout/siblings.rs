@@ -1,10 +1,10 @@
 //! Records of concurrent values as the store holds them.
 //!
 //! An entry is one byte of format, one of flags; if flagged the stamp that takes the place of the
-//! epoch in the server's actor (8); if flagged since when no other owner may have the record (8);
-//! then the record's bytes, or, if flagged, the checksum of its values (8) and their length (8) and
-//! the record's bytes without values: the record with its values lies in [`Values`] under the same
-//! key, behind that checksum. Last a checksum over all before (4). All numbers are big-endian.
+//! epoch in the server's actor (8); then the record's bytes, or, if flagged, the checksum of its
+//! values (8) and their length (8) and the record's bytes without values: the record with its
+//! values lies in [`Values`] under the same key, behind that checksum. Last a checksum over all
+//! before (4). All numbers are big-endian.
 //!
 //! [`Values`]: crate::store::Family::Values
 
@@ -18,8 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub(crate) const FORMAT: u8 = 2;
 const APART: u8 = 1;
 const TENURE: u8 = 1 << 1;
-const UNSPREAD: u8 = 1 << 2;
-const KNOWN_FLAGS: u8 = APART | TENURE | UNSPREAD;
+const KNOWN_FLAGS: u8 = APART | TENURE;
 
 /// A stored entry, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +46,6 @@ pub struct Marks {
     /// Takes the place of the epoch in the server's actor: the record is kept for others, or was
     /// put together anew after it was lost.
     pub tenure: Option<Stamp>,
-    /// Since when no other owner may have what is in it, in milliseconds since the Unix epoch.
-    pub unspread_since_ms: Option<u64>,
 }
 
 /// The entry of a record, and its values if they lie apart.
@@ -83,23 +80,13 @@ pub fn encode_apart(bare: &Siblings, apart: Apart, marks: Marks) -> Bytes {
 }
 
 fn entry(marks: Marks, apart: Option<Apart>, record: &[u8]) -> Bytes {
-    let Marks {
-        tenure,
-        unspread_since_ms,
-    } = marks;
+    let Marks { tenure } = marks;
     let flag = |on: bool, flag: u8| if on { flag } else { 0 };
     let mut bytes = BytesMut::with_capacity(40 + record.len());
     bytes.put_u8(FORMAT);
-    bytes.put_u8(
-        flag(apart.is_some(), APART)
-            | flag(tenure.is_some(), TENURE)
-            | flag(unspread_since_ms.is_some(), UNSPREAD),
-    );
+    bytes.put_u8(flag(apart.is_some(), APART) | flag(tenure.is_some(), TENURE));
     if let Some(tenure) = tenure {
         bytes.put_u64(tenure.0);
-    }
-    if let Some(since_ms) = unspread_since_ms {
-        bytes.put_u64(since_ms);
     }
     if let Some(apart) = apart {
         bytes.put_u64(apart.checksum);
@@ -130,7 +117,6 @@ pub fn decode(mut bytes: Bytes) -> Result<StoredSiblings, String> {
     };
     let marks = Marks {
         tenure: number(TENURE)?.map(Stamp),
-        unspread_since_ms: number(UNSPREAD)?,
     };
     let apart = match (number(APART)?, number(APART)?) {
         (Some(checksum), Some(value_bytes)) => Some(Apart {
@@ -193,22 +179,20 @@ mod tests {
     fn the_disk_format_never_changes() {
         let marks = Marks {
             tenure: Some(Stamp(6)),
-            unspread_since_ms: Some(5),
         };
         let (entry, values) = encode(&record(1), marks);
         let hex: String = entry.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(values, None);
         assert_eq!(
             hex,
-            "02060000000000000006000000000000000583a46261736500a6766563746f72c42800000000000000030\
-             404040404040404040404040404040400000000000000020000000000000009a87369626c696e6773c459\
-             00050505050505050505050505050505050000000000000007000000000000005a22e2f610bc32b25e000\
-             0000101000100000000000000000304040404040404040404040404040404000000000000000200000000\
-             00000009cd64593e"
+            "0202000000000000000683a46261736500a6766563746f72c428000000000000000304040404040404040\
+             40404040404040400000000000000020000000000000009a87369626c696e6773c4590005050505050505\
+             0505050505050505050000000000000007000000000000005a22e2f610bc32b25e0000000101000100000\
+             00000000000030404040404040404040404040404040400000000000000020000000000000009ff82f317"
         );
         let (entry, values) = encode(&record(4_097), marks);
         let (apart, values) = values.expect("they are long");
-        assert_eq!(entry[..2], [2, 7]);
+        assert_eq!(entry[..2], [2, 3]);
         assert_eq!(apart.value_bytes, 4_097);
         assert_eq!(values[..8], apart.checksum.to_be_bytes());
     }
@@ -216,10 +200,10 @@ mod tests {
     proptest! {
         #[test]
         fn records_are_read_as_they_were_written(
-            length in 0usize..9_000, tenure: Option<u64>, unspread_since_ms: Option<u64>
+            length in 0usize..9_000, tenure: Option<u64>
         ) {
             let record = record(length);
-            let marks = Marks { tenure: tenure.map(Stamp), unspread_since_ms };
+            let marks = Marks { tenure: tenure.map(Stamp) };
             let (entry, values) = encode(&record, marks);
             let stored = decode(entry).expect("just encoded");
             prop_assert_eq!(stored.marks, marks);

@@ -13,7 +13,7 @@ use annulet_protocol::message::Answer;
 use annulet_protocol::record::Record;
 use annulet_protocol::siblings::Siblings;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
 pub(super) struct Draft {
@@ -23,6 +23,8 @@ pub(super) struct Draft {
     pub(super) damaged: Vec<Bytes>,
     crowded: usize,
     batch: Batch,
+    /// Storage keys at which something was minted.
+    minted: BTreeSet<Bytes>,
     /// Records as the batch leaves them.
     records: BTreeMap<Bytes, Stored>,
     /// Concurrent values as the batch leaves them.
@@ -53,6 +55,7 @@ impl Draft {
             damaged: Vec::new(),
             crowded: 0,
             batch: Batch::new(),
+            minted: BTreeSet::new(),
             records: BTreeMap::new(),
             siblings: BTreeMap::new(),
             registers: BTreeMap::new(),
@@ -154,15 +157,21 @@ impl Draft {
         self.batch
             .push(Change::Delete(Family::Records, key.clone()));
         self.remove_value(key);
-        self.remove_note(key);
         self.records.remove(key);
         self.siblings.insert(key.clone(), Held::default());
     }
 
-    /// Removes the note that other owners may not have a record.
-    pub(super) fn remove_note(&mut self, key: &Bytes) {
-        let note = spread::note(key);
-        self.batch.push(Change::Delete(Family::Notes, note));
+    /// Notes that other owners may not have what was minted under a key by this batch.
+    pub(super) fn note_minted(&mut self, key: &Bytes) {
+        self.minted.insert(key.clone());
+    }
+
+    /// Notes which records of an earlier note other owners may still not have.
+    pub(super) fn note_left(&mut self, note: &Bytes, left: &[Bytes]) {
+        self.batch.push(match left {
+            [] => Change::Delete(Family::Notes, note.clone()),
+            left => Change::Put(Family::Notes, note.clone(), spread::encode(left)),
+        });
     }
 
     /// Concurrent values as the batch left them, if it changed them.
@@ -189,16 +198,6 @@ impl Draft {
             }
             None if before.apart.is_some() => self.remove_value(key),
             Some(_) | None => {}
-        }
-        let since = |held: &Held| held.marks.unspread_since_ms;
-        match (since(before), since(&after)) {
-            (None, Some(since_ms)) => {
-                let since = Bytes::copy_from_slice(&since_ms.to_be_bytes());
-                self.batch
-                    .push(Change::Put(Family::Notes, spread::note(key), since));
-            }
-            (Some(_), None) => self.remove_note(key),
-            (None, None) | (Some(_), Some(_)) => {}
         }
         self.siblings.insert(key.clone(), after);
     }
@@ -256,7 +255,12 @@ impl Draft {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Decided {
+    /// What is to be done. `note`: the key of the note about what was minted.
+    pub(super) fn finish(mut self, note: Bytes) -> Decided {
+        if !self.minted.is_empty() {
+            let minted = spread::encode(&self.minted);
+            self.batch.push(Change::Put(Family::Notes, note, minted));
+        }
         if let (Some(tally), true) = (&self.tally, self.tally_changed) {
             self.batch
                 .push(Change::Put(Family::Notes, Tally::key(), tally.encode()));

@@ -27,10 +27,17 @@ impl Replica {
         draft: &mut Draft,
     ) -> Result<Answer, StoreError> {
         let key = &admitted.storage_key;
-        if let Mutation::Task(Task::Remove { .. }) = admitted.mutation {
+        match admitted.mutation {
             // Whatever it is, of whichever mode, and damaged or not.
-            draft.remove(key);
-            return Ok(Answer::Written(Written::default()));
+            Mutation::Task(Task::Remove { .. }) => {
+                draft.remove(key);
+                return Ok(Answer::Written(Written::default()));
+            }
+            Mutation::Task(Task::Spread { key, left }) => {
+                draft.note_left(key, left);
+                return Ok(Answer::Written(Written::default()));
+            }
+            _ => {}
         }
         let current = match (draft.record(key), parse_storage_key(key)) {
             (Some(stored), _) => Ok(Some(stored.clone())),
@@ -43,11 +50,6 @@ impl Replica {
         Ok(match admitted.mutation {
             Mutation::Task(Task::Restore { copy, .. }) => {
                 restore(key, copy.as_ref(), current, draft);
-                Answer::Written(Written::default())
-            }
-            // Whatever it is, and be it damaged: its bucket is no more.
-            Mutation::Task(Task::Remove { .. }) => {
-                draft.remove(key);
                 Answer::Written(Written::default())
             }
             mutation => match current {

@@ -100,12 +100,12 @@ pub enum Task {
         /// Those that had expired by then, in milliseconds since the Unix epoch.
         until_ms: u64,
     },
-    /// All owners have the record of concurrent values under this key.
+    /// All owners have what a note of [`crate::spread`] was about, but for some.
     Spread {
-        /// Storage key.
+        /// Key of the note.
         key: Bytes,
-        /// What they agreed on.
-        fingerprint: u64,
+        /// Storage keys of records that they may not have.
+        left: Vec<Bytes>,
     },
 }
 
@@ -154,7 +154,7 @@ impl From<Operation> for Demand {
 }
 
 impl Task {
-    /// The storage key that it is about.
+    /// The storage key, or the key of the note, that it is about.
     pub fn key(&self) -> &Bytes {
         match self {
             Self::Delivered { key, .. }
@@ -206,7 +206,7 @@ pub(super) fn is_of_siblings(mutation: &Mutation) -> bool {
         | Mutation::Learn(_) => false,
         Mutation::Task(task) => matches!(
             task,
-            Task::RestoreSiblings { .. } | Task::ExpireSiblings { .. } | Task::Spread { .. }
+            Task::RestoreSiblings { .. } | Task::ExpireSiblings { .. }
         ),
     }
 }

@@ -111,33 +111,31 @@ impl Replica {
         draft: &mut Draft,
     ) -> Answer {
         let key = &admitted.storage_key;
-        let brought = admitted.brought.clone().unwrap_or_default();
+        let nothing = Siblings::default();
+        let brought = admitted.brought.as_ref().unwrap_or(&nothing);
         let mut after = held.clone();
         let answer = match admitted.mutation {
             Mutation::Mint(mint) => {
                 let tenure = held.marks.tenure.map(|stamp| stamp.0);
                 let tenure = tenure.unwrap_or(moment.view.table.epoch);
-                let put = self.mint(moment, mint, &brought, tenure, &mut after.record);
+                let put = self.mint(moment, mint, brought, tenure, &mut after.record);
                 match put {
                     Err(refusal) => return Answer::Refused(refusal),
-                    Ok(Put::Minted(_)) => {
-                        let since_ms = &mut after.marks.unspread_since_ms;
-                        since_ms.get_or_insert(moment.now_ms);
-                    }
+                    Ok(Put::Minted(_)) => draft.note_minted(key),
                     Ok(Put::Known) => {}
                 }
                 minted(mint, &after.record)
             }
             Mutation::Merge(merge) => {
                 let brought = Brought {
-                    record: &brought,
+                    record: brought,
                     source: merge.source,
                     adds: brought.iter().len() > 0,
                 };
                 if let Some(refusal) = self.refuse_brought(moment, brought, &held.record) {
                     return Answer::Refused(refusal);
                 }
-                after.record = held.record.merge(brought.record);
+                after.record.absorb(brought.record);
                 Answer::Written(Written::default())
             }
             Mutation::Compare(Compare { fingerprint, .. }) => {
@@ -153,12 +151,6 @@ impl Replica {
             // They are about other modes and families.
             _ => return Answer::Written(Written::default()),
         };
-        if let (Mutation::Task(Task::Spread { .. }), true) =
-            (admitted.mutation, held == Held::default())
-        {
-            // The record has gone, and its note with it.
-            draft.remove_note(key);
-        }
         after.record.forget_past(moment.now_ms);
         let changed = after.record != held.record;
         if changed || after.marks != held.marks {
@@ -182,7 +174,6 @@ impl Replica {
             apart: None,
             marks: Marks {
                 tenure: Some(moment.stamp),
-                unspread_since_ms: None,
             },
         };
         restored.record.forget_past(moment.now_ms);
@@ -315,9 +306,6 @@ impl Replica {
 /// What the server itself found out about a record.
 fn take_note(task: &Task, held: &mut Held) {
     match task {
-        Task::Spread { fingerprint, .. } if held.record.fingerprint() == *fingerprint => {
-            held.marks.unspread_since_ms = None;
-        }
         Task::ExpireSiblings { until_ms, .. } => {
             held.record = held.record.without_expired(*until_ms);
         }
@@ -329,9 +317,8 @@ fn take_note(task: &Task, held: &mut Held) {
 
 /// The answer to a put: the whole record, without the value that the client has.
 fn minted(mint: &Mint, record: &Siblings) -> Answer {
-    let without = record.without_value(&mint.write.op);
     Answer::Minted(Minted {
-        record: without.seal(mint.bucket, &mint.key),
+        record: record.seal_without(mint.bucket, &mint.key, &mint.write.op),
     })
 }
 

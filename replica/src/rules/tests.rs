@@ -22,6 +22,7 @@ use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip};
 mod arcs;
 mod hinted;
 mod siblings;
+mod spread;
 mod strong;
 mod times;
 

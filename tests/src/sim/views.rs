@@ -16,7 +16,6 @@ use annulet_replica::layout::StoredValue;
 use annulet_replica::layout::register::{Stored, StoredRegister};
 use annulet_replica::memory::MemoryStore;
 use annulet_replica::rules::{Mutation, Task};
-use annulet_replica::spread;
 use annulet_replica::store::{Batch, Change, Family, Store};
 use annulet_ring::owners::Owners;
 use annulet_ring::quorum::majority;
@@ -189,10 +188,9 @@ impl World {
             self.note(*server, std::slice::from_ref(&mutation));
         }
         for server in old.iter().filter(|server| !new.contains(server)) {
-            let mut gone: Batch = [Family::Records, Family::Values]
+            let gone: Batch = [Family::Records, Family::Values]
                 .map(|family| Change::Delete(family, storage_key.clone()))
                 .into();
-            gone.push(Change::Delete(Family::Notes, spread::note(storage_key)));
             let store = &self.servers[*server].store;
             store.write(gone).expect("a store in memory does not fail");
         }

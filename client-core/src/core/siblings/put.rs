@@ -17,6 +17,7 @@ use annulet_protocol::ids::NodeId;
 use annulet_protocol::level::Level;
 use annulet_protocol::message::{Answer, Operation, RefusalKind};
 use annulet_protocol::siblings::message::{Mint, Minted};
+use annulet_protocol::siblings::wire::check_seal;
 use annulet_protocol::siblings::{Siblings, Write};
 use annulet_protocol::view::View;
 use annulet_ring::owners::Nodes;
@@ -83,7 +84,7 @@ pub(super) fn check_context(start: &Start, context: &[u8]) -> std::result::Resul
     if context.is_empty() {
         return Ok(());
     }
-    match Siblings::unseal(start.bucket().number, &start.key, context) {
+    match check_seal(start.bucket().number, &start.key, context) {
         Ok(_) => Ok(()),
         Err(error) => Err(format!(
             "the context is none of this key: hand back what a read of it gave ({error})"

@@ -146,7 +146,7 @@ fn minted_by(rig: &mut Rig<SiblingsPut>, node: u64, record: &mut Siblings) {
     let op = asked.write.op;
     mint(record, node, &context, asked.write, asked.again);
     let answer = Answer::Minted(Minted {
-        record: record.without_value(&op).seal(BUCKET, KEY),
+        record: record.seal_without(BUCKET, KEY, &op),
     });
     rig.answer(node, answer);
 }
@@ -299,7 +299,10 @@ fn a_damaged_record_counts_for_nothing() {
     let nodes = [rig.sent[0].node.0, rig.sent[1].node.0];
     let good = record(&[(1, "a")]);
     let op = good.iter().next().expect("there is one").write.op;
-    rig.answer(nodes[0], whole(&good.with_value(&op, "other".into())));
+    rig.answer(
+        nodes[0],
+        whole(&good.clone().with_value(&op, "other".into())),
+    );
     assert_eq!(rig.sent.len(), 3, "another owner is asked");
     rig.answer(nodes[1], whole(&good));
     assert_eq!(rig.done, None);

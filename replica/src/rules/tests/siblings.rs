@@ -4,7 +4,6 @@ use super::*;
 use crate::courier::Courier;
 use crate::hints::Tally;
 use crate::restore::Restorer;
-use crate::spread::Spreader;
 use crate::sweep::{EXPIRED_KEPT_MS, Sweep};
 use annulet_protocol::limits::{GRACE_MS, SIBLINGS_MAX, SIBLINGS_WARNED};
 use annulet_protocol::message::Operation;
@@ -22,7 +21,7 @@ fn value(bucket: u32, key: &str, sequence: u64, bytes: Bytes) -> Value {
     Value::seal(bucket, key.as_bytes(), op, bytes, None)
 }
 
-fn mint_in(bucket: u32, key: &str, sequence: u64, context: &Siblings) -> Mint {
+pub(super) fn mint_in(bucket: u32, key: &str, sequence: u64, context: &Siblings) -> Mint {
     let bytes = Bytes::from(format!("v{sequence}"));
     Mint {
         bucket,
@@ -34,7 +33,7 @@ fn mint_in(bucket: u32, key: &str, sequence: u64, context: &Siblings) -> Mint {
     }
 }
 
-fn mint(sequence: u64, context: &Siblings) -> Mint {
+pub(super) fn mint(sequence: u64, context: &Siblings) -> Mint {
     mint_in(SIBLINGS, "k", sequence, context)
 }
 
@@ -61,7 +60,7 @@ fn kind(answer: &Answer) -> Option<RefusalKind> {
 
 impl Rig {
     /// What is stored under the one key.
-    fn record(&self) -> Siblings {
+    pub(super) fn record(&self) -> Siblings {
         match self.read(EPOCH, SIBLINGS, "k", false) {
             Answer::Siblings(found) if !found.bare => {
                 Siblings::unseal(SIBLINGS, b"k", &found.record).expect("a sound record")
@@ -72,7 +71,7 @@ impl Rig {
     }
 
     /// A put that is done: the record that came back, with the value filled in.
-    fn minted(&mut self, mint: &Mint) -> Siblings {
+    pub(super) fn minted(&mut self, mint: &Mint) -> Siblings {
         match self.mutate(Mutation::Mint(mint.clone())) {
             Answer::Minted(minted) => {
                 let record = Siblings::unseal(mint.bucket, &mint.key, &minted.record);
@@ -215,7 +214,7 @@ fn what_is_damaged_or_of_another_key_is_refused() {
         assert_eq!(kind(&answer), Some(RefusalKind::BadChecksum));
     }
     let record = rig.minted(&good);
-    let without = record.without_value(&good.write.op);
+    let without = record.clone().without_value(&good.write.op);
     let answer = rig.mutate(Mutation::Merge(merge(Source::Repair, &without)));
     assert_eq!(kind(&answer), Some(RefusalKind::BadChecksum));
     let wrong = mint_in(GROUP, "k", 1, &nothing);
@@ -425,63 +424,4 @@ fn a_record_is_kept_for_owners_with_values_minted_in_their_place() {
     // Another record of the key begins, under another actor: it knows nothing of the first.
     let anew = rig.minted(&kept(4));
     assert_eq!(numbers(&anew.merge(&both)), [1, 2, 4]);
-}
-
-#[test]
-fn what_only_the_minter_has_is_sent_on_by_it() {
-    let mut rig = Rig::new();
-    let nothing = Siblings::default();
-    let mut other = Rig::new();
-    other.replica = Replica::new(NodeId(2), Incarnation([9; 16]));
-    let mut spreader = Spreader::default();
-    let client_has_ms = spreader.client_has_ms;
-    rig.minted(&mint(1, &nothing));
-    let round = |rig: &Rig, spreader: &mut Spreader| {
-        let round = spreader.round(&rig.store, &rig.view, NodeId(1), rig.now_ms);
-        round.expect("a store in memory does not fail")
-    };
-    assert!(
-        round(&rig, &mut spreader).0.is_empty(),
-        "its client may be at it"
-    );
-    rig.now_ms += client_has_ms;
-    // Written again and again, it is due all the same.
-    rig.minted(&mint(2, &nothing));
-    for (step, sends) in [(1, false), (2, true)] {
-        let (mut asked, tasks) = match step {
-            1 => round(&rig, &mut spreader),
-            _ => {
-                spreader = Spreader::default();
-                let (mut first, _) = round(&rig, &mut spreader);
-                first.take(NodeId(2), &[Answer::Lacking(Default::default())]);
-                let (tasks, next) = first.end();
-                (next, tasks)
-            }
-        };
-        assert_eq!(tasks, []);
-        let questions: Vec<_> = asked.questions().collect();
-        let [(NodeId(2), operations)] = &questions[..] else {
-            panic!("the other owner is asked: {questions:?}")
-        };
-        let mutation = match &operations[..] {
-            [Operation::Compare(compare)] if !sends => Mutation::Compare(compare.clone()),
-            [Operation::Merge(merge)] if sends => Mutation::Merge(merge.clone()),
-            other => panic!("it sends {other:?}"),
-        };
-        let answer = other.mutate(mutation);
-        asked.take(NodeId(2), &[answer]);
-        let (tasks, _) = asked.end();
-        assert_eq!(tasks.len(), usize::from(sends));
-        for task in tasks {
-            rig.mutate(Mutation::Task(task));
-        }
-    }
-    assert_eq!(other.record(), rig.record());
-    spreader = Spreader::default();
-    rig.now_ms += client_has_ms;
-    assert!(round(&rig, &mut spreader).0.is_empty(), "all have it");
-    let notes = rig
-        .store
-        .range(Family::Notes, &crate::store::Span::prefix(&[], 9, 999));
-    assert_eq!(notes.unwrap().entries, []);
 }

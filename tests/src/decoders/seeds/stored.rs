@@ -201,7 +201,6 @@ fn add_siblings(seeds: &mut Seeds) {
 fn add_stored_siblings(seeds: &mut Seeds, first: &Siblings, two: Siblings) {
     let marks = siblings_layout::Marks {
         tenure: Some(Stamp(7)),
-        unspread_since_ms: Some(9),
     };
     let apart = siblings_layout::Apart {
         checksum: 5,
