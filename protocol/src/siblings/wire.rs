@@ -9,8 +9,8 @@
 //! | siblings | flags (1), operation, expiry (8) if flagged, checksum (8), value, dots |
 //! | past | flags (1), operation |
 //!
-//! An operation is client (16), sequence (8) and when it was first sent (8); a value lies behind its
-//! length (4), the dots of a sibling behind their number (2), each behind its flags (1).
+//! An operation is client (16), sequence (8) and when it was first sent (8); a value lies behind
+//! its length (4), the dots of a sibling behind their number (2), each behind its flags (1).
 //!
 //! Sealed bytes begin with a format byte and a checksum over bucket, key and the rest: made anew by
 //! whoever puts a record together, after it checked what it was made from.
