@@ -10,7 +10,7 @@ use crate::names::{named, tagged};
 use crate::record::{Expiry, Head, Record, Version};
 use crate::register::message::{Accept, Accepted, Learn, Outbid, Prepare, Promise, ReadRegister};
 use crate::scan::{Page, Scan};
-use crate::siblings::message::{Compare, Found as SiblingsFound, Merge, Mint, Minted};
+use crate::siblings::message::{Compare, Found as SiblingsFound, Merge, Mint, Minted, Spread};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,8 @@ tagged! {
         Merge(Merge) = "merge",
         /// Whether concurrent values are the same.
         Compare(Compare) = "compare",
+        /// Every owner has what was minted.
+        Spread(Spread) = "spread",
         /// What was promised and accepted.
         ReadRegister(ReadRegister) = "read_register",
         /// Promise this ballot.

@@ -5,7 +5,7 @@ use annulet_protocol::clock::Stamp;
 use annulet_protocol::codec;
 use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
 use annulet_protocol::message::{Answer, Load, Operation, Reply, Request, Source};
-use annulet_protocol::siblings::message::{Compare, Found, Merge, Mint, Minted};
+use annulet_protocol::siblings::message::{Compare, Found, Merge, Mint, Minted, Spread};
 use annulet_protocol::siblings::{Actor, Siblings, Write};
 use bytes::Bytes;
 
@@ -138,8 +138,14 @@ fn requests_about_concurrent_values_never_change() {
     };
     let compare = Compare {
         bucket,
-        key,
+        key: key.clone(),
         fingerprint: 7,
+    };
+    let spread = Spread {
+        bucket,
+        key,
+        incarnation: Incarnation([0xbb; 16]),
+        stamp: Stamp(9),
     };
     let request = Request {
         cluster: ClusterId([0xc1; 16]),
@@ -150,22 +156,25 @@ fn requests_about_concurrent_values_never_change() {
             Operation::Mint(kept),
             Operation::Merge(merge),
             Operation::Compare(compare),
+            Operation::Spread(spread),
         ],
     };
     let bytes = codec::encode(&request);
     assert_eq!(codec::decode_request(&bytes, 99), Ok(request));
     pin(
         &bytes,
-        "84a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a565706f636807a96275646765745f6d\
-         73cd1388aa6f7065726174696f6e739481a46d696e7483a66275636b657401a36b6579c4036b6579a57772\
-         69746583a26f7083a6636c69656e74c410aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa873657175656e636501\
-         ad66697273745f73656e745f6d73cf0000018bcfe56800a576616c7565c4027631a8636865636b73756dcf\
-         97eb25740ddcc6a681a46d696e7486a66275636b657401a36b6579c4036b6579a7636f6e74657874c40763\
-         6f6e74657874a5777269746583a26f7083a6636c69656e74c410aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa8\
-         73657175656e636501ad66697273745f73656e745f6d73cf0000018bcfe56800a576616c7565c4027631a8\
-         636865636b73756dcf97eb25740ddcc6a6a5616761696ec3a66f776e657273910281a56d6572676584a662\
-         75636b657401a36b6579c4036b6579a6736f75726365a6726570616972a67265636f7264c4067265636f72\
-         6481a7636f6d7061726583a66275636b657401a36b6579c4036b6579ab66696e6765727072696e7407",
+        "84a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a565706f636807a96275646765745f6d73c\
+         d1388aa6f7065726174696f6e739581a46d696e7483a66275636b657401a36b6579c4036b6579a57772697465\
+         83a26f7083a6636c69656e74c410aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa873657175656e636501ad6669727\
+         3745f73656e745f6d73cf0000018bcfe56800a576616c7565c4027631a8636865636b73756dcf97eb25740ddc\
+         c6a681a46d696e7486a66275636b657401a36b6579c4036b6579a7636f6e74657874c407636f6e74657874a57\
+         77269746583a26f7083a6636c69656e74c410aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa873657175656e636501\
+         ad66697273745f73656e745f6d73cf0000018bcfe56800a576616c7565c4027631a8636865636b73756dcf97e\
+         b25740ddcc6a6a5616761696ec3a66f776e657273910281a56d6572676584a66275636b657401a36b6579c403\
+         6b6579a6736f75726365a6726570616972a67265636f7264c4067265636f726481a7636f6d7061726583a6627\
+         5636b657401a36b6579c4036b6579ab66696e6765727072696e740781a673707265616484a66275636b657401\
+         a36b6579c4036b6579ab696e6361726e6174696f6ec410bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba57374616d7\
+         009",
     );
 }
 

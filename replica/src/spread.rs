@@ -4,11 +4,16 @@
 //! between. So with each batch that mints something goes a note in [`Notes`], of all the keys that
 //! it minted at: its key is one byte of tag, the stamp of the batch (8) and the start of the
 //! server's incarnation (8), so that the oldest come first and no two are the same; its value the
-//! storage keys, each behind its length (2). After a while every other owner is asked whether its
-//! record agrees; one that does not gets the record, to merge it; and a key of which all have the
-//! record goes from the note.
+//! storage keys, each behind the stamp of what was minted last (8) and its length (2).
+//!
+//! A client that was told by every owner that it has the record says so, and the key goes from the
+//! note ([`confirmed`]). After a while every other owner is asked about the rest, whether its record
+//! agrees; one that does not gets the record, to merge it; and a key of which all have the record
+//! goes.
 //!
 //! [`Notes`]: crate::store::Family::Notes
+
+pub mod confirmed;
 
 use crate::layout::siblings as layout;
 use crate::rules::Task;
@@ -22,7 +27,7 @@ use annulet_protocol::siblings::message::{Compare, Merge};
 use annulet_protocol::view::View;
 use annulet_ring::owners::{Nodes, Owners};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Tag of a note that other owners may not have some records.
 const UNSPREAD: u8 = 3;
@@ -44,10 +49,11 @@ pub fn note(stamp: Stamp, incarnation: Incarnation) -> Bytes {
     bytes.freeze()
 }
 
-/// What a note says: these storage keys.
-pub fn encode<'a>(storage_keys: impl IntoIterator<Item = &'a Bytes>) -> Bytes {
+/// What a note says: these storage keys, with the last stamp of each.
+pub fn encode(minted: &BTreeMap<Bytes, Stamp>) -> Bytes {
     let mut bytes = BytesMut::new();
-    for key in storage_keys {
+    for (key, stamp) in minted {
+        bytes.put_u64(stamp.0);
         // A storage key is some bytes longer than the longest key, of 4 KiB.
         bytes.put_u16(key.len() as u16);
         bytes.put_slice(key);
@@ -56,12 +62,12 @@ pub fn encode<'a>(storage_keys: impl IntoIterator<Item = &'a Bytes>) -> Bytes {
 }
 
 /// The keys of a note. The store sees to it that it is whole.
-fn decode(mut value: Bytes) -> BTreeSet<Bytes> {
-    let mut keys = BTreeSet::new();
-    while let Ok(length) = value.try_get_u16()
+fn decode(mut value: Bytes) -> BTreeMap<Bytes, Stamp> {
+    let mut keys = BTreeMap::new();
+    while let (Ok(stamp), Ok(length)) = (value.try_get_u64(), value.try_get_u16())
         && usize::from(length) <= value.len()
     {
-        keys.insert(value.split_to(usize::from(length)));
+        keys.insert(value.split_to(usize::from(length)), Stamp(stamp));
     }
     keys
 }
@@ -106,7 +112,7 @@ pub struct Round {
 /// What a note still has to say.
 #[derive(Clone, Debug)]
 struct Left {
-    keys: BTreeSet<Bytes>,
+    keys: BTreeMap<Bytes, Stamp>,
     changed: bool,
 }
 
@@ -135,7 +141,9 @@ impl Spreader {
     }
 
     /// The next records to compare; an empty round: none now. What is noted of records that are no
-    /// more, or have no other owner, is settled at once by the tasks.
+    /// more, or have no other owner, is settled at once by the tasks. `confirmed` takes from the
+    /// keys of a note those that every owner is known to have, and says whether there are any: see
+    /// [`Confirmed::take_from`](confirmed::Confirmed::take_from).
     ///
     /// # Errors
     /// What the store says.
@@ -145,13 +153,14 @@ impl Spreader {
         view: &View,
         own: NodeId,
         now_ms: u64,
+        mut confirmed: impl FnMut(&mut BTreeMap<Bytes, Stamp>) -> bool,
     ) -> Result<(Round, Vec<Task>), StoreError> {
         let mut round = Round::default();
         let pause_ms = PAUSE_MS.min(self.client_has_ms);
         if now_ms < self.due_ms && self.due_ms <= now_ms + pause_ms {
             return Ok((round, Vec::new()));
         }
-        let passed = self.look(store, (view, own), now_ms, &mut round)?;
+        let passed = self.look(store, (view, own), now_ms, &mut confirmed, &mut round)?;
         if passed {
             self.at = Default::default();
             self.due_ms = now_ms + pause_ms;
@@ -166,6 +175,7 @@ impl Spreader {
         store: &impl Store,
         (view, own): (&View, NodeId),
         now_ms: u64,
+        confirmed: &mut impl FnMut(&mut BTreeMap<Bytes, Stamp>) -> bool,
         round: &mut Round,
     ) -> Result<bool, StoreError> {
         let all = Span::prefix(&[UNSPREAD], ROUND_MAX, ROUND_BYTES);
@@ -186,9 +196,10 @@ impl Spreader {
             }
             let slice = store.range(Family::Notes, &Span { from, ..span })?;
             for (note, value) in slice.entries {
-                let keys = decode(value);
-                let left = keys.clone();
-                round.notes.insert(note.clone(), Left::all_of(left));
+                let mut left = Left::all_of(decode(value));
+                left.changed |= confirmed(&mut left.keys);
+                let keys: Vec<_> = left.keys.keys().cloned().collect();
+                round.notes.insert(note.clone(), left);
                 let seen = std::mem::take(&mut self.at);
                 let seen = if seen.0 == note { seen.1 } else { Bytes::new() };
                 for key in keys.into_iter().filter(|key| *key > seen) {
@@ -240,14 +251,14 @@ fn entry(store: &impl Store, view: &View, own: NodeId, storage_key: Bytes) -> Op
 }
 
 impl Left {
-    fn all_of(keys: BTreeSet<Bytes>) -> Self {
+    fn all_of(keys: BTreeMap<Bytes, Stamp>) -> Self {
         // A note of nothing goes.
         let changed = keys.is_empty();
         Self { keys, changed }
     }
 
     fn remove(&mut self, storage_key: &Bytes) {
-        self.changed |= self.keys.remove(storage_key);
+        self.changed |= self.keys.remove(storage_key).is_some();
     }
 }
 
@@ -296,7 +307,7 @@ impl Round {
         let mut tasks = Vec::new();
         for (note, left) in &mut self.notes {
             if std::mem::take(&mut left.changed) {
-                let (key, left) = (note.clone(), left.keys.iter().cloned().collect());
+                let (key, left) = (note.clone(), left.keys.clone());
                 tasks.push(Task::Spread { key, left });
             }
         }

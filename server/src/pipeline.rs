@@ -34,8 +34,10 @@ use crate::served::{Current, ServedView};
 use crate::store::Engine;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::message::{Answer, DiskState, Load, Operation, Refusal, RefusalKind};
+use annulet_protocol::siblings::message::Spread;
 use annulet_protocol::view::View;
 use annulet_replica::rules::{Moment, Mutation, Replica};
+use annulet_replica::spread::confirmed::Confirmed;
 use annulet_replica::store::{Batch, StoreError};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -71,6 +73,8 @@ struct Shared {
     clock_trusted: AtomicBool,
     /// Storage keys of records that were found damaged, until somebody takes them.
     damaged: Mutex<Vec<Bytes>>,
+    /// What clients said of what was minted here.
+    confirmed: Mutex<Confirmed>,
     failed: AtomicBool,
     failure: watch::Sender<Option<String>>,
 }
@@ -113,6 +117,7 @@ impl Pipeline {
             read_delay: Delay::default(),
             clock_trusted: AtomicBool::new(true),
             damaged: Mutex::default(),
+            confirmed: Mutex::default(),
             failed: AtomicBool::new(false),
             failure: watch::Sender::new(None),
         });
@@ -155,6 +160,7 @@ impl Pipeline {
     ) -> Result<Answered, Failed> {
         let _in_flight = self.in_flight.take(operations.len());
         let mut split = Split::of(operations);
+        self.shared.confirm(epoch, &split.spreads);
         // The writer works while this task reads.
         let writing = self.submit(epoch, std::mem::take(&mut split.mutations), deadline);
         let asked = Asked::Reads(std::mem::take(&mut split.reads));
@@ -233,6 +239,11 @@ impl Pipeline {
     /// Notes damaged records, for [`Self::take_damaged`].
     pub(crate) fn note_damaged(&self, keys: &[Bytes]) {
         self.shared.note_damaged(keys);
+    }
+
+    /// What clients said of what was minted here.
+    pub(crate) fn confirmed(&self) -> MutexGuard<'_, Confirmed> {
+        self.shared.confirmed()
     }
 
     /// The disk under the store.
@@ -457,6 +468,26 @@ impl Shared {
     /// A panic elsewhere does not tear the list, so a poisoned lock is still good.
     fn damaged(&self) -> MutexGuard<'_, Vec<Bytes>> {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is right after each call, so a poisoned lock is still good.
+    fn confirmed(&self) -> MutexGuard<'_, Confirmed> {
+        self.confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what clients of this epoch say of what was minted here.
+    fn confirm(&self, epoch: u64, spreads: &[Spread]) {
+        if spreads.is_empty() {
+            return;
+        }
+        let served = self.parts.current.load();
+        let own = self.parts.replica.incarnation;
+        let mut confirmed = self.confirmed();
+        for spread in spreads {
+            confirmed.note(&served.view, own, epoch, spread);
+        }
     }
 
     /// What is over the bound is found again when it is next looked at.

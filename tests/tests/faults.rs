@@ -119,6 +119,11 @@ fn a_value_that_is_sent_on_without_its_record_is_noticed() {
 }
 
 #[test]
+fn a_minter_that_is_told_too_early_that_all_have_its_record_is_noticed() {
+    noticed(Fault::Client(Client::SpreadEarly), &["spread"]);
+}
+
+#[test]
 fn a_context_that_hides_siblings_is_noticed() {
     noticed(Fault::Client(Client::SiblingsHidden), &["dropped", "lost"]);
 }

@@ -517,6 +517,8 @@ mod faults {
         OpIdForgotten,
         /// Owners are sent the value of a put alone, not the record that was minted with it.
         DotAlone,
+        /// The minter is told that all owners have its record once a quorum has it.
+        SpreadEarly,
         /// A put gives a context although other values stand beside its own.
         SiblingsHidden,
         /// A read of a strong bucket is answered whatever its owners promised since.
@@ -587,6 +589,9 @@ mod faults {
             }
             let _ = op;
             record
+        }
+        pub(in crate::core) fn confirms_early(&self) -> bool {
+            breaks!(self, SpreadEarly)
         }
         pub(in crate::core) fn hides_siblings(&self) -> bool {
             breaks!(self, SiblingsHidden)

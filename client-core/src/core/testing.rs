@@ -282,6 +282,7 @@ impl<C: Coordinator> Rig<C> {
             Operation::Merge(merge) if merge.source == Source::Repair => "merge repair",
             Operation::Merge(_) => "merge",
             Operation::Compare(_) => "compare",
+            Operation::Spread(_) => "spread",
             Operation::ReadRegister(_) => "look",
             Operation::Prepare(_) => "prepare",
             Operation::Accept(_) => "accept",

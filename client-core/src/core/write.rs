@@ -26,6 +26,8 @@ use annulet_protocol::ids::NodeId;
 use annulet_protocol::level::Level;
 use annulet_protocol::message::{Answer, Operation, Source, Written};
 use annulet_protocol::record::{Expiry, Head, Origin, Record, Version};
+use annulet_protocol::siblings::Dot;
+use annulet_protocol::siblings::message::Spread;
 use annulet_protocol::view::View;
 use annulet_ring::quorum::{Quorum, Side};
 use bytes::Bytes;
@@ -67,6 +69,10 @@ pub struct WriteOperation {
     completed: bool,
     /// A server that minted it keeps it for the owners.
     kept: bool,
+    /// An owner that minted it, and under which dot.
+    minted: Option<Dot>,
+    /// The message that tells it that every owner has the record.
+    telling: Option<(NodeId, Attempt)>,
     /// Nobody will be there to try again later.
     hurried: bool,
 }
@@ -120,12 +126,13 @@ impl WriteOperation {
     }
 
     /// Starts a merge of a record that `minter` has stored already: an owner, or a server that
-    /// keeps it for the owners, and then nobody waits for the rest.
+    /// keeps it for the owners, and then nobody waits for the rest. `minted`: its dot, which it is
+    /// told of once every owner has the record.
     pub(super) fn send_on(
         &mut self,
         core: &mut Core,
         now: Now,
-        minter: NodeId,
+        (minter, minted): (NodeId, Option<Dot>),
     ) -> Effects<WriteDone> {
         let mut effects = Effects::new();
         self.uncertain = true;
@@ -133,6 +140,7 @@ impl WriteOperation {
             true => {
                 self.owners.set(minter, OwnerState::Done);
                 self.taken.push(minter);
+                self.minted = minted;
             }
             false => (self.kept, self.completed) = (true, true),
         }
@@ -166,6 +174,8 @@ impl WriteOperation {
             uncertain: false,
             completed: false,
             kept: false,
+            minted: None,
+            telling: None,
             hurried: false,
         })
     }
@@ -298,6 +308,29 @@ impl WriteOperation {
         }
     }
 
+    /// Tells the minter that every owner has its record, so that it need not ask them. Nothing
+    /// depends on it.
+    fn confirm(&mut self, core: &Core, now: Now, effects: &mut Effects<WriteDone>) {
+        let done = |owner: &Owner| owner.state == OwnerState::Done;
+        let early = core.confirms_early() && self.completed;
+        if !early && !self.owners.iter().all(done) {
+            return;
+        }
+        let Some(dot) = self.minted.take() else {
+            return;
+        };
+        let attempt = self.owners.name();
+        self.telling = Some((dot.actor.node, attempt));
+        let spread = Spread {
+            bucket: self.start.bucket().number,
+            key: self.start.key.clone(),
+            incarnation: dot.actor.incarnation,
+            stamp: dot.stamp,
+        };
+        let operation = Operation::Spread(spread);
+        self.push(dot.actor.node, attempt, operation, now, effects);
+    }
+
     /// Completes the operation once it is decided.
     fn conclude(&mut self, core: &Core, effects: &mut Effects<WriteDone>) {
         if self.completed {
@@ -345,6 +378,7 @@ impl WriteOperation {
         let applied = self.uncertain || self.is_taken();
         self.owners.restart([]);
         self.holders = Holders::default();
+        (self.minted, self.telling) = (None, None);
         if self.completed {
             return;
         }
@@ -390,6 +424,7 @@ impl Coordinator for WriteOperation {
             && !self.owners.any_in_flight()
             && !self.owners.any_waiting()
             && !self.holders.any_asked()
+            && self.telling.is_none()
     }
 
     fn start(&mut self, core: &mut Core, now: Now) -> Effects<WriteDone> {
@@ -421,6 +456,10 @@ impl Coordinator for WriteOperation {
             self.conclude(core, &mut effects);
             return effects;
         }
+        if self.telling == Some((node, attempt)) {
+            self.telling = None;
+            return effects;
+        }
         if !self.owners.expects(node, attempt) && !core.counts_duplicates() {
             return effects;
         }
@@ -448,6 +487,7 @@ impl Coordinator for WriteOperation {
         self.leave_hints(core, now, &mut effects);
         self.conclude(core, &mut effects);
         self.leave_hints(core, now, &mut effects);
+        self.confirm(core, now, &mut effects);
         effects
     }
 
@@ -459,6 +499,8 @@ impl Coordinator for WriteOperation {
         self.uncertain |= self.is_taken() || self.owners.any_in_flight();
         self.uncertain |= self.holders.any_asked();
         self.holders = Holders::default();
+        // Of other owners the minter asks by itself.
+        (self.minted, self.telling) = (None, None);
         self.change.restart();
         // The replies that make one quorum are of one epoch.
         if !core.mixes_epochs() {
@@ -499,11 +541,13 @@ impl Coordinator for WriteOperation {
     }
 
     fn is_idle(&self) -> bool {
-        !self.owners.any_in_flight() && !self.holders.any_asked()
+        !self.owners.any_in_flight() && !self.holders.any_asked() && self.telling.is_none()
     }
 
     fn awaits(&self, node: NodeId, attempt: Attempt) -> bool {
-        self.owners.expects(node, attempt) || self.holders.expects(node, attempt)
+        self.owners.expects(node, attempt)
+            || self.holders.expects(node, attempt)
+            || self.telling == Some((node, attempt))
     }
 
     fn hurry(&mut self, core: &mut Core, now: Now) -> Effects<WriteDone> {
@@ -517,6 +561,7 @@ impl Coordinator for WriteOperation {
         self.completed = true;
         self.owners.restart([]);
         self.holders = Holders::default();
+        (self.minted, self.telling) = (None, None);
     }
 }
 

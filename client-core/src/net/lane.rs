@@ -460,6 +460,7 @@ fn size(operation: &Operation) -> usize {
         Operation::Mint(mint) => mint.key.len() + mint.context.len() + mint.write.value.len(),
         Operation::Merge(merge) => merge.key.len() + merge.record.len(),
         Operation::Compare(compare) => compare.key.len(),
+        Operation::Spread(spread) => spread.key.len(),
         Operation::ReadRegister(read) => read.key.len(),
         Operation::Prepare(prepare) => prepare.key.len(),
         Operation::Accept(accept) => accept.key.len() + accept.value.len(),

@@ -3,7 +3,8 @@
 
 use super::Write;
 use crate::bounded;
-use crate::ids::NodeId;
+use crate::clock::Stamp;
+use crate::ids::{Incarnation, NodeId};
 use crate::limits::OWNERS_MAX;
 use crate::message::Source;
 use bytes::Bytes;
@@ -62,6 +63,19 @@ pub struct Compare {
     pub key: Bytes,
     /// [`Siblings::fingerprint`](super::Siblings::fingerprint) of the sender's record.
     pub fingerprint: u64,
+}
+
+/// Says that every owner has what the server minted under a key up to this stamp.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Number of the bucket.
+    pub bucket: u32,
+    /// The key.
+    pub key: Bytes,
+    /// The start of the server in which it minted that.
+    pub incarnation: Incarnation,
+    /// The stamp of the dot.
+    pub stamp: Stamp,
 }
 
 /// A record of concurrent values.

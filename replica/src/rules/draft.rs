@@ -7,13 +7,14 @@ use crate::layout::siblings::{self as siblings_layout, Apart, Marks};
 use crate::layout::{self, Stored, StoredValue};
 use crate::spread;
 use crate::store::{Batch, Change, Family, Store, StoreError};
+use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::limits::SIBLINGS_WARNED;
 use annulet_protocol::message::Answer;
 use annulet_protocol::record::Record;
-use annulet_protocol::siblings::Siblings;
+use annulet_protocol::siblings::{Dot, Siblings};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// See the module.
 pub(super) struct Draft {
@@ -23,8 +24,8 @@ pub(super) struct Draft {
     pub(super) damaged: Vec<Bytes>,
     crowded: usize,
     batch: Batch,
-    /// Storage keys at which something was minted.
-    minted: BTreeSet<Bytes>,
+    /// Storage keys at which something was minted, with the last stamp.
+    minted: BTreeMap<Bytes, Stamp>,
     /// Records as the batch leaves them.
     records: BTreeMap<Bytes, Stored>,
     /// Concurrent values as the batch leaves them.
@@ -55,7 +56,7 @@ impl Draft {
             damaged: Vec::new(),
             crowded: 0,
             batch: Batch::new(),
-            minted: BTreeSet::new(),
+            minted: BTreeMap::new(),
             records: BTreeMap::new(),
             siblings: BTreeMap::new(),
             registers: BTreeMap::new(),
@@ -162,15 +163,15 @@ impl Draft {
     }
 
     /// Notes that other owners may not have what was minted under a key by this batch.
-    pub(super) fn note_minted(&mut self, key: &Bytes) {
-        self.minted.insert(key.clone());
+    pub(super) fn note_minted(&mut self, key: &Bytes, dot: Dot) {
+        self.minted.insert(key.clone(), dot.stamp);
     }
 
     /// Notes which records of an earlier note other owners may still not have.
-    pub(super) fn note_left(&mut self, note: &Bytes, left: &[Bytes]) {
-        self.batch.push(match left {
-            [] => Change::Delete(Family::Notes, note.clone()),
-            left => Change::Put(Family::Notes, note.clone(), spread::encode(left)),
+    pub(super) fn note_left(&mut self, note: &Bytes, left: &BTreeMap<Bytes, Stamp>) {
+        self.batch.push(match left.is_empty() {
+            true => Change::Delete(Family::Notes, note.clone()),
+            false => Change::Put(Family::Notes, note.clone(), spread::encode(left)),
         });
     }
 

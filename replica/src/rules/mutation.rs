@@ -2,14 +2,16 @@
 
 use crate::restore::Copy;
 use crate::store::Family;
+use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Hint, Operation, Read, Touch, Write};
 use annulet_protocol::record::Head;
 use annulet_protocol::register::message::{Accept, Learn, Prepare, ReadRegister};
 use annulet_protocol::scan::Scan;
 use annulet_protocol::siblings::Siblings;
-use annulet_protocol::siblings::message::{Compare, Merge, Mint};
+use annulet_protocol::siblings::message::{Compare, Merge, Mint, Spread};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 
 /// Something that changes what is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,8 +106,8 @@ pub enum Task {
     Spread {
         /// Key of the note.
         key: Bytes,
-        /// Storage keys of records that they may not have.
-        left: Vec<Bytes>,
+        /// Storage keys of records that they may not have, with the last stamp of each.
+        left: BTreeMap<Bytes, Stamp>,
     },
 }
 
@@ -129,6 +131,8 @@ pub enum Demand {
     ReadRegister(ReadRegister),
     /// To change what is stored.
     Change(Mutation),
+    /// To note that something is everywhere: no change, and no question.
+    Spread(Spread),
     /// Something that this version does not know.
     Unknown,
 }
@@ -140,6 +144,7 @@ impl From<Operation> for Demand {
             Operation::Scan(scan) => return Self::Scan(scan),
             Operation::ReadRegister(read) => return Self::ReadRegister(read),
             Operation::Unknown => return Self::Unknown,
+            Operation::Spread(spread) => return Self::Spread(spread),
             Operation::Write(write) => Mutation::Write(write),
             Operation::Touch(touch) => Mutation::Touch(touch),
             Operation::Hint(hint) => Mutation::Hint(hint),

@@ -121,7 +121,7 @@ impl Replica {
                 let put = self.mint(moment, mint, brought, tenure, &mut after.record);
                 match put {
                     Err(refusal) => return Answer::Refused(refusal),
-                    Ok(Put::Minted(_)) => draft.note_minted(key),
+                    Ok(Put::Minted(dot)) => draft.note_minted(key, dot),
                     Ok(Put::Known) => {}
                 }
                 minted(mint, &after.record)

@@ -1,9 +1,10 @@
 //! A request's operations by lane.
 
-use annulet_protocol::message::{Answer, Operation, Read, Refusal, RefusalKind};
+use annulet_protocol::message::{Answer, Operation, Read, Refusal, RefusalKind, Written};
 use annulet_protocol::register::Log;
 use annulet_protocol::register::message::ReadRegister;
 use annulet_protocol::scan::Scan;
+use annulet_protocol::siblings::message::Spread;
 use annulet_replica::rules::{Demand, Mutation};
 use bytes::Bytes;
 
@@ -17,6 +18,7 @@ pub(super) struct Split {
     register_at: Vec<usize>,
     pub(super) scans: Vec<Scan>,
     scan_at: Vec<usize>,
+    pub(super) spreads: Vec<Spread>,
     pub(super) mutations: Vec<Mutation>,
     pub(super) mutation_at: Vec<usize>,
 }
@@ -46,6 +48,10 @@ impl Split {
                 Demand::Scan(scan) => {
                     split.scans.push(scan);
                     split.scan_at.push(at);
+                }
+                Demand::Spread(spread) => {
+                    split.spreads.push(spread);
+                    split.answers[at] = Answer::Written(Written::default());
                 }
                 Demand::Unknown => {
                     let why = "this server's version does not know the operation";

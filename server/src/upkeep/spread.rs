@@ -29,7 +29,8 @@ pub(super) async fn run(state: &Arc<State>, tls: &Arc<Tls>) {
         let looked = in_store(state, move |state| {
             let store = Plain(state.pipeline.engine());
             let view = &state.view();
-            let round = spreader.round(&store, view, state.node, clock::now_ms());
+            let confirmed = |note: &mut _| state.pipeline.confirmed().take_from(note);
+            let round = spreader.round(&store, view, state.node, clock::now_ms(), confirmed);
             (spreader, round)
         });
         let round;

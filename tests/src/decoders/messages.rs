@@ -63,6 +63,7 @@ fn operation_bytes(operation: &Operation) -> usize {
             merge.key.len() + merge.record.len() + merge.owners.len()
         }
         Operation::Compare(compare) => compare.key.len(),
+        Operation::Spread(spread) => spread.key.len(),
         Operation::ReadRegister(read) => read.key.len(),
         Operation::Prepare(prepare) => prepare.key.len(),
         Operation::Accept(accept) => {

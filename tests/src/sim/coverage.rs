@@ -216,6 +216,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "compared",
             "sent_on",
             "spread",
+            "confirmed",
         ],
     ),
     (

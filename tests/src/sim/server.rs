@@ -284,6 +284,10 @@ impl World {
                     point = point.max(read_point);
                     found.next().expect("one answer for each read")
                 }
+                Operation::Spread(spread) => {
+                    self.servers[server].confirm(request.epoch, spread);
+                    Answer::Written(Default::default())
+                }
                 Operation::Unknown => {
                     let why = "this server does not know such an operation";
                     Answer::Refused(Refusal::new(RefusalKind::Unsupported, why))
@@ -490,6 +494,7 @@ impl World {
                 Operation::Merge(merge) if !merge.owners.is_empty() => "merge_hint",
                 Operation::Merge(_) => "merge",
                 Operation::Compare(_) => "compare",
+                Operation::Spread(_) => "spread",
                 Operation::Touch(_) => "touch",
                 Operation::Scan(_) => "scan",
                 Operation::ReadRegister(_) => "read_register",

@@ -11,10 +11,12 @@ use annulet_protocol::codec;
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Answer, Operation, Request};
+use annulet_protocol::siblings::message::Spread;
 use annulet_replica::courier::{Courier, Parcel};
 use annulet_replica::hints::{Tally, waiting_for};
 use annulet_replica::restore::{Inquiry, Restorer};
 use annulet_replica::rules::{Mutation, Task};
+use annulet_replica::spread::confirmed::Confirmed;
 use annulet_replica::spread::{Round, Spreader};
 use annulet_replica::sweep::Sweep;
 use bytes::Bytes;
@@ -37,6 +39,7 @@ pub(crate) struct Upkeep {
     sweep: Sweep,
     restorer: Restorer,
     spreader: Spreader,
+    confirmed: Confirmed,
     asked: BTreeMap<u64, Asked>,
     /// Storage keys of records that were found damaged.
     pub(crate) damaged: Vec<Bytes>,
@@ -50,6 +53,14 @@ enum Asked {
     Round(Round),
 }
 
+impl Server {
+    /// A client says that every owner has what was minted here.
+    pub(crate) fn confirm(&mut self, epoch: u64, spread: &Spread) {
+        let own = self.replica.incarnation;
+        self.upkeep.confirmed.note(&self.view, own, epoch, spread);
+    }
+}
+
 impl Upkeep {
     pub(crate) fn new(expired_kept_ms: u64) -> Self {
         Self {
@@ -57,6 +68,7 @@ impl Upkeep {
             sweep: Sweep::new(expired_kept_ms),
             restorer: Restorer::new(DAMAGE_WAIT_MS),
             spreader: Spreader::new(CLIENT_HAS_MS),
+            confirmed: Confirmed::default(),
             asked: BTreeMap::new(),
             damaged: Vec::new(),
         }
@@ -101,8 +113,20 @@ impl World {
         let now_ms = self.server_ms(server);
         let at = &mut self.servers[server];
         let (own, view) = (at.replica.node, std::sync::Arc::clone(&at.view));
-        let spreader = &mut at.upkeep.spreader;
-        let round = spreader.round(&at.store, &view, own, now_ms);
+        let Upkeep {
+            spreader,
+            confirmed,
+            ..
+        } = &mut at.upkeep;
+        let mut by_clients = false;
+        let round = spreader.round(&at.store, &view, own, now_ms, |note| {
+            let any = confirmed.take_from(note);
+            by_clients |= any;
+            any
+        });
+        if by_clients {
+            self.coverage.hit("upkeep", "confirmed");
+        }
         let (round, tasks) = round.expect("notes are never damaged here");
         self.note_tasks(server, tasks);
         self.begin_round(server, round);

@@ -42,6 +42,7 @@ impl Class {
             Operation::Read(_)
             | Operation::ReadRegister(_)
             | Operation::Scan(_)
+            | Operation::Spread(_)
             | Operation::Unknown => Self::Read,
         }
     }

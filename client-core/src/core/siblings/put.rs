@@ -124,6 +124,9 @@ impl Link for Putting {
             record: shown.record.clone(),
             owners: 0,
         };
+        let put = shown.record.sibling(&self.start.op);
+        let minted = put.into_iter().flat_map(|put| &put.minted).map(|m| m.dot);
+        let minted = minted.filter(|dot| dot.actor.node == minter).max();
         let sent_on = core.sent_on(shown.record, &self.start.op);
         let sealed = sent_on.seal(self.start.bucket().number, &self.start.key);
         let mut send_on = match WriteOperation::merge(self.start.clone(), sealed, ROUND) {
@@ -131,7 +134,7 @@ impl Link for Putting {
             Err(error) => return unknown(error),
         };
         let owned = self.start.owners().contains(minter);
-        let effects = send_on.send_on(core, now, minter);
+        let effects = send_on.send_on(core, now, (minter, minted));
         match owned {
             true => {
                 self.done = Some(done);

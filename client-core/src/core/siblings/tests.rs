@@ -331,8 +331,35 @@ fn one_owner_mints_and_its_whole_record_goes_to_the_rest() {
         panic!("it is done")
     };
     assert_eq!((context, siblings), (None, 2), "it hides no sibling");
-    assert!(!rig.machine.is_finished());
+    assert_eq!(rig.sent.len(), 3, "one owner may not have it");
     rig.answer(others[0], WRITTEN);
+    assert_eq!(rig.sent_since(3), [(minter, "spread")]);
+    let Operation::Spread(told) = &rig.sent[3].operation else {
+        panic!("the minter is told")
+    };
+    let put = stored.sibling(&minting(&rig, 0).write.op);
+    let dot = put.expect("it was put").minted[0].dot;
+    assert_eq!(
+        (told.incarnation, told.stamp),
+        (dot.actor.incarnation, dot.stamp)
+    );
+    assert!(!rig.machine.is_finished());
+    rig.answer(minter, WRITTEN);
+    assert!(rig.machine.is_finished());
+}
+
+#[test]
+fn a_minter_is_not_told_where_an_owner_is_away() {
+    let mut rig = putting(Level::Quorum, false, Bytes::new());
+    let minter = rig.sent[0].node.0;
+    let mut stored = record(&[]);
+    minted_by(&mut rig, minter, &mut stored);
+    let others: Vec<_> = (1..=3).filter(|node| *node != minter).collect();
+    rig.answer(others[1], WRITTEN);
+    let sent = rig.sent.len();
+    rig.pass(TIMEOUT_MS);
+    let since = rig.sent_since(sent);
+    assert!(since.iter().all(|(_, what)| *what != "spread"), "{since:?}");
     assert!(rig.machine.is_finished());
 }
 

@@ -2,14 +2,16 @@
 
 use super::siblings::{mint, mint_in};
 use super::*;
+use crate::spread::confirmed::Confirmed;
 use crate::spread::{Round, Spreader};
 use crate::store::Span;
 use annulet_protocol::message::Operation;
+use annulet_protocol::siblings::message::Spread;
 
 const WRITTEN: Answer = Answer::Written(Written { superseded: None });
 
 fn round(rig: &Rig, spreader: &mut Spreader) -> (Round, Vec<Task>) {
-    let round = spreader.round(&rig.store, &rig.view, NodeId(1), rig.now_ms);
+    let round = spreader.round(&rig.store, &rig.view, NodeId(1), rig.now_ms, |_| false);
     round.expect("a store in memory does not fail")
 }
 
@@ -176,4 +178,43 @@ fn what_is_gone_leaves_its_note() {
     rig.note(tasks);
     let mut later = Spreader::default();
     assert_eq!(keys(&round(&rig, &mut later).0), ["k"]);
+}
+
+#[test]
+fn what_a_client_says_that_all_have_is_not_asked_for() {
+    let own = Incarnation([1; 16]);
+    let cases = [
+        (EPOCH, own, 0, true),
+        (EPOCH - 1, own, 0, false),
+        (EPOCH + 1, own, 0, false),
+        (EPOCH, Incarnation([2; 16]), 0, false),
+        // Of what was minted before: another client may have died since.
+        (EPOCH, own, 1, false),
+    ];
+    for (epoch, incarnation, less, settled) in cases {
+        let mut rig = Rig::new();
+        let mut spreader = Spreader::default();
+        rig.mint_all(&["a", "k"]);
+        let stamp = rig.record().newest();
+        let stamp = Stamp(stamp.0 - less);
+        let (bucket, key) = (SIBLINGS, "k".into());
+        let spread = Spread {
+            bucket,
+            key,
+            incarnation,
+            stamp,
+        };
+        let mut confirmed = Confirmed::default();
+        confirmed.note(&rig.view, own, epoch, &spread);
+        rig.now_ms += spreader.client_has_ms;
+        let (store, view, now_ms) = (&rig.store, &rig.view, rig.now_ms);
+        let round = spreader.round(store, view, NodeId(1), now_ms, |note| {
+            confirmed.take_from(note)
+        });
+        let (asked, tasks) = round.expect("a store in memory does not fail");
+        assert_eq!(keys(&asked).contains(&"k".into()), !settled);
+        assert_eq!(tasks.len(), usize::from(settled), "the note is shorter");
+        rig.note(tasks);
+        assert_eq!(notes(&rig), 1, "of the other key");
+    }
 }

@@ -12,7 +12,7 @@ use annulet_protocol::message::{
 };
 use annulet_protocol::record::{Expiry, Origin, Record};
 use annulet_protocol::scan::{PageEntry, Scan};
-use annulet_protocol::siblings::message::{Compare, Found, Merge, Mint, Minted};
+use annulet_protocol::siblings::message::{Compare, Found, Merge, Mint, Minted, Spread};
 use annulet_protocol::siblings::{self, Actor, Siblings};
 use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip, View};
 use bytes::Bytes;
@@ -269,6 +269,16 @@ pub(super) fn compare() -> Operation {
         bucket: BUCKET,
         key: KEY,
         fingerprint: siblings().fingerprint(),
+    })
+}
+
+/// What was minted is everywhere.
+pub(super) fn spread() -> Operation {
+    Operation::Spread(Spread {
+        bucket: BUCKET,
+        key: KEY,
+        incarnation: Incarnation([1; 16]),
+        stamp: Stamp(9),
     })
 }
 

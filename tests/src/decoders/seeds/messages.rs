@@ -3,7 +3,7 @@
 use super::Seeds;
 use super::examples::{
     BUCKET, KEY, compare, expiry, failure, found_siblings, hello, hint, merge, mint, minted,
-    page_entry, read_anywhere, record, region, reply, report, request, scan, view, write,
+    page_entry, read_anywhere, record, region, reply, report, request, scan, spread, view, write,
     write_gone,
 };
 use annulet_protocol::clock::Stamp;
@@ -65,6 +65,7 @@ fn add_requests(seeds: &mut Seeds) {
         ("mint_for_others", mint(vec![NodeId(2), NodeId(3)])),
         ("merge", merge()),
         ("compare", compare()),
+        ("spread", spread()),
         ("unknown", Operation::Unknown),
     ];
     for (name, operation) in operations.clone() {
