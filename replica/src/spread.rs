@@ -200,8 +200,10 @@ impl Spreader {
                 left.changed |= confirmed(&mut left.keys);
                 let keys: Vec<_> = left.keys.keys().cloned().collect();
                 round.notes.insert(note.clone(), left);
-                let seen = std::mem::take(&mut self.at);
-                let seen = if seen.0 == note { seen.1 } else { Bytes::new() };
+                let seen = match &self.at {
+                    (at, seen) if *at == note => seen.clone(),
+                    _ => Bytes::new(),
+                };
                 for key in keys.into_iter().filter(|key| *key > seen) {
                     if round.is_full() {
                         return Ok(false);

@@ -130,10 +130,17 @@ fn a_note_is_about_a_batch_and_keeps_what_is_left_of_it() {
 
 #[test]
 fn a_pass_takes_as_many_rounds_as_it_needs_and_passes_over_who_does_not_answer() {
+    // A round ends within a note, and where one ends.
+    for batch in [700, 512, 1] {
+        check_pass(batch);
+    }
+}
+
+fn check_pass(batch: usize) {
     let mut rig = Rig::new();
     let mut spreader = Spreader::default();
     let names: Vec<_> = (0..2_500).map(|number| format!("{number:04}")).collect();
-    for some in names.chunks(700) {
+    for some in names.chunks(batch) {
         rig.mint_all(&some.iter().map(String::as_str).collect::<Vec<_>>());
     }
     rig.now_ms += 2 * spreader.client_has_ms;
