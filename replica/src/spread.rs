@@ -7,9 +7,9 @@
 //! storage keys, each behind the stamp of what was minted last (8) and its length (2).
 //!
 //! A client that was told by every owner that it has the record says so, and the key goes from the
-//! note ([`confirmed`]). After a while every other owner is asked about the rest, whether its record
-//! agrees; one that does not gets the record, to merge it; and a key of which all have the record
-//! goes.
+//! note ([`confirmed`]). After a while every other owner is asked about the rest, whether its
+//! record agrees; one that does not gets the record, to merge it; and a key of which all have the
+//! record goes.
 //!
 //! [`Notes`]: crate::store::Family::Notes
 

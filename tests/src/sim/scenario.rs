@@ -97,6 +97,9 @@ pub(crate) struct Rates {
     pub(crate) spike_us_max: Micros,
 }
 
+/// By how much clocks of clients may be off where they are off by some seconds.
+const CLIENT_SKEW_MS: i64 = 5_000;
+
 impl Scenario {
     pub(crate) fn draw(rng: &mut ChaCha8Rng) -> Self {
         let regions = if rng.random_bool(0.15) { 2 } else { 1 };
@@ -146,7 +149,9 @@ impl Scenario {
             service_us_max: *[200, 2_000, 10_000].choose(rng).expect("not empty"),
             sync_us_max: *[300, 3_000, 30_000].choose(rng).expect("not empty"),
             server_skew_ms_max: *[0, 100, 450].choose(rng).expect("not empty"),
-            client_skew_ms_max: *[0, 400, 5_000, 3_600_000].choose(rng).expect("not empty"),
+            client_skew_ms_max: *[0, 400, CLIENT_SKEW_MS, 3_600_000]
+                .choose(rng)
+                .expect("not empty"),
             troubles: troubles.filter(|_| rng.random_bool(likely)).collect(),
             trouble_gap_us: *[40_000, 150_000, 500_000].choose(rng).expect("not empty"),
             decides_views: false,
@@ -180,10 +185,15 @@ impl Scenario {
             (drawn.keys, drawn.partitions) = (rng.random_range(5..=9), 1);
             drawn.scans = 0.4;
         }
-        // A server whose clock jumps must not take away what has not expired.
+        // A server whose clock jumps must not take away what has not expired; nor what a client
+        // whose clock is behind has put, and still sees.
+        let behind = drawn.client_skew_ms_max == CLIENT_SKEW_MS;
         drawn.expired_kept_ms = match drawn.troubles.contains(&Trouble::ServerClock) {
             true => 6_000,
-            false => rng.random_range(1_500..3_000),
+            false => match rng.random_range(1_500..3_000) {
+                _ if behind => CLIENT_SKEW_MS as u64 + 1_000,
+                short => short,
+            },
         };
         drawn
     }
