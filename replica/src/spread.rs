@@ -35,8 +35,13 @@ const UNSPREAD: u8 = 3;
 pub const CLIENT_HAS_MS: u64 = 10_000;
 /// Most records of one round.
 const ROUND_MAX: usize = 1_024;
-/// Bytes of values, or of notes, after which a round is full.
+/// Bytes of values after which a round is full.
 const ROUND_BYTES: usize = 1 << 20;
+/// Most notes that are read at once, and their bytes.
+const SLICE: (usize, usize) = (1_024, 1 << 20);
+/// Slices of notes that one round reads at most: most keys are of clients that said that all have
+/// the record, and fill no round.
+const SLICES_MAX: usize = 4;
 /// Time between two looks at all notes, in milliseconds.
 const PAUSE_MS: u64 = 5_000;
 
@@ -178,7 +183,7 @@ impl Spreader {
         confirmed: &mut impl FnMut(&mut BTreeMap<Bytes, Stamp>) -> bool,
         round: &mut Round,
     ) -> Result<bool, StoreError> {
-        let all = Span::prefix(&[UNSPREAD], ROUND_MAX, ROUND_BYTES);
+        let all = Span::prefix(&[UNSPREAD], SLICE.0, SLICE.1);
         let due_ms = now_ms.saturating_sub(self.client_has_ms);
         let due = Span {
             until: Some(first_of(due_ms.saturating_add(1))),
@@ -189,36 +194,63 @@ impl Spreader {
             from: first_of(now_ms.saturating_add(1)),
             ..all
         };
+        let mut slices = 0;
         for span in [due, ahead] {
-            let from = span.from.clone().max(self.at.0.clone());
-            if span.until.as_ref().is_some_and(|until| *until <= from) {
-                continue;
-            }
-            let slice = store.range(Family::Notes, &Span { from, ..span })?;
-            for (note, value) in slice.entries {
-                let mut left = Left::all_of(decode(value));
-                left.changed |= confirmed(&mut left.keys);
-                let keys: Vec<_> = left.keys.keys().cloned().collect();
-                round.notes.insert(note.clone(), left);
-                let seen = match &self.at {
-                    (at, seen) if *at == note => seen.clone(),
-                    _ => Bytes::new(),
-                };
-                for key in keys.into_iter().filter(|key| *key > seen) {
-                    if round.is_full() {
+            loop {
+                let from = span.from.clone().max(self.at.0.clone());
+                if span.until.as_ref().is_some_and(|until| *until <= from) {
+                    break;
+                }
+                if slices == SLICES_MAX {
+                    return Ok(false);
+                }
+                slices += 1;
+                let slice = store.range(
+                    Family::Notes,
+                    &Span {
+                        from,
+                        ..span.clone()
+                    },
+                )?;
+                for (note, value) in slice.entries {
+                    let left = Left::of(decode(value), confirmed);
+                    if !self.take_up(store, (view, own), (note, left), round) {
                         return Ok(false);
                     }
-                    self.at = (note.clone(), key.clone());
-                    round.add(store, (view, own), &note, key);
                 }
-                // No key lies between one and the same with a zero behind it.
-                self.at = ([&note[..], &[0]].concat().into(), Bytes::new());
-            }
-            if slice.cut {
-                return Ok(false);
+                if !slice.cut {
+                    break;
+                }
             }
         }
         Ok(true)
+    }
+
+    /// Takes up what is left of a note, from the key on that this pass has come to. Says whether
+    /// there was room for all of it.
+    fn take_up(
+        &mut self,
+        store: &impl Store,
+        (view, own): (&View, NodeId),
+        (note, left): (Bytes, Left),
+        round: &mut Round,
+    ) -> bool {
+        let keys: Vec<_> = left.keys.keys().cloned().collect();
+        round.notes.insert(note.clone(), left);
+        let seen = match &self.at {
+            (at, seen) if *at == note => seen.clone(),
+            _ => Bytes::new(),
+        };
+        for key in keys.into_iter().filter(|key| *key > seen) {
+            if round.is_full() {
+                return false;
+            }
+            self.at = (note.clone(), key.clone());
+            round.add(store, (view, own), &note, key);
+        }
+        // No key lies between one and the same with a zero behind it.
+        self.at = ([&note[..], &[0]].concat().into(), Bytes::new());
+        true
     }
 }
 
@@ -253,9 +285,13 @@ fn entry(store: &impl Store, view: &View, own: NodeId, storage_key: Bytes) -> Op
 }
 
 impl Left {
-    fn all_of(keys: BTreeMap<Bytes, Stamp>) -> Self {
+    /// What is left of the keys of a note when those of which every owner has the record are gone.
+    fn of(
+        mut keys: BTreeMap<Bytes, Stamp>,
+        confirmed: &mut impl FnMut(&mut BTreeMap<Bytes, Stamp>) -> bool,
+    ) -> Self {
         // A note of nothing goes.
-        let changed = keys.is_empty();
+        let changed = confirmed(&mut keys) || keys.is_empty();
         Self { keys, changed }
     }
 

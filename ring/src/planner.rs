@@ -1,8 +1,8 @@
 //! The planner: from the members and a wish to a balanced partition table.
 //!
-//! This module makes the **first build** of a table, from nothing. It is a pure function: the same
-//! members and the same wish give the same table on every server and every platform (integers only,
-//! ordered maps, one fixed seed).
+//! Everything here is a pure function: the same input gives the same table on every server and
+//! every platform (integers only, ordered maps, fixed seeds). [`build`] makes the **first** table,
+//! from nothing; [`rebalance`] the one that follows another, moving as little as can be.
 //!
 //! A region is built in four steps. The first three keep their promises by construction, not by
 //! search; the last improves what is left free.
@@ -26,7 +26,10 @@ use thiserror::Error;
 mod positions;
 mod prefix_zones;
 mod quota;
+mod rebalance;
 mod spread;
+
+pub use rebalance::{Present, rebalance};
 
 /// The most partitions a table may have.
 pub const MAX_PARTITIONS: u32 = 1 << 20;
@@ -133,9 +136,19 @@ pub enum PlanError {
 /// # Errors
 /// See [`PlanError`]; every combination of valid candidates and a valid wish has a table.
 pub fn build(candidates: &[Candidate], wish: &Wish) -> Result<Vec<RegionPlan>, PlanError> {
-    check(candidates, wish)?;
-    let mut regions: BTreeMap<&str, BTreeMap<&str, Vec<Node>>> = BTreeMap::new();
-    for (member, candidate) in (0u32..).zip(candidates) {
+    check(candidates.iter(), wish)?;
+    let plans = regions_of((0u32..).zip(candidates))
+        .into_iter()
+        .map(|(name, zones)| build_region(name, zones.into_values(), wish));
+    Ok(plans.collect())
+}
+
+/// Nodes by region and zone, by their names.
+type Regions<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<Node>>>;
+
+fn regions_of<'a>(candidates: impl IntoIterator<Item = (u32, &'a Candidate)>) -> Regions<'a> {
+    let mut regions = Regions::new();
+    for (member, candidate) in candidates {
         let zones = regions.entry(candidate.region.as_str()).or_default();
         let zone = zones.entry(candidate.zone.as_str()).or_default();
         zone.push(Node {
@@ -143,10 +156,7 @@ pub fn build(candidates: &[Candidate], wish: &Wish) -> Result<Vec<RegionPlan>, P
             capacity: candidate.capacity,
         });
     }
-    let plans = regions
-        .into_iter()
-        .map(|(name, zones)| build_region(name, zones.into_values(), wish));
-    Ok(plans.collect())
+    regions
 }
 
 /// The most owners that one list may take from one zone: the smallest number with which lists of
@@ -190,6 +200,27 @@ struct Region {
 }
 
 impl Region {
+    /// The nodes of these zones, and what the wish asks of them.
+    fn new(zones_by_name: impl Iterator<Item = Vec<Node>>, wish: &Wish) -> Self {
+        let mut nodes = Vec::new();
+        let mut zones = Vec::new();
+        for zone in zones_by_name {
+            let start = nodes.len();
+            nodes.extend(zone);
+            zones.push(start..nodes.len());
+        }
+        let length = wish.list_length.min(nodes.len());
+        let sizes: Vec<usize> = zones.iter().map(ExactSizeIterator::len).collect();
+        let zone_limit = zone_limit(&sizes, length);
+        Self {
+            nodes,
+            zones,
+            partitions: wish.partitions,
+            length,
+            zone_limit,
+        }
+    }
+
     /// The zone of each node.
     fn zone_of_nodes(&self) -> Vec<u32> {
         (0u32..)
@@ -211,23 +242,25 @@ impl Region {
     }
 }
 
-fn check(candidates: &[Candidate], wish: &Wish) -> Result<(), PlanError> {
+fn check<'a>(
+    candidates: impl ExactSizeIterator<Item = &'a Candidate>,
+    wish: &Wish,
+) -> Result<(), PlanError> {
     if !wish.partitions.is_power_of_two() || wish.partitions > MAX_PARTITIONS {
         return Err(PlanError::Partitions(wish.partitions));
     }
     if wish.list_length == 0 || wish.list_length > MAX_LIST_LENGTH {
         return Err(PlanError::ListLength(wish.list_length));
     }
-    if candidates.is_empty() {
+    let count = candidates.len();
+    if count == 0 {
         return Err(PlanError::NoCandidates);
     }
-    if candidates.len() > MAX_CANDIDATES {
-        return Err(PlanError::TooManyCandidates(candidates.len()));
+    if count > MAX_CANDIDATES {
+        return Err(PlanError::TooManyCandidates(count));
     }
-    match candidates
-        .iter()
-        .position(|candidate| candidate.capacity == 0)
-    {
+    let mut capacities = candidates.map(|candidate| candidate.capacity);
+    match capacities.position(|capacity| capacity == 0) {
         Some(member) => Err(PlanError::NoCapacity(member)),
         None => Ok(()),
     }
@@ -238,26 +271,9 @@ fn build_region(
     zones_by_name: impl Iterator<Item = Vec<Node>>,
     wish: &Wish,
 ) -> RegionPlan {
-    let mut nodes = Vec::new();
-    let mut zones = Vec::new();
-    for zone in zones_by_name {
-        let start = nodes.len();
-        nodes.extend(zone);
-        zones.push(start..nodes.len());
-    }
-    let length = wish.list_length.min(nodes.len());
-    let sizes: Vec<usize> = zones.iter().map(ExactSizeIterator::len).collect();
-    let zone_limit = zone_limit(&sizes, length);
-    let region = Region {
-        nodes,
-        zones,
-        partitions: wish.partitions,
-        length,
-        zone_limit,
-    };
-
-    let shares = quota::share(&region);
-    let counts = positions::count(&shares.quotas, &region.zones_in_turn(), length);
+    let region = Region::new(zones_by_name, wish);
+    let shares = quota::share(&region, &vec![0; region.nodes.len()]);
+    let counts = positions::count(&shares.quotas, &region.zones_in_turn(), region.length);
     let mut lists = spread::spread(&region, &counts);
     prefix_zones::improve(&region, &mut lists);
     let owners = lists
@@ -266,7 +282,7 @@ fn build_region(
         .collect();
     RegionPlan {
         region: name.to_owned(),
-        length,
+        length: region.length,
         owners,
         unused: shares.unused,
     }

@@ -30,7 +30,9 @@ fn number(value: Option<&Bytes>) -> u64 {
 }
 
 /// Adds one, so often. An update of unknown outcome is asked about, and done again if it was not.
-async fn increment(bucket: &Bucket, key: &str, times: usize) {
+/// Returns how often nobody can tell any more, since over 32 other writes came in between.
+async fn increment(bucket: &Bucket, key: &str, times: usize) -> usize {
+    let mut forgotten = 0;
     let patient = WriteOptions {
         timeout: Some(Duration::from_secs(60)),
         ..WriteOptions::default()
@@ -49,10 +51,19 @@ async fn increment(bucket: &Bucket, key: &str, times: usize) {
             match bucket.resolve(key, &op).await.unwrap() {
                 Resolved::Applied { .. } => break,
                 Resolved::NotApplied => {}
-                Resolved::Forgotten => panic!("{error}: forgotten"),
+                Resolved::Forgotten => {
+                    forgotten += 1;
+                    break;
+                }
             }
         }
     }
+    forgotten
+}
+
+/// Whether so many increments made this sum, some of which may not have been applied.
+fn adds_up(sum: u64, increments: usize, forgotten: usize) -> bool {
+    (increments - forgotten..=increments).contains(&(sum as usize))
 }
 
 async fn clients(cluster: &Cluster, count: usize) -> Vec<Client> {
@@ -148,10 +159,13 @@ async fn no_increment_of_32_clients_is_lost() {
         let bucket = client.bucket("strong");
         tasks.spawn(async move { increment(&bucket, "n", EACH).await });
     }
-    tasks.join_all().await;
+    let forgotten = tasks.join_all().await.into_iter().sum();
     let bucket = clients[0].bucket("strong");
     let sum = number(value(&bucket, "n").await.as_ref());
-    assert_eq!(sum, (CLIENTS * EACH) as u64);
+    assert!(
+        adds_up(sum, CLIENTS * EACH, forgotten),
+        "{sum}, {forgotten} forgotten"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,7 +178,7 @@ async fn no_increment_is_lost_while_servers_are_killed() {
     for (index, client) in clients.iter().enumerate() {
         let bucket = client.bucket("strong");
         let key = format!("n{}", index % 2);
-        tasks.spawn(async move { increment(&bucket, &key, EACH).await });
+        tasks.spawn(async move { (key.clone(), increment(&bucket, &key, EACH).await) });
     }
     let watcher = clients[0].bucket("strong");
     let reaches = async |least: u64| {
@@ -182,10 +196,15 @@ async fn no_increment_is_lost_while_servers_are_killed() {
     cluster.kill(2);
     reaches(70).await;
     cluster.restart(2).await;
-    tasks.join_all().await;
+    let done = tasks.join_all().await;
+    let mut sums = Vec::new();
     for key in ["n0", "n1"] {
         let sum = number(value(&watcher, key).await.as_ref());
-        assert_eq!(sum, (CLIENTS / 2 * EACH) as u64, "{key}");
+        let of_key = done.iter().filter(|(at, _)| at == key);
+        let forgotten = of_key.map(|(_, forgotten)| forgotten).sum();
+        let sound = adds_up(sum, CLIENTS / 2 * EACH, forgotten);
+        assert!(sound, "{key}: {sum}, {forgotten} forgotten");
+        sums.push(sum);
     }
     // Everything was on disk.
     for node in 0..3 {
@@ -194,8 +213,7 @@ async fn no_increment_is_lost_while_servers_are_killed() {
     for node in 0..3 {
         cluster.restart(node).await;
     }
-    let sum = number(value(&watcher, "n0").await.as_ref());
-    assert_eq!(sum, (CLIENTS / 2 * EACH) as u64);
+    assert_eq!(number(value(&watcher, "n0").await.as_ref()), sums[0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -71,10 +71,11 @@ struct Filling {
     full_zones: Vec<Option<Level>>,
 }
 
-/// Shares the replicas of a region among its nodes.
-pub(super) fn share(region: &Region) -> Shares {
+/// Shares the replicas of a region among its nodes. `held`: what each holds now; where a share may
+/// be rounded up or down, who holds more keeps it.
+pub(super) fn share(region: &Region, held: &[u32]) -> Shares {
     let filling = fill(region);
-    let zone_totals = round_zones(region, &filling);
+    let zone_totals = round_zones(region, &filling, held);
     let mut quotas = vec![0; region.nodes.len()];
     for (zone, range) in region.zones.iter().enumerate() {
         let level = filling.full_zones[zone].unwrap_or(filling.level);
@@ -82,9 +83,14 @@ pub(super) fn share(region: &Region) -> Shares {
             .iter()
             .map(|node| level.share(node.capacity, cap(region)))
             .collect();
-        for (quota, rounded) in quotas[range.clone()]
-            .iter_mut()
-            .zip(round(&shares, zone_totals[zone]))
+        let held: Vec<u64> = held[range.clone()]
+            .iter()
+            .map(|&held| held.into())
+            .collect();
+        for (quota, rounded) in
+            quotas[range.clone()]
+                .iter_mut()
+                .zip(round(&shares, &held, zone_totals[zone]))
         {
             *quota = u32::try_from(rounded).expect("a quota is at most the number of partitions");
         }
@@ -169,7 +175,7 @@ fn water_level(nodes: &[Node], total: u64, cap: u64) -> Level {
 }
 
 /// Whole totals of the zones.
-fn round_zones(region: &Region, filling: &Filling) -> Vec<u64> {
+fn round_zones(region: &Region, filling: &Filling, held: &[u32]) -> Vec<u64> {
     let shares: Vec<(u64, u64)> = region
         .zones
         .iter()
@@ -179,16 +185,19 @@ fn round_zones(region: &Region, filling: &Filling) -> Vec<u64> {
             None => filling.level.sum(&region.nodes[zone.clone()], cap(region)),
         })
         .collect();
-    round(&shares, cap(region) * region.length as u64)
+    let held_in =
+        |zone: &Range<usize>| held[zone.clone()].iter().map(|&held| u64::from(held)).sum();
+    let held: Vec<u64> = region.zones.iter().map(held_in).collect();
+    round(&shares, &held, cap(region) * region.length as u64)
 }
 
 /// Largest remainders: rounds shares, whole numbers with remainders over one denominator, so that
-/// they sum to `total`, which is within the sums of all shares rounded down and up. Equal
-/// remainders go to the first.
-fn round(shares: &[(u64, u64)], total: u64) -> Vec<u64> {
+/// they sum to `total`, which is within the sums of all shares rounded down and up. Those who hold
+/// more than the whole number come first, then larger remainders, then the first.
+fn round(shares: &[(u64, u64)], held: &[u64], total: u64) -> Vec<u64> {
     let mut rounded: Vec<u64> = shares.iter().map(|share| share.0).collect();
     let mut by_remainder: Vec<usize> = (0..shares.len()).filter(|&i| shares[i].1 > 0).collect();
-    by_remainder.sort_by_key(|&i| Reverse(shares[i].1));
+    by_remainder.sort_by_key(|&i| Reverse((held[i] > shares[i].0, shares[i].1)));
     let missing = total - rounded.iter().sum::<u64>();
     debug_assert!(missing <= by_remainder.len() as u64);
     for &i in by_remainder.iter().take(missing as usize) {

@@ -187,7 +187,7 @@ fn meet(waiting: &mut u32, slot: u32, partners: &mut [u32]) {
 
 /// Fisher-Yates. Written out because a library's shuffle may draw differently in its next version,
 /// and all servers must build the same table.
-fn shuffle(slots: &mut [u32], rng: &mut ChaCha8Rng) {
+pub(super) fn shuffle(slots: &mut [u32], rng: &mut ChaCha8Rng) {
     for last in (1..slots.len()).rev() {
         // The high word of the product is below `last + 1`; its bias, under 2^-12, doesn't matter
         // here.

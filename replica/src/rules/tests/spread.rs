@@ -157,6 +157,26 @@ fn check_pass(batch: usize) {
 }
 
 #[test]
+fn what_clients_vouched_for_does_not_fill_a_round() {
+    let mut rig = Rig::new();
+    for number in 0..3_000 {
+        rig.mint_all(&[&number.to_string()]);
+    }
+    assert_eq!(notes(&rig), 3_000, "each put was a batch of its own");
+    let mut spreader = Spreader::default();
+    rig.now_ms += 2 * spreader.client_has_ms;
+    let (store, view, now_ms) = (&rig.store, &rig.view, rig.now_ms);
+    let round = spreader.round(store, view, NodeId(1), now_ms, |note| {
+        note.clear();
+        true
+    });
+    let (asked, tasks) = round.expect("a store in memory does not fail");
+    assert!(asked.is_empty());
+    rig.note(tasks);
+    assert_eq!(notes(&rig), 0, "a second has more puts than one look takes");
+}
+
+#[test]
 fn what_was_minted_by_a_clock_that_was_ahead_is_sent_on_all_the_same() {
     let mut rig = Rig::new();
     let mut spreader = Spreader::default();
