@@ -2,7 +2,8 @@
 //!
 //! Everything here is a pure function: the same input gives the same table on every server and
 //! every platform (integers only, ordered maps, fixed seeds). [`build`] makes the **first** table,
-//! from nothing; [`rebalance`] the one that follows another, moving as little as can be.
+//! from nothing; [`rebalance`] the one that follows another, moving as little as can be; and
+//! [`moves`] says which lists change first on the way there.
 //!
 //! A region is built in four steps. The first three keep their promises by construction, not by
 //! search; the last improves what is left free.
@@ -28,8 +29,10 @@ mod prefix_zones;
 mod quota;
 mod rebalance;
 mod spread;
+mod steps;
 
 pub use rebalance::{Present, rebalance};
+pub use steps::{Limits, Move, moves};
 
 /// The most partitions a table may have.
 pub const MAX_PARTITIONS: u32 = 1 << 20;
@@ -37,6 +40,27 @@ pub const MAX_PARTITIONS: u32 = 1 << 20;
 pub const MAX_LIST_LENGTH: usize = 7;
 /// The most candidates of one build; it also keeps every sum of capacities within 64 bits.
 pub const MAX_CANDIDATES: usize = 1 << 20;
+
+/// Partitions of the smallest cluster.
+const LEAST_PARTITIONS: u32 = 256;
+/// Partition replicas that a node should hold on average, or more: with so many, rounding costs two
+/// or three in a hundred.
+const REPLICAS_PER_NODE: usize = 32;
+/// No node: a place in a list that is empty, or to be filled.
+const NONE: u32 = u32::MAX;
+
+/// Into how many partitions a cluster of so many members should be cut: a power of two. They are
+/// never joined again, so that a smaller cluster keeps what it has.
+#[must_use]
+pub fn partitions_for(members: usize, list_length: usize) -> u32 {
+    let least = members
+        .saturating_mul(REPLICAS_PER_NODE)
+        .div_ceil(list_length.max(1));
+    let least = u32::try_from(least)
+        .unwrap_or(MAX_PARTITIONS)
+        .min(MAX_PARTITIONS);
+    least.next_power_of_two().max(LEAST_PARTITIONS)
+}
 
 /// What the planner knows of a member. Its index in the slice given to [`build`] is its member
 /// index.

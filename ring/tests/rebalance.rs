@@ -2,26 +2,16 @@
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 use annulet_ring::planner::{
-    Candidate, MAX_LIST_LENGTH, PlanError, Present, RegionPlan, Wish, build, rebalance,
+    Candidate, MAX_LIST_LENGTH, PlanError, RegionPlan, Wish, build, rebalance,
 };
 use proptest::prelude::*;
 use support::cheapest::cheapest;
 use support::{
-    any_members, check_lists, check_shares, limit_of, loads, members, node, wish, zones_of,
+    any_members, check_lists, check_shares, limit_of, loads, members, mixed, moved, node, present,
+    some, wish, zones_of,
 };
 
 mod support;
-
-fn present(plans: &[RegionPlan]) -> Vec<Present> {
-    plans
-        .iter()
-        .map(|plan| Present {
-            region: plan.region.clone(),
-            length: plan.length,
-            owners: plan.owners.clone(),
-        })
-        .collect()
-}
 
 /// The members that stay, with the indices that they had among all.
 fn staying(members: &[Option<Candidate>]) -> (Vec<Candidate>, Vec<usize>) {
@@ -71,17 +61,6 @@ fn check_prefixes(candidates: &[Candidate], plan: &RegionPlan) {
     }
 }
 
-/// Replicas that are somewhere else than before.
-fn moved(before: &RegionPlan, after: &RegionPlan) -> usize {
-    let halves = (after.owners.len() / after.length) / (before.owners.len() / before.length);
-    let lists = after.owners.chunks(after.length).enumerate();
-    let new = |(partition, list): (usize, &[u32])| {
-        let old = before.list((partition / halves) as u32);
-        list.iter().filter(|owner| !old.contains(owner)).count()
-    };
-    lists.map(new).sum()
-}
-
 /// The fewest replicas that can move to what each holds now.
 fn fewest(before: &RegionPlan, after: &RegionPlan, members: &[Option<Candidate>]) -> usize {
     let (candidates, _) = staying(members);
@@ -102,10 +81,6 @@ fn fewest(before: &RegionPlan, after: &RegionPlan, members: &[Option<Candidate>]
     let lists: Vec<_> = before.owners.chunks(before.length).collect();
     let zones = (&zone_of[..], names.len(), limit);
     cheapest(&lists, after.length, &quotas, zones) as usize
-}
-
-fn some(candidates: &[Candidate]) -> Vec<Option<Candidate>> {
-    candidates.iter().cloned().map(Some).collect()
 }
 
 /// One change of a cluster.
@@ -184,14 +159,6 @@ fn reordered(before: &RegionPlan, after: &RegionPlan) -> usize {
     lists.filter(same).count()
 }
 
-/// A cluster of mixed capacities whose zones are about as large.
-fn mixed(count: u32, zones: u32) -> Vec<Candidate> {
-    let capacity = |i: u32| [1, 1, 2, 4][(i / zones) as usize % 4];
-    (0..count)
-        .map(|i| node(capacity(i), &format!("z{}", i % zones)))
-        .collect()
-}
-
 /// Changes a cluster of one region, and says what moved: replicas, the fewest of them that can, and
 /// lists that only change their order.
 fn change(
@@ -207,30 +174,51 @@ fn change(
     (moved(before, after), fewest, reordered(before, after))
 }
 
+/// A cluster, and who joins and leaves.
+#[derive(Clone, Debug)]
+struct Case {
+    count: u32,
+    zones: u32,
+    joins: Vec<(u32, u32)>,
+    leaves: Vec<usize>,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let joins = prop::collection::vec((1..=4u32, 0..6u32), 0..4);
+    let leaves = prop::collection::vec(0..30usize, 0..3);
+    (4..30u32, 1..=6u32, joins, leaves).prop_map(|(count, zones, joins, leaves)| Case {
+        count,
+        zones,
+        joins,
+        leaves,
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 200,
+        cases: 20,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
 
+    /// A single table may be some copies off, where zones are in the way of nearly everything.
     #[test]
-    fn hardly_more_moves_than_must(
-        count in 4..30u32,
-        zones in 1..=6u32,
-        joins in prop::collection::vec((1..=4u32, 0..6u32), 0..4),
-        leaves in prop::collection::vec(0..30usize, 0..3),
-    ) {
-        let candidates = mixed(count, zones);
-        let (moved, fewest, reordered) = change(&candidates, &wish(128, 3), |members| {
-            for leave in leaves {
-                members[leave % count as usize] = None;
-            }
-            let new = |(capacity, zone)| Some(node(capacity, &format!("z{}", zone % zones)));
-            members.extend(joins.into_iter().map(new));
-        });
-        prop_assert!(moved as f64 <= 1.05 * fewest as f64 + 1.0, "{moved} of {fewest}");
-        prop_assert!(reordered <= 5 + moved / 20, "{reordered} beside {moved}");
+    fn hardly_more_moves_than_must(cases in prop::collection::vec(case(), 20)) {
+        let (mut all_moved, mut all_fewest) = (0, 0);
+        for Case { count, zones, joins, leaves } in cases {
+            let (moved, fewest, reordered) = change(&mixed(count, zones), &wish(128, 3), |members| {
+                for leave in leaves {
+                    members[leave % count as usize] = None;
+                }
+                let new = |(capacity, zone)| Some(node(capacity, &format!("z{}", zone % zones)));
+                members.extend(joins.into_iter().map(new));
+            });
+            prop_assert!(moved as f64 <= 1.15 * fewest as f64 + 2.0, "{moved} of {fewest}");
+            prop_assert!(reordered <= 5 + moved / 10, "{reordered} beside {moved}");
+            all_moved += moved;
+            all_fewest += fewest;
+        }
+        prop_assert!(all_moved as f64 <= 1.02 * all_fewest as f64, "{all_moved} of {all_fewest}");
     }
 }
 

@@ -12,14 +12,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Candidate, Node, PlanError, Region, RegionPlan, Wish};
+use super::{Candidate, NONE, Node, PlanError, Region, RegionPlan, Wish};
 use super::{build_region, check, quota, regions_of};
 
 mod exchange;
 mod order;
-
-/// No node: a place in a list that is to be filled.
-const NONE: u32 = u32::MAX;
 
 /// The owner lists of one region as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +26,8 @@ pub struct Present {
     /// Owners per list, 1 to [`MAX_LIST_LENGTH`](super::MAX_LIST_LENGTH).
     pub length: usize,
     /// One list per partition, of member indices; `owners[p * length + i]` is owner `i` of
-    /// partition `p`. The number of partitions is a power of two.
+    /// partition `p`, `u32::MAX` nobody: where a list is shorter than others, its last places are
+    /// empty. The number of partitions is a power of two.
     pub owners: Vec<u32>,
 }
 
@@ -70,6 +68,9 @@ pub fn rebalance(
         .into_iter()
         .map(|(name, zones)| match present.get(name) {
             None => build_region(name, zones.into_values(), wish),
+            Some(lists) if lists.owners.iter().all(|owner| *owner == NONE) => {
+                build_region(name, zones.into_values(), wish)
+            }
             Some(lists) => {
                 let region = Region::new(zones.into_values(), wish);
                 rebalance_region(&region, lists, members.len())
@@ -96,8 +97,8 @@ fn rebalance_region(region: &Region, present: &Present, members: usize) -> Regio
     }
     let shares = quota::share(region, &held(region, &before));
     let mut lists = before.clone();
-    exchange::exchange(region, &shares.quotas, &before, &mut lists);
-    order::order(region, &shares.quotas, &before, &mut lists);
+    let mut counts = exchange::exchange(region, &shares.quotas, &before, &mut lists);
+    order::order(region, &shares.quotas, &before, &mut lists, &mut counts);
     RegionPlan {
         region: present.region.clone(),
         length: region.length,
@@ -114,6 +115,9 @@ fn rebalance_region(region: &Region, present: &Present, members: usize) -> Regio
 fn by_node(region: &Region, present: &Present, node_of: &[u32]) -> Vec<u32> {
     let node = |&member: &u32| node_of.get(member as usize).copied().unwrap_or(NONE);
     let halves = region.partitions as usize * present.length / present.owners.len();
+    if halves == 1 {
+        return present.owners.iter().map(node).collect();
+    }
     let lists = present.owners.chunks(present.length);
     let halved = lists.flat_map(|list| std::iter::repeat_n(list, halves));
     halved.flatten().map(node).collect()

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use annulet_ring::planner::{Candidate, RegionPlan, Wish, zone_limit};
+use annulet_ring::planner::{Candidate, Present, RegionPlan, Wish, zone_limit};
 use proptest::prelude::*;
 
 pub(crate) mod cheapest;
@@ -183,4 +183,39 @@ pub(crate) fn members(
 
 pub(crate) fn any_members() -> impl Strategy<Value = Vec<Candidate>> {
     (1..=9u32, 1..=3u32).prop_flat_map(|(zones, regions)| members(40, zones, regions))
+}
+
+/// The lists of plans that were carried out.
+pub(crate) fn present(plans: &[RegionPlan]) -> Vec<Present> {
+    plans
+        .iter()
+        .map(|plan| Present {
+            region: plan.region.clone(),
+            length: plan.length,
+            owners: plan.owners.clone(),
+        })
+        .collect()
+}
+
+/// Replicas that are somewhere else than before.
+pub(crate) fn moved(before: &RegionPlan, after: &RegionPlan) -> usize {
+    let halves = (after.owners.len() / after.length) / (before.owners.len() / before.length);
+    let lists = after.owners.chunks(after.length).enumerate();
+    let new = |(partition, list): (usize, &[u32])| {
+        let old = before.list((partition / halves) as u32);
+        list.iter().filter(|owner| !old.contains(owner)).count()
+    };
+    lists.map(new).sum()
+}
+
+pub(crate) fn some(candidates: &[Candidate]) -> Vec<Option<Candidate>> {
+    candidates.iter().cloned().map(Some).collect()
+}
+
+/// A cluster of mixed capacities whose zones are about as large.
+pub(crate) fn mixed(count: u32, zones: u32) -> Vec<Candidate> {
+    let capacity = |i: u32| [1, 1, 2, 4][(i / zones) as usize % 4];
+    (0..count)
+        .map(|i| node(capacity(i), &format!("z{}", i % zones)))
+        .collect()
 }

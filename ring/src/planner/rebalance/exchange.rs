@@ -16,9 +16,8 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::super::Region;
 use super::super::spread::shuffle;
-use super::NONE;
+use super::super::{NONE, Region};
 
 /// The seed of every plan. Any value does: whoever plans the same, plans the same moves.
 const SEED: [u8; 32] = *b"annulet partition table, next, 1";
@@ -29,8 +28,14 @@ const WEIGHED_MAX: usize = 64;
 const STEPS_MAX: usize = 4_000_000;
 
 /// Replaces owners in `lists`, which are those from `before`, until each node of the region holds
-/// its quota, and no place is [`NONE`]. The quotas sum to the places.
-pub(super) fn exchange(region: &Region, quotas: &[u32], before: &[u32], lists: &mut [u32]) {
+/// its quota, and no place is [`NONE`]. The quotas sum to the places. Returns how often each node
+/// stands at each position then: `counts[node * length + position]`.
+pub(super) fn exchange(
+    region: &Region,
+    quotas: &[u32],
+    before: &[u32],
+    lists: &mut [u32],
+) -> Vec<u32> {
     let mut exchange = Exchange {
         region,
         quotas,
@@ -47,6 +52,7 @@ pub(super) fn exchange(region: &Region, quotas: &[u32], before: &[u32], lists: &
     exchange.count();
     exchange.fill();
     exchange.level();
+    exchange.counts
 }
 
 struct Exchange<'a> {
@@ -134,16 +140,16 @@ impl Exchange<'_> {
     /// the limit; those behind go.
     fn evict(&mut self) {
         let (length, limit) = (self.region.length, self.region.zone_limit);
+        if limit >= length {
+            return;
+        }
         for list in self.lists.chunks_mut(length) {
-            for position in 1..length {
-                let in_zone = |owner: &u32| {
-                    let zone = |node: u32| self.zone_of[node as usize];
-                    *owner != NONE && zone(*owner) == zone(list[position])
-                };
-                let crowded = list[position] != NONE
-                    && list[..position].iter().filter(|o| in_zone(o)).count() >= limit;
-                if crowded {
-                    list[position] = NONE;
+            for position in limit..length {
+                let (ahead, behind) = list.split_at_mut(position);
+                let zone = |node: u32| self.zone_of.get(node as usize);
+                let of = zone(behind[0]);
+                if of.is_some() && ahead.iter().filter(|o| zone(**o) == of).count() >= limit {
+                    behind[0] = NONE;
                 }
             }
         }
@@ -151,11 +157,15 @@ impl Exchange<'_> {
 
     fn count(&mut self) {
         let length = self.region.length;
-        for (place, &owner) in self.lists.iter().enumerate() {
-            if owner != NONE {
-                self.held[owner as usize] += 1;
-                self.counts[owner as usize * length + place % length] += 1;
+        for list in self.lists.chunks(length) {
+            for (position, &owner) in list.iter().enumerate() {
+                if owner != NONE {
+                    self.counts[owner as usize * length + position] += 1;
+                }
             }
+        }
+        for (held, counts) in self.held.iter_mut().zip(self.counts.chunks(length)) {
+            *held = counts.iter().sum();
         }
         let nodes = 0..self.quotas.len() as u32;
         self.takers = nodes.filter(|&node| self.lacks(node)).collect();
@@ -346,13 +356,14 @@ impl Exchange<'_> {
         None
     }
 
-    /// Finds who could take places from a node: such as it holds only since this plan (`new`), or
-    /// such as it held before. Returns the first one who holds too little.
+    /// Finds who could take places from a node: for `free` where that brings no further replica
+    /// somewhere, since the node has the place since this plan only, or the other one had one in
+    /// that list before it. Returns the first one who holds too little.
     fn explore(
         &self,
         search: &mut Search,
         from: u32,
-        new: bool,
+        free: bool,
         found: &mut Vec<u32>,
     ) -> Option<u32> {
         let length = self.region.length;
@@ -361,11 +372,18 @@ impl Exchange<'_> {
                 continue;
             };
             let before = &self.before[partition as usize * length..][..length];
-            if before.contains(&from) == new || search.is_changed(from, partition) {
+            let had = before.contains(&from);
+            if had && free && self.list(partition as usize) == before
+                || !had && !free
+                || search.is_changed(from, partition)
+            {
                 continue;
             }
             search.steps += search.unseen.len();
-            let fits = |node: &mut u32| self.fits(partition as usize, position, *node);
+            let fits = |node: &mut u32| {
+                let returns = !(had && free) || before.contains(node);
+                returns && self.fits(partition as usize, position, *node)
+            };
             for node in search.unseen.extract_if(.., fits) {
                 search.came[node as usize] = Some(Edge { partition, from });
                 if self.lacks(node) {

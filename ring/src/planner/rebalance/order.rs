@@ -15,11 +15,31 @@ use std::collections::VecDeque;
 use super::super::Region;
 
 /// Changes the order in `lists` until each node stands in each prefix of `k` owners within one of
-/// `quota * k / length` times. `before`: the lists as they are; those that differ already come
-/// first.
-pub(super) fn order(region: &Region, quotas: &[u32], before: &[u32], lists: &mut [u32]) {
-    for position in 0..region.length.saturating_sub(1) {
-        Prefix::new(region.length, position, quotas, lists).balance(before);
+/// `quota * k / length` times. `before`: the lists as they are; those that differ already are
+/// preferred. `counts`: how often each node stands at each position.
+pub(super) fn order(
+    region: &Region,
+    quotas: &[u32],
+    before: &[u32],
+    lists: &mut [u32],
+    counts: &mut [u32],
+) {
+    let length = region.length;
+    for position in 0..length.saturating_sub(1) {
+        let held = counts
+            .chunks(length)
+            .map(|counts| counts[..=position].iter().sum());
+        let mut prefix = Prefix {
+            length,
+            position,
+            quotas,
+            before,
+            held: held.collect(),
+            lists,
+            counts,
+            places: Vec::new(),
+        };
+        prefix.balance();
     }
 }
 
@@ -28,135 +48,165 @@ struct Prefix<'a> {
     length: usize,
     position: usize,
     quotas: &'a [u32],
+    before: &'a [u32],
     lists: &'a mut [u32],
+    counts: &'a mut [u32],
     /// How often each node stands in the prefix.
     held: Vec<u32>,
-    /// The partitions by the owner at the position, those to be taken first at the end.
+    /// The partitions by the owner at the position, once they were needed.
     places: Vec<Vec<u32>>,
 }
 
-/// How far a node may be from its due, in parts of one over the length.
+/// On which side of its due a node is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     Above,
     Below,
 }
 
-impl<'a> Prefix<'a> {
-    fn new(length: usize, position: usize, quotas: &'a [u32], lists: &'a mut [u32]) -> Self {
-        let mut held = vec![0; quotas.len()];
-        for list in lists.chunks(length) {
-            for &owner in &list[..=position] {
-                held[owner as usize] += 1;
-            }
-        }
-        Self {
-            length,
-            position,
-            quotas,
-            lists,
-            held,
-            places: Vec::new(),
-        }
-    }
+/// A list, and who comes to the position in it.
+type Change = (u32, u32);
 
+impl Prefix<'_> {
     /// How much more than its due a node stands in the prefix, times the length.
-    fn excess(&self, node: usize) -> i64 {
-        let due = u64::from(self.quotas[node]) * (self.position as u64 + 1);
-        i64::from(self.held[node]) * self.length as i64 - due as i64
+    fn excess(&self, node: u32) -> i64 {
+        let due = u64::from(self.quotas[node as usize]) * (self.position as u64 + 1);
+        i64::from(self.held[node as usize]) * self.length as i64 - due as i64
     }
 
     /// Whether a node is more than one off.
-    fn is_off(&self, node: usize, side: Side) -> bool {
+    fn is_off(&self, node: u32, side: Side) -> bool {
         match side {
             Side::Above => self.excess(node) > self.length as i64,
             Side::Below => self.excess(node) < -(self.length as i64),
         }
     }
 
-    /// Whether a node can give or take one and is not the worse for it.
-    fn can_spare(&self, node: usize, side: Side) -> bool {
+    /// Whether a node is on that side at all, and so not the worse for what brings it to the other.
+    fn is_on(&self, node: u32, side: Side) -> bool {
         match side {
             Side::Above => self.excess(node) > 0,
             Side::Below => self.excess(node) < 0,
         }
     }
 
-    fn balance(&mut self, before: &[u32]) {
-        for node in 0..self.quotas.len() {
+    fn balance(&mut self) {
+        let is_off =
+            |node: &u32| [Side::Above, Side::Below].map(|s| self.is_off(*node, s)) != [false; 2];
+        let off: Vec<u32> = (0..self.quotas.len() as u32).filter(is_off).collect();
+        if off.is_empty() {
+            return;
+        }
+        let lists = self.lists_of(&off);
+        for (&node, lists) in off.iter().zip(&lists) {
             for side in [Side::Above, Side::Below] {
-                while self.is_off(node, side) && self.improve(node, side, before) {}
-            }
-        }
-    }
-
-    /// Brings a node nearer to its due by one. Says whether there is a way.
-    fn improve(&mut self, node: usize, side: Side, before: &[u32]) -> bool {
-        if self.places.is_empty() {
-            self.index(before);
-        }
-        let path = match side {
-            Side::Above => self.path([node], |prefix, other| prefix.can_spare(other, Side::Below)),
-            Side::Below => {
-                let givers: Vec<_> = (0..self.quotas.len())
-                    .filter(|other| self.can_spare(*other, Side::Above))
-                    .collect();
-                self.path(givers, |_, other| other == node)
-            }
-        };
-        path.map(|path| self.follow(&path)).is_some()
-    }
-
-    fn index(&mut self, before: &[u32]) {
-        self.places = vec![Vec::new(); self.quotas.len()];
-        let changes = |partition: usize, lists: &[u32]| {
-            let list = partition * self.length..(partition + 1) * self.length;
-            lists[list.clone()] != before[list]
-        };
-        for changed in [false, true] {
-            for partition in 0..self.lists.len() / self.length {
-                if changes(partition, self.lists) == changed {
-                    let owner = self.lists[partition * self.length + self.position];
-                    self.places[owner as usize].push(partition as u32);
+                while self.is_off(node, side)
+                    && let Some(change) = self.exchange(node, side, lists)
+                {
+                    self.follow(&[change]);
+                }
+                while self.is_off(node, side)
+                    && let Some(path) = self.path_of(node, side)
+                {
+                    self.follow(&path);
                 }
             }
         }
     }
 
-    /// The shortest path from one of these nodes to one that will do: the lists to change, and the
-    /// node that comes to the position in each.
-    fn path(
-        &self,
-        from: impl IntoIterator<Item = usize>,
-        will_do: impl Fn(&Self, usize) -> bool,
-    ) -> Option<Vec<(u32, u32)>> {
-        let mut came: Vec<Option<(u32, u32)>> = vec![None; self.quotas.len()];
-        let mut seen = vec![false; self.quotas.len()];
-        let mut queue = VecDeque::new();
-        for node in from {
-            seen[node] = true;
-            queue.push_back(node);
+    fn list(&self, partition: u32) -> &[u32] {
+        let start = partition as usize * self.length;
+        &self.lists[start..start + self.length]
+    }
+
+    fn is_changed(&self, partition: u32) -> bool {
+        let start = partition as usize * self.length;
+        self.list(partition) != &self.before[start..start + self.length]
+    }
+
+    /// The lists in which each of these nodes stands at the position or behind it; those that
+    /// change anyway first.
+    fn lists_of(&self, nodes: &[u32]) -> Vec<Vec<u32>> {
+        let mut index = vec![usize::MAX; self.quotas.len()];
+        for (at, &node) in nodes.iter().enumerate() {
+            index[node as usize] = at;
         }
+        let mut lists = vec![Vec::new(); nodes.len()];
+        for (partition, list) in (0u32..).zip(self.lists.chunks(self.length)) {
+            for &owner in &list[self.position..] {
+                if let Some(lists) = lists.get_mut(index[owner as usize]) {
+                    lists.push(partition);
+                }
+            }
+        }
+        for lists in &mut lists {
+            lists.sort_by_key(|partition| !self.is_changed(*partition));
+        }
+        lists
+    }
+
+    /// A change of one list that brings a node and another one nearer to their due.
+    fn exchange(&self, node: u32, side: Side, lists: &[u32]) -> Option<Change> {
+        lists.iter().find_map(|&partition| {
+            let (at, behind) = self.list(partition)[self.position..].split_first()?;
+            let comes = match side {
+                Side::Above if *at == node => {
+                    behind.iter().find(|other| self.is_on(**other, Side::Below))
+                }
+                Side::Below if self.is_on(*at, Side::Above) => {
+                    behind.iter().find(|other| **other == node)
+                }
+                _ => None,
+            };
+            comes.map(|comes| (partition, *comes))
+        })
+    }
+
+    /// The shortest path that brings a node nearer to its due.
+    fn path_of(&mut self, node: u32, side: Side) -> Option<Vec<Change>> {
+        if self.places.is_empty() {
+            self.places = vec![Vec::new(); self.quotas.len()];
+            for (partition, list) in (0u32..).zip(self.lists.chunks(self.length)) {
+                self.places[list[self.position] as usize].push(partition);
+            }
+        }
+        match side {
+            Side::Above => self.path(vec![node], |other| self.is_on(other, Side::Below)),
+            Side::Below => {
+                let nodes = 0..self.quotas.len() as u32;
+                let givers = nodes.filter(|other| self.is_on(*other, Side::Above));
+                self.path(givers.collect(), |other| other == node)
+            }
+        }
+    }
+
+    /// The shortest path from one of these nodes to one that will do.
+    fn path(&self, from: Vec<u32>, will_do: impl Fn(u32) -> bool) -> Option<Vec<Change>> {
+        let mut came: Vec<Option<Change>> = vec![None; self.quotas.len()];
+        let mut seen = vec![false; self.quotas.len()];
+        for &node in &from {
+            seen[node as usize] = true;
+        }
+        let mut queue = VecDeque::from(from);
         while let Some(node) = queue.pop_front() {
-            for &partition in self.places[node].iter().rev() {
-                let list = partition as usize * self.length;
-                for &other in &self.lists[list + self.position + 1..list + self.length] {
+            for &partition in &self.places[node as usize] {
+                for &other in &self.list(partition)[self.position + 1..] {
                     if std::mem::replace(&mut seen[other as usize], true) {
                         continue;
                     }
-                    came[other as usize] = Some((partition, node as u32));
-                    if will_do(self, other as usize) {
+                    came[other as usize] = Some((partition, node));
+                    if will_do(other) {
                         return Some(way(&came, other));
                     }
-                    queue.push_back(other as usize);
+                    queue.push_back(other);
                 }
             }
         }
         None
     }
 
-    /// Changes places along a path. Each list is changed once: it has one owner at the position.
-    fn follow(&mut self, path: &[(u32, u32)]) {
+    /// Makes the changes of a path. Each list is changed once: it has one owner at the position.
+    fn follow(&mut self, path: &[Change]) {
         for &(partition, comes) in path {
             let start = partition as usize * self.length;
             let list = &mut self.lists[start..start + self.length];
@@ -167,14 +217,20 @@ impl<'a> Prefix<'a> {
             list.swap(self.position, at);
             self.held[goes as usize] -= 1;
             self.held[comes as usize] += 1;
-            self.places[goes as usize].retain(|other| *other != partition);
-            self.places[comes as usize].push(partition);
+            for (node, from, to) in [(goes, self.position, at), (comes, at, self.position)] {
+                self.counts[node as usize * self.length + from] -= 1;
+                self.counts[node as usize * self.length + to] += 1;
+            }
+            if !self.places.is_empty() {
+                self.places[goes as usize].retain(|other| *other != partition);
+                self.places[comes as usize].push(partition);
+            }
         }
     }
 }
 
-/// The lists to change on the way to a node, and who comes to the position in each.
-fn way(came: &[Option<(u32, u32)>], end: u32) -> Vec<(u32, u32)> {
+/// The changes on the way to a node.
+fn way(came: &[Option<Change>], end: u32) -> Vec<Change> {
     let mut path = Vec::new();
     let mut at = end;
     while let Some((partition, before)) = came[at as usize] {
