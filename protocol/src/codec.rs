@@ -4,7 +4,8 @@ use crate::epoch::{BucketReply, BucketRequest, ChainReply, ChainRequest, Deltas}
 use crate::epoch::{ChainQuestion, Offer};
 use crate::hints::HintsReport;
 use crate::limits::{
-    DEPTH_MAX, EPOCHS_MAX, KEY_BYTES_MAX, OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES, VIEW_BYTES_MAX,
+    DEPTH_MAX, EPOCHS_MAX, KEY_BYTES_MAX, OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES,
+    SIBLINGS_LONGEST_MAX, VIEW_BYTES_MAX,
 };
 use crate::message::{Failure, Hello, Reply, Request};
 use crate::view::View;
@@ -37,7 +38,7 @@ pub(crate) fn encode_behind<M: Serialize>(bytes: &mut Vec<u8>, message: &M) {
         .expect("a message of plain data into memory cannot fail");
 }
 
-/// Reads a request of at most `value_bytes_max` bytes of values, plus the overhead allowed.
+/// Reads a request of at most [`request_bytes_max`] bytes.
 ///
 /// # Errors
 /// If it is malformed, too long, or has too many operations. Keys and single values are checked
@@ -49,9 +50,15 @@ pub fn decode_request(bytes: &[u8], value_bytes_max: usize) -> Result<Request, D
     Ok(request)
 }
 
-/// Longest request in bytes where values may have `value_bytes_max`.
+/// Longest request in bytes where values may have `value_bytes_max`: it brings one record.
 pub fn request_bytes_max(value_bytes_max: usize) -> usize {
-    value_bytes_max + REQUEST_OVERHEAD_BYTES + KEY_BYTES_MAX
+    merged_bytes_max(value_bytes_max) + REQUEST_OVERHEAD_BYTES + KEY_BYTES_MAX
+}
+
+/// Most bytes that the values of one record of concurrent values have together, where each of them
+/// may have `value_bytes_max`.
+pub fn merged_bytes_max(value_bytes_max: usize) -> usize {
+    SIBLINGS_LONGEST_MAX * value_bytes_max
 }
 
 /// Reads a reply.

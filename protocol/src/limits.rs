@@ -44,8 +44,11 @@ pub const HINT_AGE_MS_MAX: u64 = GRACE_MS / 2;
 /// Most concurrent values of a key; a put that would make one more is refused.
 pub const SIBLINGS_MAX: usize = 100;
 /// Most concurrent values in one record: each owner of a key may have taken as many as it takes,
-/// and a merge drops none of them.
+/// and a merge drops none of them; what would make more is not merged.
 pub const SIBLINGS_MERGED_MAX: usize = SIBLINGS_MAX * OWNERS_MAX;
+/// So many values of the longest length may one record hold: each owner of a key may have taken one
+/// that no other has.
+pub const SIBLINGS_LONGEST_MAX: usize = 4;
 /// More concurrent values than this are warned of: nobody merges them.
 pub const SIBLINGS_WARNED: usize = 25;
 /// Most entries in one page of a scan.

@@ -5,7 +5,7 @@
 
 use crate::bounded;
 use crate::ids::{ClusterId, EpochHash, NodeId};
-use crate::limits::OPERATIONS_MAX;
+use crate::limits::{OPERATIONS_MAX, OWNERS_MAX};
 use crate::names::{named, tagged};
 use crate::record::{Expiry, Head, Record, Version};
 use crate::register::message::{Accept, Accepted, Learn, Outbid, Prepare, Promise, ReadRegister};
@@ -119,6 +119,7 @@ pub struct Hint {
     /// The key.
     pub key: Bytes,
     /// Owners that are to get the record, each once, at least one.
+    #[serde(deserialize_with = "bounded::list::<OWNERS_MAX, _, _>")]
     pub owners: Vec<NodeId>,
     /// First hand while no owner has taken the record.
     pub source: Source,

@@ -2,7 +2,8 @@
 //!
 //! For each owner there is one parcel on the way at a time, in order of storage keys, as repair
 //! under the view of the moment. What an owner holds durably is forgotten here; an owner that
-//! cannot be reached is tried again, less and less often.
+//! cannot be reached is tried again, less and less often, with smaller and smaller parcels: it may
+//! be one record that it cannot take, which must not keep the others back.
 
 use crate::hints::{self, Kept, KeptRecord, Tally, Waiting};
 use crate::rules::{Demand, Mutation, Sent, Task};
@@ -31,16 +32,33 @@ pub struct Courier {
     routes: BTreeMap<NodeId, Route>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Route {
     /// Storage key of the last record that was looked at in this pass.
     after: Bytes,
+    /// The same before the parcel that is on the way.
+    before: Bytes,
+    /// Most records of the next parcel.
+    most: usize,
     /// Whether a parcel is on the way.
     busy: bool,
     /// Parcels that were not taken, in a row.
     failures: u32,
     /// When to go on.
     due_ms: u64,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            after: Bytes::new(),
+            before: Bytes::new(),
+            most: PARCEL_MAX,
+            busy: false,
+            failures: 0,
+            due_ms: 0,
+        }
+    }
 }
 
 /// Records on their way to one owner.
@@ -96,7 +114,8 @@ impl Courier {
         owner: NodeId,
     ) -> Result<Parcel, StoreError> {
         let route = self.routes.entry(owner).or_default();
-        let waiting = hints::waiting_for(store, owner, &route.after, PARCEL_MAX)?;
+        let waiting = hints::waiting_for(store, owner, &route.after, route.most)?;
+        route.before = route.after.clone();
         let mut parcel = Parcel {
             owner,
             items: Vec::new(),
@@ -104,7 +123,7 @@ impl Courier {
             own: Vec::new(),
             damaged: 0,
         };
-        let ended = waiting.len() < PARCEL_MAX;
+        let ended = waiting.len() < route.most;
         let mut bytes = 0;
         let mut after = Bytes::new();
         for Waiting { key, .. } in waiting {
@@ -153,9 +172,14 @@ impl Courier {
             (false, false) => 0,
         };
         route.due_ms = now_ms + pause_ms / 2 + random % (pause_ms / 2 + 1);
-        if answers.is_none() {
-            // The same parcel again.
-            route.after = Bytes::new();
+        match (answers, parcel.items.len()) {
+            (Some(_), _) => route.most = (2 * route.most).min(PARCEL_MAX),
+            // The same records again, fewer at a time; one that is not taken alone is passed over.
+            (None, count) if count > 1 => {
+                route.most = count / 2;
+                route.after = route.before.clone();
+            }
+            (None, _) => {}
         }
         let delivered = |(item, answer): (&Item, &Answer)| match answer {
             Answer::Written(_) => Some(Task::Delivered {

@@ -88,10 +88,11 @@ impl KeptRecord {
         }
     }
 
-    fn value_bytes(&self) -> usize {
+    /// Bytes of what may be long in it.
+    fn long_bytes(&self) -> usize {
         match self {
             Self::Lww(record) => record.value.len(),
-            Self::Siblings { record, .. } => record.value_bytes(),
+            Self::Siblings { record, .. } => record.wire_bytes(),
         }
     }
 
@@ -200,7 +201,7 @@ impl Kept {
 
     /// Bytes that it counts for.
     pub fn bytes(&self, storage_key: &[u8]) -> u64 {
-        OVERHEAD_BYTES + (storage_key.len() + self.record.value_bytes()) as u64
+        OVERHEAD_BYTES + (storage_key.len() + self.record.long_bytes()) as u64
     }
 
     /// Its notes, keys and values.

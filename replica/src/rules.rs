@@ -8,10 +8,10 @@
 //! | what is damaged is refused, never taken for absent | `decode_stored` |
 //! | records for owners that could not be reached are kept within bounds | `keep` |
 //! | concurrent values are minted, merged and compared | `siblings` |
-//!
-//! What they change is named in `mutation`.
 //! | an arc is read in pages | `page` |
 //! | promises and what is accepted of a strong bucket's keys | `strong` |
+//!
+//! What they change is named in `mutation`.
 
 mod draft;
 mod faults;
@@ -80,6 +80,10 @@ pub struct Replica {
     #[cfg(feature = "faults")]
     pub fault: Option<Fault>,
 }
+
+/// Furthest that a stamp or a ballot may lie ahead of the server's clock wherever it comes from, in
+/// milliseconds (a year): numbers must not be used up.
+const AHEAD_MS_MAX: u64 = 366 * 24 * 3_600_000;
 
 /// Bytes that records kept for others may take, unless configured (1 GiB).
 pub const HINT_BYTES_MAX: u64 = 1 << 30;

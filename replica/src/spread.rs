@@ -35,7 +35,8 @@ const UNSPREAD: u8 = 3;
 pub const CLIENT_HAS_MS: u64 = 10_000;
 /// Most records of one round.
 const ROUND_MAX: usize = 1_024;
-/// Bytes of values after which a round is full.
+/// Bytes of records and keys after which a round is full. One that is longer than a request may be,
+/// since several owners took long values at once, is so the last of its round.
 const ROUND_BYTES: usize = 1 << 20;
 /// Most notes that are read at once, and their bytes.
 const SLICE: (usize, usize) = (1_024, 1 << 20);
@@ -108,7 +109,7 @@ pub struct Round {
     notes: BTreeMap<Bytes, Left>,
     /// The places of the entries, by their storage keys.
     places: BTreeMap<Bytes, usize>,
-    /// Bytes of all values.
+    /// Bytes of all records.
     bytes: usize,
     /// Whether the records themselves are sent.
     sends: bool,
@@ -319,7 +320,7 @@ impl Round {
         match entry(store, view, own, storage_key.clone()) {
             Some(mut entry) if !entry.lacking.is_empty() => {
                 entry.notes.push(note.clone());
-                self.bytes += entry.record.value_bytes();
+                self.bytes += entry.key.len() + entry.record.wire_bytes();
                 self.places.insert(storage_key, self.entries.len());
                 self.ask(entry.lacking.clone(), entry);
             }

@@ -38,6 +38,15 @@ impl Budget {
         })
     }
 
+    /// Takes a part although there may be no room: of what cannot be turned away any more.
+    pub(crate) fn take_anyway(self: &Arc<Self>, amount: usize) -> Share {
+        self.claim(amount, |_| true);
+        Share {
+            budget: self.clone(),
+            amount,
+        }
+    }
+
     fn claim(&self, more: usize, exempt: impl Fn(usize) -> bool) -> bool {
         let fits = |used: usize| exempt(used) || used.saturating_add(more) <= self.most;
         let claim = |used: usize| fits(used).then(|| used.saturating_add(more));
@@ -77,6 +86,18 @@ mod tests {
         assert!(six.grow(4) && !six.grow(1));
         assert_eq!(budget.used(), 10);
         drop(six);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_turned_away_keeps_others_out() {
+        let budget = Budget::new(10);
+        let six = budget.take(6).unwrap();
+        let more = budget.take_anyway(6);
+        assert_eq!(budget.used(), 12);
+        drop(six);
+        assert!(budget.take(5).is_none());
+        drop(more);
         assert_eq!(budget.used(), 0);
     }
 

@@ -97,6 +97,8 @@ pub(crate) struct Pipeline {
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) answers: Vec<Answer>,
+    /// Something may have been written, so that the answers must be heard.
+    pub(crate) may_have_written: bool,
     pub(crate) shares: [Option<Share>; 3],
 }
 
@@ -175,6 +177,7 @@ impl Pipeline {
                 self.rest(found).await?
             }
         };
+        let may_have_written = matches!(writing, Submitted::Pending(_));
         let written = match writing {
             Submitted::Nothing => Vec::new(),
             Submitted::Refused(refusal) => refuse_all(split.mutation_at.len(), &refusal),
@@ -187,7 +190,11 @@ impl Pipeline {
         self.shared.parts.metrics.count_answers(&answers);
         self.note_service(clock::since(arrived).as_micros());
         let shares = [share, register_share, page_share];
-        Ok(Answered { answers, shares })
+        Ok(Answered {
+            answers,
+            may_have_written,
+            shares,
+        })
     }
 
     /// Notes what the server found out by itself, and what it brings itself up to date with.

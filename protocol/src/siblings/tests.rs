@@ -456,7 +456,7 @@ fn bytes_that_no_record_has_are_refused() {
     let mut long = nothing;
     let past = (0..=wire::PAST_WIRE_MAX as u64).map(|number| (op(number), Past { again: false }));
     long.past.extend(past);
-    assert!(refused(&long).contains("1024"), "{}", refused(&long));
+    assert!(refused(&long).contains("overwritten"), "{}", refused(&long));
     assert!(Siblings::decode(b"\xc1").is_err());
 }
 
@@ -485,4 +485,30 @@ fn a_checksum_covers_everything_that_the_writer_said() {
     ] {
         assert!(!bad.is_sound(7, b"k"), "{bad:?}");
     }
+}
+
+#[test]
+fn a_record_that_fits_can_be_read_back() {
+    let nothing = Siblings::default();
+    let minted = |number: u64| {
+        let actor = Actor {
+            node: NodeId(number),
+            incarnation: Incarnation([1; 16]),
+            tenure: 0,
+        };
+        let write = Write::seal(1, b"k", op(1), "v".into(), None);
+        let mut record = Siblings::default();
+        let put = record.put(&nothing, (write, true), (actor, Stamp::at(5)), 100);
+        put.expect("it is alone");
+        record
+    };
+    let mut record = Siblings::default();
+    for number in 0..wire::DOTS_MAX as u64 {
+        record.absorb(&minted(number));
+    }
+    assert!(record.fits());
+    assert_eq!(Siblings::decode(&record.encode()), Ok(record.clone()));
+    record.absorb(&minted(wire::DOTS_MAX as u64));
+    assert!(!record.fits(), "one dot more");
+    assert!(Siblings::decode(&record.encode()).is_err());
 }

@@ -15,19 +15,21 @@
 //! Sealed bytes begin with a format byte and a checksum over bucket, key and the rest: made anew by
 //! whoever puts a record together, after it checked what it was made from.
 
-use super::{Actor, Dot, Minting, Past, Sibling, Siblings, Write};
+use super::{Actor, Dot, Minting, PAST_MAX, Past, Sibling, Siblings, Write};
 use crate::clock::Stamp;
 use crate::codec::{self, DecodeError};
 use crate::ids::{Incarnation, NodeId, OpId};
-use crate::limits::SIBLINGS_MERGED_MAX;
+use crate::limits::{OWNERS_MAX, SIBLINGS_MERGED_MAX};
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Most actors of one record. Each start of each owner is one, until the base covers it.
+/// Most actors of one record, until the base covers them: each start of each owner is one, and each
+/// time that another server begins to keep the key for owners.
 pub const ACTORS_MAX: usize = 16_384;
-/// Most overwritten operations of one record on the wire: those remembered, and what contexts add.
-pub const PAST_WIRE_MAX: usize = 1_024;
+/// Most overwritten operations of one record on the wire: those that each owner remembers, and all
+/// siblings, which a context adds.
+pub const PAST_WIRE_MAX: usize = SIBLINGS_MERGED_MAX + PAST_MAX * OWNERS_MAX;
 /// Most dots of one value: it is minted once by each server that an attempt comes to.
 pub const DOTS_MAX: usize = 256;
 
@@ -237,6 +239,23 @@ impl Siblings {
         bytes[0] = FORMAT;
         bytes[1..SEAL_BYTES].copy_from_slice(&checksum.to_be_bytes());
         bytes.into()
+    }
+
+    /// Whether it is within the limits of what [`Siblings::decode`] reads.
+    pub fn fits(&self) -> bool {
+        let dots = self.iter().all(|sibling| sibling.minted.len() <= DOTS_MAX);
+        let siblings = self.siblings.len() <= SIBLINGS_MERGED_MAX;
+        self.vector.len() <= ACTORS_MAX && siblings && dots && self.past.len() <= PAST_WIRE_MAX
+    }
+
+    /// About how many bytes it has, values and all.
+    pub fn wire_bytes(&self) -> usize {
+        let dots: usize = self.iter().map(|sibling| sibling.minted.len()).sum();
+        let dots = (self.vector.len() + dots) * DOT_BYTES;
+        NAMES_BYTES
+            + dots
+            + (2 * self.siblings.len() + self.past.len()) * (1 + OP_BYTES)
+            + self.value_bytes()
     }
 
     /// Reads what [`Siblings::seal`] made.

@@ -8,11 +8,12 @@
 //! | a merge drops nothing that its writer has not seen | `Siblings::merge` |
 
 use super::draft::{Draft, Held};
-use super::{Admitted, Moment, Mutation, Place, Replica, Task, bad, refusal};
+use super::{AHEAD_MS_MAX, Admitted, Moment, Mutation, Place, Replica, Task, bad, refusal};
 use crate::hints::{Kept, KeptRecord};
 use crate::layout::siblings::{self as layout, Marks};
 use crate::store::{Family, Store, StoreError};
 use annulet_protocol::clock::Stamp;
+use annulet_protocol::codec::merged_bytes_max;
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::limits::GRACE_MS;
 use annulet_protocol::message::{Answer, Lacking, Read, Refusal, RefusalKind, Source, Written};
@@ -46,9 +47,18 @@ impl Replica {
             false => self.forgive(Damage::Record),
         };
         sound.map_err(bad)?;
-        match mint.context.is_empty() {
-            true => Ok(Siblings::default()),
-            false => unseal(*bucket, key, &mint.context),
+        if mint.context.is_empty() {
+            return Ok(Siblings::default());
+        }
+        let context = unseal(*bucket, key, &mint.context)?;
+        // Its siblings would be stored without their values.
+        let values = context.iter().len();
+        match values {
+            0 => Ok(context),
+            _ => {
+                let why = "a context with values: hand back what came with the read";
+                Err(Refusal::new(RefusalKind::BadChecksum, why))
+            }
         }
     }
 
@@ -124,6 +134,7 @@ impl Replica {
                     Ok(Put::Minted(dot)) => draft.note_minted(key, dot),
                     Ok(Put::Known) => {}
                 }
+                after.record.forget_past(moment.now_ms);
                 minted(mint, &after.record)
             }
             Mutation::Merge(merge) => {
@@ -136,6 +147,10 @@ impl Replica {
                     return Answer::Refused(refusal);
                 }
                 after.record.absorb(brought.record);
+                after.record.forget_past(moment.now_ms);
+                if let Some(refusal) = refuse_size(moment, brought, &after.record) {
+                    return Answer::Refused(refusal);
+                }
                 Answer::Written(Written::default())
             }
             Mutation::Compare(Compare { fingerprint, .. }) => {
@@ -146,12 +161,12 @@ impl Replica {
             }
             Mutation::Task(task) => {
                 take_note(task, &mut after);
+                after.record.forget_past(moment.now_ms);
                 Answer::Written(Written::default())
             }
             // They are about other modes and families.
             _ => return Answer::Written(Written::default()),
         };
-        after.record.forget_past(moment.now_ms);
         let changed = after.record != held.record;
         if changed || after.marks != held.marks {
             draft.put_siblings(key, after, &held);
@@ -177,6 +192,10 @@ impl Replica {
             },
         };
         restored.record.forget_past(moment.now_ms);
+        if !restored.record.fits() {
+            let why = "the other owners have too many concurrent values of the key together";
+            return Answer::Refused(Refusal::new(RefusalKind::Full, why));
+        }
         // Whatever lies apart belongs to what was damaged.
         draft.remove_value(&admitted.storage_key);
         draft.put_siblings(&admitted.storage_key, restored, &Held::default());
@@ -228,7 +247,10 @@ impl Replica {
         let write = (mint.write.clone(), mint.again);
         let most = moment.view.value_bytes_max as usize;
         self.forget_done(record, &mint.write.op);
-        let put = record.put(context, write, (actor, moment.stamp), most);
+        // The stamps of a server whose clock was ahead stay there when it is set right: others
+        // would refuse what they are under.
+        let latest = Stamp::at(moment.now_ms.saturating_add(self.skew_ms_max));
+        let put = record.put(context, write, (actor, moment.stamp.min(latest)), most);
         put.map_err(put_refusal)
     }
 
@@ -251,7 +273,10 @@ impl Replica {
             return Some(Refusal::new(RefusalKind::SkewedClock, why));
         }
         if source != Source::FirstHand {
-            return None;
+            // No server has minted it, and nothing could be minted above it.
+            let minted = record.newest().millis() <= moment.now_ms.saturating_add(AHEAD_MS_MAX);
+            let why = "concurrent values from over a year ahead";
+            return (!minted).then(|| Refusal::new(RefusalKind::BadChecksum, why));
         }
         let refused = self.refuse_stamp(moment, record.newest(), Some(held.newest()));
         refused.or_else(|| self.refuse_room(moment, adds))
@@ -276,6 +301,7 @@ impl Replica {
         let (owners, answer) = match admitted.mutation {
             Mutation::Mint(mint) => {
                 self.mint(moment, mint, &brought, tenure.0, &mut record)?;
+                record.forget_past(moment.now_ms);
                 (&mint.owners, minted(mint, &record))
             }
             Mutation::Merge(merge) => {
@@ -287,20 +313,36 @@ impl Replica {
                 if let Some(refusal) = self.refuse_brought(moment, brought, &record) {
                     return Err(refusal);
                 }
-                record = record.merge(brought.record);
+                record.absorb(brought.record);
+                record.forget_past(moment.now_ms);
+                if let Some(refusal) = refuse_size(moment, brought, &record) {
+                    return Err(refusal);
+                }
                 (&merge.owners, Answer::Written(Written::default()))
             }
             _ => return Err(Refusal::new(RefusalKind::Other, "nothing to keep")),
         };
-        record.forget_past(moment.now_ms);
         let record = KeptRecord::Siblings { record, tenure };
         let mut kept = Kept::join(current, record, owners, moment);
-        if kept.aside {
+        let changed = current.is_some_and(|before| before.record != kept.record);
+        if kept.aside || changed {
             // What was too old is handed over with what is new: a base tells what is over.
             (kept.aside, kept.since_ms) = (false, moment.now_ms);
         }
         Ok((kept, answer))
     }
+}
+
+/// Why a record that was merged is not stored: it could not be read back, or sent to anybody. The
+/// values in it are those of several servers, each of which took as many as it takes.
+fn refuse_size(moment: Moment<'_>, brought: Brought<'_>, merged: &Siblings) -> Option<Refusal> {
+    let most = merged_bytes_max(moment.view.value_bytes_max as usize);
+    let too_long = brought.adds && merged.value_bytes() > most;
+    (too_long || !merged.fits()).then(|| {
+        let why = "the key has too many concurrent values: read it and write it with the context \
+                   that came with them";
+        Refusal::new(RefusalKind::Full, why)
+    })
 }
 
 /// What the server itself found out about a record.

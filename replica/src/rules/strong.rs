@@ -5,7 +5,9 @@
 //! acceptor whose record is damaged answers nothing for that key any more.
 
 use super::draft::Draft;
-use super::{Admitted, Moment, Mutation, Place, ReadAnswers, Replica, is_damage, refusal};
+use super::{
+    AHEAD_MS_MAX, Admitted, Moment, Mutation, Place, ReadAnswers, Replica, is_damage, refusal,
+};
 use crate::acceptor::{Accepted, Acceptor, Rejection};
 use crate::layout::register::{self, Stored, StoredRegister};
 use crate::layout::{INLINE_VALUE_BYTES_MAX, StoredValue};
@@ -21,11 +23,6 @@ use annulet_protocol::register::message::{
 };
 use annulet_protocol::register::{Damage, Register};
 use bytes::Bytes;
-
-/// Furthest that a ballot may lie ahead of the server's clock, unless one as far ahead was promised
-/// (a year). Safety needs no clock; but the numbers must not be used up by a client whose clock is
-/// off, after which nobody could write the key any more.
-const BALLOT_AHEAD_MS_MAX: u64 = 366 * 24 * 3_600_000;
 
 impl Replica {
     /// Answers reads of registers, each with the epoch of its request.
@@ -87,7 +84,8 @@ impl Replica {
         };
         admit_register(moment, (accept.bucket, &accept.key), &register, value)?;
         let later = next.is_none_or(|next| next > *ballot);
-        if head.version > *ballot || !later || accept.held.is_some() && !accept.value.is_empty() {
+        let agrees = is_made_by(*ballot, &register);
+        if !agrees || !later || accept.held.is_some() && !accept.value.is_empty() {
             return Err(unsound("an accept that no round makes"));
         }
         Ok(place)
@@ -107,9 +105,9 @@ impl Replica {
         };
         let at = (learn.bucket, &learn.key[..]);
         admit_register(moment, at, &register, Some(&learn.value))?;
-        match learn.head.version > learn.ballot {
-            true => Err(unsound("a register that no round makes")),
-            false => Ok(place),
+        match is_made_by(learn.ballot, &register) {
+            true => Ok(place),
+            false => Err(unsound("a register that no round makes")),
         }
     }
 
@@ -138,12 +136,15 @@ impl Replica {
         let answer = match admitted.mutation {
             Mutation::Prepare(prepare) => self.promise(moment, prepare, &mut acceptor),
             Mutation::Accept(accept) => self.accept(moment, accept, &mut acceptor),
-            Mutation::Learn(learn) => {
-                let Learn { head, log, .. } = Learn::clone(learn);
-                let register = StoredRegister::of(Register { head, log }, &learn.value);
-                acceptor.learn(learn.ballot, register);
-                Answer::Written(Written::default())
-            }
+            Mutation::Learn(learn) => match refuse_ballot(moment, learn.ballot, &acceptor) {
+                Some(refusal) => Answer::Refused(refusal),
+                None => {
+                    let Learn { head, log, .. } = Learn::clone(learn);
+                    let register = StoredRegister::of(Register { head, log }, &learn.value);
+                    acceptor.learn(learn.ballot, register);
+                    Answer::Written(Written::default())
+                }
+            },
             // They are about records, which no strong bucket has.
             _ => Answer::Unknown,
         };
@@ -231,6 +232,12 @@ fn held_value(
     (exact && same).then(|| accepted.value.value.clone())
 }
 
+/// Whether a round of this ballot can have come to this register: it goes on from earlier ones.
+fn is_made_by(ballot: Ballot, register: &Register) -> bool {
+    let last = register.log.iter().last().map(|entry| entry.at);
+    register.head.version <= ballot && last.is_none_or(|last| last <= ballot)
+}
+
 fn rejected(rejection: Rejection) -> Answer {
     match rejection {
         Rejection::Promised(promised) => Answer::Outbid(Outbid { promised }),
@@ -241,10 +248,12 @@ fn rejected(rejection: Rejection) -> Answer {
     }
 }
 
-/// A ballot must be near this server's clock, unless one as far ahead was promised.
+/// A ballot must be near this server's clock, unless one as far ahead was promised. Safety needs no
+/// clock; but the numbers must not be used up by a client whose clock is off, after which nobody
+/// could write the key any more.
 fn refuse_ballot(moment: Moment<'_>, ballot: Ballot, acceptor: &Stored) -> Option<Refusal> {
     let ahead_ms = Stamp(ballot.number).millis();
-    let limit_ms = moment.now_ms.saturating_add(BALLOT_AHEAD_MS_MAX);
+    let limit_ms = moment.now_ms.saturating_add(AHEAD_MS_MAX);
     let known_ms = Stamp(acceptor.promised().number).millis();
     (ahead_ms > limit_ms.max(known_ms)).then(|| {
         let why = "the ballot is over a year ahead of this server's clock: set the client's clock";
@@ -289,7 +298,8 @@ pub(super) fn decode_register(
         .ok_or_else(|| damaged("a storage key that is none".into()))?;
     let stored = register::decode(bytes).map_err(damaged)?;
     if let Some(accepted) = stored.accepted() {
-        let sound = accepted.value.register.verify(bucket, key);
+        // Its log was summed as it was read.
+        let sound = accepted.value.register.head.verify(bucket, key);
         sound.map_err(|why| damaged(why.to_string()))?;
     }
     Ok(stored)

@@ -62,8 +62,13 @@ pub(super) async fn answer(
     };
     let bytes = codec::encode(&reply);
     drop((reply, answered.shares));
-    let Some(share) = state.memory.take(bytes.len()) else {
-        return Err(overloaded("too many bytes of replies are under way"));
+    // A refusal would say that nothing was done.
+    let share = match answered.may_have_written {
+        true => state.memory.take_anyway(bytes.len()),
+        false => {
+            let share = state.memory.take(bytes.len());
+            share.ok_or_else(|| overloaded("too many bytes of replies are under way"))?
+        }
     };
     state.metrics.sent_bytes.inc_by(bytes.len() as u64);
     state

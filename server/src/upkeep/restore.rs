@@ -4,8 +4,8 @@ use super::note;
 use crate::clock;
 use crate::http::State;
 use crate::tls::Tls;
+use annulet_protocol::codec::request_bytes_max;
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::limits::REQUEST_OVERHEAD_BYTES;
 use annulet_protocol::message::{Answer, Operation, Read};
 use annulet_replica::restore::{Inquiry, Restorer};
 use annulet_replica::rules::Mutation;
@@ -74,7 +74,7 @@ async fn ask(state: &Arc<State>, tls: &Arc<Tls>, inquiry: &Inquiry) -> Vec<(Node
 }
 
 async fn ask_one(state: &State, tls: &Tls, owner: NodeId, read: Read) -> Result<Answer, String> {
-    let most = state.view().value_bytes_max as usize + REQUEST_OVERHEAD_BYTES;
+    let most = request_bytes_max(state.view().value_bytes_max as usize);
     let operations = vec![Operation::Read(read)];
     let mut answers =
         super::ask::ask((state, tls), &mut None, owner, operations, (ANSWER, most)).await?;

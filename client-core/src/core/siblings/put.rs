@@ -178,7 +178,8 @@ pub struct MintOperation {
     minters: Owners,
     /// Nodes that may have minted although they did not say so.
     doubtful: Nodes,
-    fell_back: bool,
+    /// How many fallbacks were read off the view.
+    fallbacks: usize,
     completed: bool,
 }
 
@@ -200,7 +201,7 @@ impl MintOperation {
             write,
             context,
             doubtful: Nodes::new(),
-            fell_back: false,
+            fallbacks: 0,
             completed: false,
         })
     }
@@ -228,7 +229,7 @@ impl MintOperation {
         }
         let idle = |node: &NodeId| self.minters.is(*node, |state| state == OwnerState::Idle);
         let mut next = self.order.iter().copied().find(idle);
-        if next.is_none() && self.is_available() && !self.fell_back {
+        if next.is_none() && self.is_available() {
             self.fall_back(core);
             let idle = |node: &NodeId| self.minters.is(*node, |state| state == OwnerState::Idle);
             next = self.order.iter().copied().find(idle);
@@ -242,14 +243,20 @@ impl MintOperation {
         }
     }
 
-    /// Adds whoever follows the owners.
+    /// Adds whoever follows the owners and those that were added before: some at a time, since
+    /// mostly the first of them takes the write.
     fn fall_back(&mut self, core: &Core) {
-        self.fell_back = true;
+        if self.fallbacks >= self.start.view.members.len() {
+            return;
+        }
+        self.fallbacks = (self.fallbacks * 4).max(FALLBACKS);
         let (view, hash) = (&self.start.view, self.start.hash);
         let home = self.start.home.unwrap_or(0);
-        let found = self.start.owners().fallbacks(view, hash, home, FALLBACKS);
-        let mut more: Vec<_> = found.into_iter().collect();
-        more.retain(|node| !self.owned.contains(node));
+        let mut more = self
+            .start
+            .owners()
+            .fallbacks(view, hash, home, self.fallbacks);
+        more.retain(|node| !self.order.contains(node));
         more.sort_by_key(|node| core.peers.is_away(*node));
         self.minters.add(more.iter().copied());
         self.order.extend(more);
@@ -428,7 +435,7 @@ impl Coordinator for MintOperation {
         }
         self.owned = owners.all().collect();
         self.order = self.owned.clone();
-        self.fell_back = false;
+        self.fallbacks = 0;
         self.minters.restart(owners.all());
         core.rank(&self.start.op, &mut self.order, now);
         self.advance(core, now, &mut effects);

@@ -17,9 +17,10 @@ use annulet_protocol::message::{Absent, Answer, Operation, RefusalKind};
 use annulet_protocol::siblings::merges::Merge;
 use annulet_protocol::siblings::message::{Found, Mint, Minted};
 use annulet_protocol::siblings::{Actor, Siblings, Write};
-use annulet_protocol::view::View;
+use annulet_protocol::view::{Member, View};
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const LONG: usize = 5_000;
@@ -448,6 +449,48 @@ fn a_fallback_mints_where_no_owner_can_at_level_available_alone() {
         assert_eq!(done.owners, 0);
         assert_eq!(rig.sent.len(), 7, "the owners are tried once more");
     }
+}
+
+/// A client of 24 servers in 8 partitions, of which the key's has owners 1, 2 and 3.
+fn large_core() -> Core {
+    let mut view = View::clone(siblings_core(true, None).view());
+    let member = |id| Member {
+        id: NodeId(id),
+        ..view.members[0].clone()
+    };
+    view.members = (1..=24).map(member).collect();
+    view.table.partitions = 8;
+    let own = view.hash(BUCKET, KEY).partition(8);
+    let first = |partition: u32| (partition + 8 - own) % 8 * 3;
+    let owners = (0..8).flat_map(|partition| first(partition)..first(partition) + 3);
+    view.table.regions[0].owners = owners.flat_map(u32::to_le_bytes).collect();
+    view.validate().expect("a sound view");
+    core_of(Arc::new(view))
+}
+
+#[test]
+fn a_put_at_level_available_is_taken_by_whichever_server_can_be_reached() {
+    let mut core = large_core();
+    let start = begin(&mut core, Side::Write, Level::Available);
+    let write = Write::seal(BUCKET, KEY, start.op, "mine".into(), None);
+    let put = SiblingsPut::put(start, write, Bytes::new()).expect("a sound put");
+    let mut rig = Rig::new(core, put);
+    let mut tried = BTreeSet::new();
+    while tried.len() < 23 {
+        assert!(
+            rig.done.is_none(),
+            "{} were tried: {:?}",
+            tried.len(),
+            rig.done
+        );
+        let node = rig.sent.last().expect("somebody is asked").node.0;
+        tried.insert(node);
+        rig.respond(node, 1, Err(not_sent()));
+    }
+    let last = rig.sent.last().expect("somebody is asked").node.0;
+    assert!(!tried.contains(&last), "each once");
+    minted_by(&mut rig, last, &mut Siblings::default());
+    assert!(matches!(rig.done, Some(Ok(_))));
 }
 
 #[test]

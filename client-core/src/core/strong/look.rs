@@ -15,6 +15,8 @@ const LOOKS: u32 = 3;
 impl StrongOperation {
     pub(super) fn begin_look(&mut self, now: Now, effects: &mut Effects<StrongDone>) {
         self.phase = Phase::Look;
+        // What became of an earlier round is over: nothing is waited for in vain, or proposed again.
+        (self.outbid, self.proposal) = (false, None);
         self.votes.clear();
         self.owners.restart(self.order.iter().copied());
         self.look_further(now, effects);

@@ -96,6 +96,7 @@ impl Proposer {
         let known = self.known(slot);
         known.last = known.last.max(reservation.next.number);
         self.replace(slot, Some(reservation));
+        self.forget_oldest();
     }
 
     /// Takes the ballot that is reserved for a key in this epoch; it can be used once.
@@ -137,15 +138,20 @@ impl Proposer {
         self.known.get(slot).map_or(0, |known| known.crowd)
     }
 
+    /// Keeps within the bound: a new key takes room, and so does each further entry of a log.
+    fn forget_oldest(&mut self) {
+        while self.bytes >= BYTES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.replace(&oldest, None);
+            self.known.remove(&oldest);
+            self.bytes -= KEY_BYTES + oldest.1.len();
+        }
+    }
+
     fn known(&mut self, slot: &Slot) -> &mut Known {
         if !self.known.contains_key(slot) {
-            while self.bytes >= BYTES_MAX
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.replace(&oldest, None);
-                self.known.remove(&oldest);
-                self.bytes -= KEY_BYTES + oldest.1.len();
-            }
+            self.forget_oldest();
             self.order.push_back(slot.clone());
             self.bytes += KEY_BYTES + slot.1.len();
         }
@@ -156,6 +162,8 @@ impl Proposer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use annulet_protocol::ids::OpId;
+    use annulet_protocol::register::Fate;
 
     fn ballot(number: u64) -> Ballot {
         Ballot {
@@ -241,6 +249,19 @@ mod tests {
         assert!(proposer.bytes <= BYTES_MAX + least + 8);
         assert!(proposer.known.len() <= BYTES_MAX / least + 1);
         assert_eq!(proposer.order.len(), proposer.known.len());
+        // Logs grow although no key is new.
+        let mut grown = reservation(1, 1);
+        for number in 0..32 {
+            grown.register.log.push(Entry {
+                op: OpId::default(),
+                at: ballot(number),
+                fate: Fate::Applied,
+            });
+        }
+        for number in 0..keys {
+            proposer.reserve(&slot(&number.to_string()), grown.clone());
+        }
+        assert!(proposer.bytes <= BYTES_MAX);
         let last = slot(&(keys - 1).to_string());
         assert!(proposer.take(&last, 1).is_some());
         assert_eq!(proposer.take(&slot("1"), 1), None, "it was long ago");

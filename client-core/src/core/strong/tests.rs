@@ -693,3 +693,69 @@ fn a_write_that_may_be_accepted_is_looked_for_before_it_takes_a_turn() {
     let timeout = (ErrorKind::Timeout, Some(Outcome::NotApplied), false);
     assert_eq!(rig.outcome(), timeout);
 }
+
+#[test]
+fn a_look_after_a_lost_round_waits_for_owners_that_take_their_time() {
+    let mut rig = start(set("v", Condition::Always));
+    rig.promise_nothing();
+    let ours = rig.accept(1).clone();
+    rig.answer(1, ACCEPTED);
+    rig.answer(2, outbid(u64::MAX / 2));
+    rig.answer(3, outbid(u64::MAX / 2));
+    let sent = rig.sent.len();
+    rig.pass(6);
+    let looks: Vec<_> = rig.sent[sent..]
+        .iter()
+        .map(|s| (s.node.0, s.attempt))
+        .collect();
+    rig.pass(150);
+    let shows_ours = Promise {
+        promised: ours.ballot,
+        accepted: Some(Shown {
+            ballot: ours.ballot,
+            next: None,
+            head: ours.head,
+            log: Some(ours.log.clone()),
+            value: None,
+        }),
+    };
+    for (node, attempt) in looks {
+        rig.respond_to(node, attempt, 1, Ok(answer(shows_ours.clone())));
+    }
+    let done = rig.result().as_ref().expect("applied");
+    assert_eq!(done.written, Some(ours.head.version));
+}
+
+#[test]
+fn a_read_whose_round_was_lost_answers_what_it_finds_then() {
+    let mut rig = start(read());
+    let open = shows(5, &SHORT, Some(ballot(8)));
+    for _ in 0..3 {
+        for node in asked(&rig) {
+            rig.answer(node, answer(open.clone()));
+        }
+        rig.pass(10);
+    }
+    rig.promise(1, &open);
+    rig.promise(2, &open);
+    let far = u64::MAX / 2;
+    for node in [1, 2] {
+        rig.answer(node, outbid(far));
+    }
+    let sent = rig.sent.len();
+    rig.pass(100);
+    assert_eq!(rig.sent_since(sent)[0].1, "look");
+    let found = shows(far, &long(), None);
+    for node in asked(&rig) {
+        rig.answer(node, answer(found.clone()));
+    }
+    let fetched_from = rig.sent[rig.sent.len() - 1].node.0;
+    let mut whole = found;
+    whole.accepted.as_mut().expect("it is there").value = Some(long());
+    rig.answer(fetched_from, answer(whole));
+    assert_eq!(
+        rig.value(),
+        Some(long()),
+        "and proposes nothing of long ago"
+    );
+}

@@ -370,6 +370,39 @@ fn an_owner_that_cannot_be_reached_is_tried_less_and_less_often() {
 }
 
 #[test]
+fn a_record_that_an_owner_cannot_take_does_not_keep_others_back() {
+    let mut rig = Rig::new();
+    let mut courier = Courier::default();
+    let names: Vec<String> = (0..2_000).map(|number| number.to_string()).collect();
+    let is_foreign = |name: &&String| {
+        let hash = rig.view.hash(NARROW, name.as_bytes());
+        !Owners::of(&rig.view, rig.view.bucket(NARROW).unwrap(), hash).contains(NodeId(1))
+    };
+    let foreign: Vec<_> = names.iter().filter(is_foreign).take(40).cloned().collect();
+    for name in &foreign {
+        rig.keep(&hint(name, NOW_MS, text("v")));
+    }
+    // A request that has this record in it is answered by nothing.
+    let poison = rig.storage_key(NARROW, &foreign[17]);
+    let mut taken = 0;
+    for _ in 0..200 {
+        rig.now_ms += 60_000;
+        let parcel = courier.parcel(&rig.store, &rig.view, NodeId(1), NodeId(2));
+        let parcel = parcel.unwrap();
+        let refused = parcel.items.iter().any(|item| item.key == poison);
+        let answers = vec![WRITTEN; parcel.items.len()];
+        let answers = (!refused).then_some(&answers[..]);
+        let tasks = courier.handle_answers(&parcel, answers, rig.now_ms, 0);
+        taken += tasks.len();
+        for task in tasks {
+            rig.mutate(Mutation::Task(task));
+        }
+    }
+    assert_eq!(taken, 39);
+    assert_eq!(rig.tally().waiting, [(NodeId(2), 1)].into());
+}
+
+#[test]
 fn hints_wait_for_their_sync() {
     let mut rig = Rig::new();
     let hint = hint(&foreign(&rig), NOW_MS, text("v"));

@@ -7,8 +7,8 @@ use crate::restore::Restorer;
 use crate::sweep::{EXPIRED_KEPT_MS, Sweep};
 use annulet_protocol::limits::{GRACE_MS, SIBLINGS_MAX, SIBLINGS_WARNED};
 use annulet_protocol::message::Operation;
-use annulet_protocol::siblings::Write as Value;
 use annulet_protocol::siblings::message::{Merge, Mint};
+use annulet_protocol::siblings::{Actor, Write as Value};
 
 const WRITTEN: Answer = Answer::Written(Written { superseded: None });
 
@@ -424,4 +424,87 @@ fn a_record_is_kept_for_owners_with_values_minted_in_their_place() {
     // Another record of the key begins, under another actor: it knows nothing of the first.
     let anew = rig.minted(&kept(4));
     assert_eq!(numbers(&anew.merge(&both)), [1, 2, 4]);
+}
+
+#[test]
+fn a_context_brings_no_values() {
+    let mut rig = Rig::new();
+    let mut other = Rig::new();
+    let seen = other.minted(&mint(1, &Siblings::default()));
+    let put = Mint {
+        context: seen.bare().seal(SIBLINGS, b"k"),
+        ..mint(2, &Siblings::default())
+    };
+    let answer = rig.mutate(Mutation::Mint(put));
+    assert_eq!(kind(&answer), Some(RefusalKind::BadChecksum));
+    assert_eq!(rig.record(), Siblings::default());
+}
+
+#[test]
+fn dots_are_near_the_clock_although_it_was_ahead() {
+    let mut rig = Rig::new();
+    // Stamps rise, also after a clock that was minutes ahead is set right.
+    rig.stamp = Stamp::at(NOW_MS + 20 * 60_000);
+    for number in 1..=2 {
+        let record = rig.minted(&mint(number, &Siblings::default()));
+        assert!(record.newest().millis() <= NOW_MS + rig.replica.skew_ms_max);
+        assert_eq!(
+            record.iter().len(),
+            number as usize,
+            "under a dot of its own"
+        );
+    }
+}
+
+#[test]
+fn what_could_not_be_sent_any_more_is_not_merged() {
+    let mut rig = Rig::new();
+    rig.view.value_bytes_max = 1_000;
+    let long = |number: u64| {
+        let write = value(SIBLINGS, "k", number, vec![1; 1_000].into());
+        let actor = Actor {
+            node: NodeId(number),
+            incarnation: Incarnation([9; 16]),
+            tenure: 0,
+        };
+        let mut record = Siblings::default();
+        let nothing = Siblings::default();
+        let minted = record.put(&nothing, (write, false), (actor, Stamp::at(NOW_MS)), 1_000);
+        minted.expect("it is alone");
+        record
+    };
+    for number in 1..=4 {
+        let merge = merge(Source::Repair, &long(number));
+        assert_eq!(rig.mutate(Mutation::Merge(merge)), WRITTEN);
+    }
+    let held = rig.record();
+    let fifth = Mutation::Merge(merge(Source::Repair, &long(5)));
+    assert_eq!(kind(&rig.mutate(fifth.clone())), Some(RefusalKind::Full));
+    assert_eq!(rig.record(), held);
+    let seen = Mutation::Merge(merge(Source::FirstHand, &held.context()));
+    assert_eq!(rig.mutate(seen), WRITTEN);
+    assert_eq!(rig.mutate(fifth), WRITTEN, "there is room again");
+    let ahead = Stamp::at(NOW_MS + 400 * 24 * 3_600_000);
+    let actor = Actor {
+        node: NodeId(1),
+        incarnation: Incarnation([1; 16]),
+        tenure: 5,
+    };
+    let mut record = Siblings::default();
+    let write = value(SIBLINGS, "k", 6, "v".into());
+    let write = Value::seal(
+        SIBLINGS,
+        b"k",
+        OpId {
+            first_sent_ms: ahead.millis(),
+            ..write.op
+        },
+        write.value,
+        None,
+    );
+    let put = record.put(&Siblings::default(), (write, false), (actor, ahead), 1_000);
+    put.expect("it is alone");
+    let merge = merge(Source::Repair, &record);
+    let answer = rig.mutate(Mutation::Merge(merge));
+    assert_eq!(kind(&answer), Some(RefusalKind::BadChecksum));
 }

@@ -245,3 +245,21 @@ fn what_a_client_says_that_all_have_is_not_asked_for() {
         assert_eq!(notes(&rig), 1, "of the other key");
     }
 }
+
+#[test]
+fn what_no_put_can_be_about_takes_no_memory() {
+    let rig = Rig::new();
+    let own = Incarnation([1; 16]);
+    let mut confirmed = Confirmed::default();
+    let long: Bytes = vec![b'k'; 4_097].into();
+    for (bucket, key) in [(SIBLINGS, long), (GROUP, "k".into()), (99, "k".into())] {
+        let spread = Spread {
+            bucket,
+            key,
+            incarnation: own,
+            stamp: Stamp::at(NOW_MS),
+        };
+        confirmed.note(&rig.view, own, EPOCH, &spread);
+        assert_eq!(confirmed.count(), 0);
+    }
+}

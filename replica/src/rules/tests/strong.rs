@@ -416,3 +416,58 @@ fn broken_rules_are_seen() {
         .decide(&rig.store, rig.moment(), [(EPOCH, &prepare)]);
     assert!(!decided.expect("it does not fail").needs_sync);
 }
+
+#[test]
+fn numbers_that_no_round_has_come_to_are_refused() {
+    let mut rig = Rig::new();
+    let is_refused = |rig: &mut Rig, mutation| matches!(rig.mutate(mutation), Answer::Refused(_));
+    let learn = |number, made_in| {
+        let Accept {
+            head, log, value, ..
+        } = accept_of(made_in, text("v"), None);
+        Mutation::Learn(Box::new(Learn {
+            bucket: STRONG,
+            key: KEY,
+            ballot: ballot(number),
+            head,
+            log,
+            value,
+        }))
+    };
+    assert!(
+        is_refused(&mut rig, learn(u64::MAX, 5)),
+        "numbers are not used up"
+    );
+    assert!(is_refused(&mut rig, learn(4, 5)), "of a later round");
+    // Round 9 has refused an operation, and left the version of round 5.
+    let turn = Turn {
+        ballot: ballot(9),
+        op: OpId {
+            client: Incarnation([4; 16]),
+            sequence: 1,
+            first_sent_ms: NOW_MS,
+        },
+        since: Some(ballot(1)),
+        now_ms: NOW_MS,
+    };
+    let (register, value) = made(5, text("v"));
+    let changed = register.change((STRONG, &KEY), &turn, &Turned::Resolve);
+    let Register { head, log } = changed.register;
+    assert_eq!((head.version, log.iter().len()), (ballot(5), 2));
+    let later = |number| {
+        Mutation::Accept(Box::new(Accept {
+            ballot: ballot(number),
+            head,
+            log: log.clone(),
+            value: value.clone(),
+            ..accept_of(5, text("v"), None)
+        }))
+    };
+    assert!(
+        is_refused(&mut rig, later(7)),
+        "its log is of a later round"
+    );
+    assert!(!is_refused(&mut rig, learn(5, 5)));
+    assert!(!is_refused(&mut rig, prepare(6)), "it goes on");
+    assert!(!is_refused(&mut rig, later(9)));
+}
