@@ -16,6 +16,7 @@ use crate::scan::{Scan, ScanOptions};
 use crate::session::State;
 use crate::statistics::add;
 use annulet_protocol::bucket::Mode;
+use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::storage_key;
 use annulet_protocol::level::Level;
 use annulet_protocol::record::Origin;
@@ -468,6 +469,18 @@ impl Bucket {
         done.inspect_err(|_| add(&counters.errors, 1))
     }
 
+    /// A stamp for a write, after all that its session has seen of the key, and the time by which
+    /// its expiry is set.
+    fn mint(&self, start: &Start) -> (Stamp, u64) {
+        let session = self.session.as_ref();
+        let seen = session.and_then(|session| session.seen(start.hash));
+        let shared = self.client.shared();
+        let now = shared.clock.now();
+        let mut core = shared.core();
+        let stamp = core.mint_after(start.hash, seen.as_ref(), now);
+        (stamp, core.clock.corrected_ms(now.wall_ms))
+    }
+
     async fn try_write(
         &self,
         key: Bytes,
@@ -493,14 +506,7 @@ impl Bucket {
         if start.bucket().mode == Mode::Siblings {
             return self.write_siblings(start, value, options).await;
         }
-        let now = shared.clock.now();
-        let (stamp, now_ms) = {
-            let mut core = shared.core();
-            (
-                core.mint(start.hash, now),
-                core.clock.corrected_ms(now.wall_ms),
-            )
-        };
+        let (stamp, now_ms) = self.mint(&start);
         let of_bucket = start.bucket().ttl_ms;
         let expires_at_ms = expires_at_ms_of(options.ttl, of_bucket, now_ms).map_err(refused)?;
         let expires_at_ms = expires_at_ms.filter(|_| value.is_some());
@@ -640,3 +646,6 @@ fn expires_at_ms_of(ttl: Ttl, of_bucket: Option<u64>, now_ms: u64) -> Result<Opt
         after => Ok(Some(now_ms.saturating_add(after))),
     }
 }
+
+#[cfg(test)]
+mod tests;

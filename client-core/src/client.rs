@@ -131,6 +131,11 @@ impl Client {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
     /// A bucket of the cluster. Asks no server: a bucket that does not exist is found out by the
     /// first operation on it.
     pub fn bucket(&self, name: impl Into<String>) -> Bucket {

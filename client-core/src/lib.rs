@@ -35,6 +35,8 @@ mod session;
 mod shared;
 mod statistics;
 mod system;
+#[cfg(test)]
+mod testing;
 
 pub use annulet_protocol::bucket::{Bucket as BucketPolicy, Durability, Mode};
 pub use annulet_protocol::hints::HintsReport;

@@ -77,8 +77,11 @@ impl Session {
         if token.cluster != client.view().cluster {
             return Err(invalid("a session of another cluster".into()));
         }
+        let memory = Memory::from_token(token);
+        let wall_ms = client.shared().clock.now().wall_ms;
+        memory.tell(&mut client.shared().core().clock, wall_ms);
         let inner = Inner {
-            memory: Memory::from_token(token),
+            memory,
             keys: HashMap::new(),
         };
         let state = State {
@@ -137,6 +140,11 @@ impl State {
     /// Nothing leaves it torn, so a poisoned lock is still good.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was seen of a key.
+    pub(crate) fn seen(&self, hash: KeyHash) -> Option<Known> {
+        self.lock().memory.floor(hash).cloned()
     }
 
     /// What a read must show, and the level that it is made at.

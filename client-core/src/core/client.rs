@@ -15,6 +15,7 @@ use annulet_protocol::ids::{Incarnation, NodeId, OpId};
 use annulet_protocol::level::Level;
 use annulet_protocol::limits::{BUDGET_MS_MAX, KEY_BYTES_MAX};
 use annulet_protocol::message::Load;
+use annulet_protocol::session::Known;
 use annulet_protocol::view::View;
 use annulet_ring::owners::{Nodes, Owners};
 use annulet_ring::quorum::{Quorum, Side};
@@ -448,6 +449,15 @@ impl Core {
     /// A stamp for a write of this key.
     pub fn mint(&mut self, hash: KeyHash, now: Now) -> Stamp {
         self.clock.mint(hash, now.wall_ms)
+    }
+
+    /// A stamp for a write of this key by a session that has seen this of it, maybe in another
+    /// process whose clock was ahead of this one.
+    pub fn mint_after(&mut self, hash: KeyHash, seen: Option<&Known>, now: Now) -> Stamp {
+        if let Some(Known::Version(version)) = seen {
+            self.clock.observe(hash, version.stamp, now.wall_ms);
+        }
+        self.mint(hash, now)
     }
 
     /// The time by which expiry is judged, in milliseconds since the Unix epoch.

@@ -88,6 +88,13 @@ impl ClientClock {
         }
     }
 
+    /// Moves past a stamp that was seen in another process, unless it lies far ahead: then it holds
+    /// for its own key, which [`ClientClock::observe`] is told of when it is written.
+    pub fn reach(&mut self, seen: Stamp, wall_ms: u64) {
+        let now_ms = self.corrected_ms(wall_ms);
+        self.hybrid.observe(seen, now_ms, AHEAD_MS_MAX);
+    }
+
     /// Moves past a stamp that a record of this key carries.
     pub fn observe(&mut self, key: KeyHash, seen: Stamp, wall_ms: u64) {
         if self
@@ -176,5 +183,19 @@ mod tests {
         clock.observe(KEY, Stamp::at(1_400), 1_000);
         assert!(clock.mint(KeyHash(2), 1_000) > Stamp::at(1_400));
         assert_eq!(clock.reached_ms(1_000), 1_400);
+    }
+
+    #[test]
+    fn what_another_process_saw_moves_the_clock_unless_it_is_far_ahead() {
+        let mut clock = ClientClock::default();
+        clock.reach(Stamp::at(90_000), 1_000);
+        assert_eq!(clock.reached_ms(1_000), 1_000);
+        clock.reach(Stamp::at(1_400), 1_000);
+        assert_eq!(clock.reached_ms(1_000), 1_400);
+        assert!(clock.mint(KEY, 1_000) > Stamp::at(1_400));
+        assert!(
+            clock.ahead.is_empty(),
+            "what other keys need is not evicted"
+        );
     }
 }

@@ -25,7 +25,7 @@ pub mod session;
 pub mod siblings;
 pub mod strong;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod then;
 pub mod touch;
 pub mod write;

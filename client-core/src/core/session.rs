@@ -4,6 +4,7 @@
 //! An entry may only be forgotten once a majority of the owners holds what it says; from then on,
 //! keys without an entry are read at `quorum`.
 
+use super::clock::ClientClock;
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::ids::ClusterId;
 use annulet_protocol::level::Level;
@@ -45,6 +46,17 @@ impl Session {
     /// What a read of this key must show at least.
     pub fn floor(&self, hash: KeyHash) -> Option<&Known> {
         self.entries.get(&hash).map(|entry| &entry.known)
+    }
+
+    /// Moves a client's clock past all that was seen, as far as one key may move it for others: so
+    /// that what had expired there has expired here.
+    pub fn tell(&self, clock: &mut ClientClock, wall_ms: u64) {
+        // A stamp from far ahead is left alone, and must not keep lower ones from being told.
+        for entry in self.entries.values() {
+            if let Known::Version(version) = &entry.known {
+                clock.reach(version.stamp, wall_ms);
+            }
+        }
     }
 
     /// The level at which a key is read that would be read at this one; `owners`: of the key.
@@ -162,6 +174,7 @@ fn join(before: Known, known: Known) -> (Known, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::testing::{NOW, WALL_MS, core};
     use annulet_protocol::clock::Stamp;
     use annulet_protocol::record::Version;
 
@@ -186,6 +199,26 @@ mod tests {
         assert_eq!(session.floor(key), Some(&version(6)));
         assert!(!session.entries[&key].settled);
         assert_eq!(session.floor(KeyHash(2)), None);
+    }
+
+    #[test]
+    fn a_write_comes_after_what_its_session_has_seen_in_another_process() {
+        let ahead = |ms| {
+            Known::Version(Version {
+                stamp: Stamp::at(WALL_MS + ms),
+                ..Version::default()
+            })
+        };
+        let mut session = Session::default();
+        session.observe(KeyHash(1), ahead(600), true);
+        session.observe(KeyHash(2), ahead(300), true);
+        let mut core = core();
+        session.tell(&mut core.clock, NOW.wall_ms);
+        assert_eq!(core.judged_ms(NOW), WALL_MS + 300);
+        let stamp = core.mint_after(KeyHash(1), session.floor(KeyHash(1)), NOW);
+        assert!(stamp > Stamp::at(WALL_MS + 600), "{stamp:?}");
+        let other = core.mint_after(KeyHash(3), session.floor(KeyHash(3)), NOW);
+        assert!(other < Stamp::at(WALL_MS + 301), "{other:?}");
     }
 
     #[test]
