@@ -393,9 +393,7 @@ impl Bucket {
 
     /// The same of a write, which is done whatever becomes of another key.
     async fn note_written(&self, start: &Start, known: impl FnOnce() -> Known) {
-        if let Err(error) = self.note(start, Side::Write, known).await {
-            tracing::debug!(%error, "a session cannot forget a key yet");
-        }
+        forgets_later(self.note(start, Side::Write, known).await);
     }
 
     /// What a read must show in its session, if it has one, and how it is made there.
@@ -444,16 +442,43 @@ impl Bucket {
             expires_at_ms_of(options.ttl, of_bucket, self.now_ms()).map_err(refused)?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.touch", bucket = %self.name, level = %start.level);
-        let operation = TouchOperation::touch(start.reading(), start, expires_at_ms)?;
+        let (operation, reading) = self.touching(&start, expires_at_ms)?;
+        let done = run(shared, operation, deadline_ms).instrument(span).await?;
+        self.note_touched((&reading, &start), &done).await;
         let TouchDone {
             touched,
             superseded,
-        } = run(shared, operation, deadline_ms).instrument(span).await?;
+            ..
+        } = done;
         Ok(touched.map(|version| Written {
             version: version.to_string(),
             superseded: superseded.is_some(),
             ..Written::default()
         }))
+    }
+
+    /// A touch of what its session has seen at least, and what its read begins with.
+    fn touching(&self, start: &Start, at_ms: Option<u64>) -> Result<(TouchOperation, Start)> {
+        let (reading, floor) = self.in_order(start.reading());
+        let touch = TouchOperation::touch(reading.clone(), start.clone(), at_ms)?;
+        let touch = match floor {
+            Some(floor) => touch.at_least(floor),
+            None => touch,
+        };
+        Ok((touch, reading))
+    }
+
+    /// Notes in the session what a touch has found, or left with so many owners as its level says.
+    async fn note_touched(&self, (reading, start): (&Start, &Start), done: &TouchDone) {
+        let newest = done.superseded.max(done.touched);
+        match (newest, done.seen) {
+            (Some(newest), _) => self.note_written(start, || Known::Version(newest)).await,
+            (None, Some(seen)) => {
+                let seen = self.note_seen(reading, || Known::Version(seen)).await;
+                forgets_later(seen);
+            }
+            (None, None) => {}
+        }
     }
 
     async fn write(
@@ -604,6 +629,13 @@ impl Bucket {
         future: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
         self.client.shared().runtime.spawn(future)
+    }
+}
+
+/// What was done is done, whatever becomes of another key.
+fn forgets_later(noted: Result<()>) {
+    if let Err(error) = noted {
+        tracing::debug!(%error, "a session cannot forget a key yet");
     }
 }
 

@@ -289,7 +289,11 @@ impl Bucket {
         let expires_at_ms = expires_at_ms_of(options.ttl, of_bucket, self.now_ms());
         let expires_at_ms = expires_at_ms.map_err(refused)?;
         let touch = Task::Write(Change::Touch { expires_at_ms });
-        let done = self.run_strong(start, touch).await?;
+        // A round finds the newest, whatever the session has seen.
+        let done = self.run_strong(start.clone(), touch).await?;
+        if let Some(seen) = done.written.or(done.head.map(|head| head.version)) {
+            self.note_written(&start, || Known::Register(seen)).await;
+        }
         Ok(done.written.map(written))
     }
 

@@ -1,10 +1,11 @@
 //! Operations that no server answers: what they have noted and how long they take.
 
 use super::*;
-use crate::core::testing::KEY;
+use crate::core::testing::{KEY, Rig, core};
 use crate::testing::Silent;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::KeyHash;
+use annulet_protocol::message::{Absent, Answer};
 use annulet_protocol::record::Version;
 use annulet_protocol::session::Token;
 
@@ -56,4 +57,53 @@ async fn a_session_that_is_handed_on_moves_the_clock() {
     handed_on(&silent, vec![(silent.hash(), version(ahead))]);
     let wall_ms = shared.clock.now().wall_ms;
     assert!(shared.core().clock.mint(KeyHash(1), wall_ms) > ahead);
+}
+
+/// A touch that is about to begin at level `one`.
+async fn touching(silent: &Silent, bucket: &Bucket) -> (TouchOperation, Start, Start) {
+    let call = bucket.call(Bytes::from_static(KEY), Some(Level::One), None);
+    let start = bucket.begin_call(Side::Write, call).await.expect("sound");
+    assert_eq!(start.hash, silent.hash());
+    let (touch, reading) = bucket.touching(&start, None).expect("a sound touch");
+    (touch, reading, start)
+}
+
+#[tokio::test]
+async fn a_touch_in_a_session_goes_on_from_what_it_has_seen() {
+    let silent = Silent::new().await;
+    let session = handed_on(&silent, vec![(silent.hash(), version(Stamp(5)))]);
+    let (touch, ..) = touching(&silent, &session.bucket("b")).await;
+    let mut rig = Rig::new(core(), touch);
+    let asked = rig.sent[0].node.0;
+    rig.answer(asked, Answer::Absent(Absent::default()));
+    assert_eq!(rig.done, None, "there is more than this owner has");
+    assert_eq!(rig.core.counts.widened, 1);
+}
+
+#[tokio::test]
+async fn what_a_touch_has_found_is_seen_in_its_session() {
+    let silent = Silent::new().await;
+    let found = |stamp| Version {
+        stamp: Stamp(stamp),
+        ..Version::default()
+    };
+    for (touched, superseded, seen, noted) in [
+        (Some(5), None, Some(5), Some(5)),
+        (Some(5), Some(6), Some(5), Some(6)),
+        (None, None, Some(5), Some(5)),
+        (None, None, None, None),
+    ] {
+        let session = silent.client.session();
+        let bucket = session.bucket("b");
+        let (_, reading, start) = touching(&silent, &bucket).await;
+        let done = TouchDone {
+            touched: touched.map(found),
+            superseded: superseded.map(found),
+            seen: seen.map(found),
+        };
+        bucket.note_touched((&reading, &start), &done).await;
+        let noted = noted.map(|stamp| version(Stamp(stamp)));
+        let state = bucket.session.as_ref().expect("its session");
+        assert_eq!(state.seen(silent.hash()), noted);
+    }
 }

@@ -12,6 +12,7 @@ use super::write::{WriteDone, WriteOperation};
 use super::{Coordinator, Effects};
 use crate::error::{Error, Outcome, Result};
 use annulet_protocol::record::{Expiry, Head, Version};
+use annulet_protocol::session::Known;
 use annulet_protocol::view::View;
 use annulet_ring::quorum::Side;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub struct TouchDone {
     pub touched: Option<Version>,
     /// A newer version that an owner held already: its expiry stays as it is.
     pub superseded: Option<Version>,
+    /// What the read has found, live or not.
+    pub seen: Option<Version>,
 }
 
 /// One touch.
@@ -35,6 +38,8 @@ pub struct Touching {
     start: Start,
     /// When the value is to expire, in milliseconds since the Unix epoch; `None`: never.
     expires_at_ms: Option<u64>,
+    /// What the first part has found.
+    seen: Option<Version>,
 }
 
 impl Then<Touching> {
@@ -49,9 +54,18 @@ impl Then<Touching> {
         let link = Touching {
             start: writing,
             expires_at_ms,
+            seen: None,
         };
         let read = ReadOperation::new(reading, true).map_err(refuse)?;
         Ok(Self::new(link, read))
+    }
+
+    /// The same, of a session that has seen this of the key: its read shows no less, or asks more
+    /// owners.
+    #[must_use]
+    pub fn at_least(mut self, floor: Known) -> Self {
+        self.first = self.first.at_least(floor);
+        self
     }
 
     /// The expiry that is to be set, once it is known for which version.
@@ -103,10 +117,12 @@ impl Link for Touching {
             Ok(done) => done,
             Err(error) => return Joined::Over(Err(error.with_outcome(Outcome::NotApplied))),
         };
+        self.seen = done.head.map(|head| head.version);
         let Some(head) = done.head.filter(|_| done.live) else {
             return Joined::Over(Ok(TouchDone {
                 touched: None,
                 superseded: None,
+                seen: self.seen,
             }));
         };
         match self.begin_write(core, now, view, head) {
@@ -119,6 +135,7 @@ impl Link for Touching {
         second.map(|done| TouchDone {
             touched: Some(done.version),
             superseded: done.superseded,
+            seen: self.seen,
         })
     }
 }

@@ -99,6 +99,7 @@ impl World {
             Ok(TouchDone {
                 touched: Some(version),
                 superseded,
+                ..
             }) => {
                 self.oracle.counted(op, self.answered(client, op));
                 self.follow(&errand);

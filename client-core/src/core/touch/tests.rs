@@ -53,6 +53,7 @@ fn the_version_that_was_read_gets_the_expiry_at_all_owners() {
     let done = TouchDone {
         touched: Some(session().head.version),
         superseded: None,
+        seen: Some(session().head.version),
     };
     assert_eq!(rig.done, Some(Ok(done)));
     assert!(!rig.machine.is_finished());
@@ -75,6 +76,39 @@ fn what_is_not_there_or_has_expired_is_not_touched() {
         assert_eq!(rig.sent.len(), 2);
         assert!(rig.machine.is_finished());
     }
+}
+
+#[test]
+fn a_touch_in_a_session_finds_what_its_session_has_written() {
+    let mut core = core();
+    let writing = begin(&mut core, Side::Write, Level::One);
+    let machine = TouchOperation::touch(writing.reading(), writing, Some(UNTIL_MS));
+    let machine = machine.expect("a sound touch");
+    let written = Known::Version(session().head.version);
+    let mut rig = Rig::new(core, machine.at_least(written));
+    let behind = rig.sent[0].node.0;
+    rig.answer(behind, Answer::Absent(Absent::default()));
+    assert_eq!(rig.done, None, "that owner is behind");
+    let others: Vec<_> = rig.sent_since(1);
+    assert_eq!(others.len(), 2, "so the others are asked: {others:?}");
+    rig.answer(others[0].0, Answer::FoundHead(session().head));
+    // The owner that is behind is brought the record, too.
+    rig.answer(others[0].0, Answer::Found(session()));
+    rig.answer(others[0].0, WRITTEN);
+    let done = rig.done.clone().expect("a result").expect("a success");
+    assert_eq!(done.touched, Some(session().head.version));
+}
+
+#[test]
+fn a_touch_says_what_it_has_found_in_place_of_a_value() {
+    let mut rig = touch();
+    let expired = record(5, Some(WALL_MS - 1)).head;
+    for at in 0..2 {
+        let node = rig.sent[at].node.0;
+        rig.answer(node, Answer::FoundHead(expired));
+    }
+    let done = rig.done.clone().expect("a result").expect("a success");
+    assert_eq!((done.touched, done.seen), (None, Some(expired.version)));
 }
 
 #[test]
