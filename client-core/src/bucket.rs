@@ -7,6 +7,7 @@ use crate::client::Client;
 use crate::core::client::{Call, Core, Now, Start};
 use crate::core::read::{ReadDone, ReadOperation};
 use crate::core::scan::{PageLimits, ScanDone, ScanOperation};
+use crate::core::session::By;
 use crate::core::touch::{TouchDone, TouchOperation};
 use crate::core::write::{WriteDone, WriteOperation};
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -393,7 +394,7 @@ impl Bucket {
 
     /// The same of a write, which is done whatever becomes of another key.
     async fn note_written(&self, start: &Start, known: impl FnOnce() -> Known) {
-        forgets_later(self.note(start, Side::Write, known).await);
+        forgets_later(self.note(start, By::Write, known).await);
     }
 
     /// What a read must show in its session, if it has one, and how it is made there.
@@ -405,26 +406,19 @@ impl Bucket {
     }
 
     /// Notes in the session what was seen. If it knows too many keys that a majority of
-    /// their owners may not have, one of them is read at `quorum` first.
+    /// their owners may not have, one of them is settled first.
     async fn note_seen(&self, start: &Start, known: impl FnOnce() -> Known) -> Result<()> {
-        self.note(start, Side::Read, known).await
+        self.note(start, By::Read, known).await
     }
 
-    async fn note(&self, start: &Start, side: Side, known: impl FnOnce() -> Known) -> Result<()> {
+    async fn note(&self, start: &Start, by: By, known: impl FnOnce() -> Known) -> Result<()> {
         let Some(session) = &self.session else {
             return Ok(());
         };
-        let Some((bucket, key)) = session.observe((start, side), known()) else {
-            return Ok(());
-        };
-        let options = ReadOptions {
-            level: Some(Level::Quorum),
-            ..ReadOptions::default()
-        };
-        let bucket = self.client.bucket(bucket).in_session(Arc::clone(session));
-        Box::pin(bucket.exists_with(key, &options))
-            .await
-            .map(|_| ())
+        match session.observe(start, by, known()) {
+            Some(unsettled) => session.settle(&self.client, unsettled, None).await,
+            None => Ok(()),
+        }
     }
 
     async fn try_touch(&self, key: Bytes, options: &WriteOptions) -> Result<Option<Written>> {

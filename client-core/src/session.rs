@@ -3,16 +3,14 @@
 use crate::bucket::Bucket;
 use crate::client::Client;
 use crate::core::client::Start;
-use crate::core::session::Session as Memory;
+use crate::core::session::{By, Session as Memory, Unsettled, is_settled, settling};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::ReadOptions;
 use annulet_protocol::hash::KeyHash;
-use annulet_protocol::level::Level;
 use annulet_protocol::session::{Known, Token};
-use annulet_ring::quorum::Side;
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Somebody who goes through a cluster step by step, and is never shown anything older than what
 /// they have written or seen: at any level, after the failure of servers, and in another process
@@ -49,14 +47,7 @@ pub struct Session {
 /// What the buckets of one session share.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    inner: Mutex<Inner>,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    memory: Memory,
-    /// Where keys are that this process has used: what a majority has to hold can be read.
-    keys: HashMap<KeyHash, (String, Bytes)>,
+    memory: Mutex<Memory>,
 }
 
 impl Session {
@@ -80,12 +71,8 @@ impl Session {
         let memory = Memory::from_token(token);
         let wall_ms = client.shared().clock.now().wall_ms;
         memory.tell(&mut client.shared().core().clock, wall_ms);
-        let inner = Inner {
-            memory,
-            keys: HashMap::new(),
-        };
         let state = State {
-            inner: Mutex::new(inner),
+            memory: Mutex::new(memory),
         };
         Ok(Self {
             client,
@@ -107,82 +94,131 @@ impl Session {
     pub async fn to_bytes(&self) -> Result<Bytes> {
         let cluster = self.client.view().cluster;
         loop {
-            let key = {
-                let mut inner = self.state.lock();
-                let Inner { memory, keys } = &mut *inner;
-                match memory.token(cluster, |hash| keys.contains_key(&hash)) {
-                    Ok(bytes) => return Ok(bytes),
-                    Err(Some(hash)) => keys.get(&hash).cloned(),
-                    Err(None) => None,
-                }
+            let unsettled = match self.state.lock().token(cluster) {
+                Ok(bytes) => return Ok(bytes),
+                Err(unsettled) => unsettled,
             };
-            let Some((bucket, key)) = key else {
+            let Some(unsettled) = unsettled else {
                 let why = "the session knows too many keys that it has not read itself: read some \
                            of them at `quorum`";
                 return Err(Error::new(ErrorKind::InvalidInput, why));
             };
-            self.settle(&bucket, key).await?;
+            self.state.settle(&self.client, *unsettled, None).await?;
         }
-    }
-
-    /// Reads a key at `quorum`, after which a majority of its owners holds what is there.
-    async fn settle(&self, bucket: &str, key: Bytes) -> Result<()> {
-        let options = ReadOptions {
-            level: Some(Level::Quorum),
-            ..ReadOptions::default()
-        };
-        self.bucket(bucket).exists_with(key, &options).await?;
-        Ok(())
     }
 }
 
 impl State {
     /// Nothing leaves it torn, so a poisoned lock is still good.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was seen of a key.
     pub(crate) fn seen(&self, hash: KeyHash) -> Option<Known> {
-        self.lock().memory.floor(hash).cloned()
+        self.lock().floor(hash).cloned()
+    }
+
+    /// Whether a read of this key may ask any one owner.
+    pub(crate) fn may_be_stale(&self, hash: KeyHash) -> bool {
+        self.lock().may_ask_few(hash)
     }
 
     /// What a read must show, and the level that it is made at.
     pub(crate) fn prepare(&self, start: Start) -> (Start, Option<Known>) {
-        let inner = self.lock();
+        let memory = self.lock();
         let owners = start.owners().count();
-        let level = inner.memory.level(start.hash, start.level, owners);
-        let floor = inner.memory.floor(start.hash).cloned();
+        let level = memory.level(start.hash, start.level, owners);
+        let floor = memory.floor(start.hash).cloned();
         (start.at(level), floor)
     }
 
     /// Notes what a read has shown or a write has left at this level. If there are too many keys
-    /// that a majority may not have, gives the oldest, to be read at `quorum`.
-    pub(crate) fn observe(
-        &self,
-        (start, side): (&Start, Side),
-        known: Known,
-    ) -> Option<(String, Bytes)> {
-        let settled = is_majority(start.level, side, start.owners().count());
-        let mut inner = self.lock();
-        let Inner { memory, keys } = &mut *inner;
+    /// that a majority may not have, gives the oldest, to be settled.
+    pub(crate) fn observe(&self, start: &Start, by: By, known: Known) -> Option<Unsettled> {
+        let bucket = start.bucket();
+        let settled = is_settled(by, bucket.mode, start.level, start.owners().count());
+        let mut memory = self.lock();
         memory.observe(start.hash, known, settled);
-        let place = (start.bucket().name.clone(), start.key.clone());
-        keys.insert(start.hash, place);
-        let oldest = memory.crowded(|hash| keys.contains_key(&hash));
-        keys.retain(|hash, _| memory.floor(*hash).is_some() || *hash == start.hash);
-        oldest.and_then(|hash| keys.get(&hash).cloned())
+        memory.place(start.hash, bucket.number, start.key.clone());
+        memory.crowded()
+    }
+
+    /// Reads a key so that a majority of its owners holds what is there, and it may be forgotten.
+    pub(crate) async fn settle(
+        self: &Arc<Self>,
+        client: &Client,
+        unsettled: Unsettled,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        let view = client.view();
+        let Some((name, level)) = settling(&view, unsettled.bucket) else {
+            self.lock().remove(unsettled.hash);
+            return Ok(());
+        };
+        let options = ReadOptions {
+            level,
+            timeout,
+            ..ReadOptions::default()
+        };
+        let bucket = client.bucket(name).in_session(Arc::clone(self));
+        let read = Box::pin(bucket.exists_with(&unsettled.key, &options)).await;
+        match read {
+            // Also where nobody shows it any more, since it was deleted long ago.
+            Ok(_) => self.lock().settle(&unsettled),
+            // The servers knew that before this client did.
+            Err(_) if settling(&client.view(), unsettled.bucket).is_none() => {
+                self.lock().remove(unsettled.hash);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 
-/// Whether an operation at this level leaves what it is about with a majority of the owners. A read
-/// of more than a majority writes back to fewer: as many as later reads at its level must meet.
-fn is_majority(level: Level, side: Side, owners: usize) -> bool {
-    match (level, side) {
-        (Level::Quorum, _) => true,
-        (Level::All | Level::EachQuorum, Side::Write) => true,
-        (Level::Explicit { write, .. }, Side::Write) => usize::from(write) > owners / 2,
-        (Level::All | Level::EachQuorum | Level::Explicit { .. }, Side::Read) => false,
-        (Level::One | Level::LocalQuorum | Level::Available, _) => false,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::{BUCKET, KEY, view, view_without_bucket};
+    use crate::testing::Silent;
+    use annulet_protocol::ballot::Ballot;
+    use annulet_protocol::bucket::Mode;
+    use annulet_protocol::view::View;
+
+    /// A session that cannot forget the one key before it is settled.
+    fn session(silent: &Silent) -> (Session, Unsettled) {
+        let session = silent.client.session();
+        let unsettled = Unsettled {
+            hash: silent.hash(),
+            bucket: BUCKET,
+            key: Bytes::from_static(KEY),
+            known: Known::Register(Ballot::default()),
+        };
+        let mut memory = session.state.lock();
+        memory.observe(unsettled.hash, unsettled.known.clone(), false);
+        memory.place(unsettled.hash, BUCKET, unsettled.key.clone());
+        drop(memory);
+        (session, unsettled)
+    }
+
+    #[tokio::test]
+    async fn a_key_of_a_deleted_bucket_is_forgotten() {
+        let silent = Silent::of(View::clone(&view_without_bucket())).await;
+        let (session, unsettled) = session(&silent);
+        let settled = session.state.settle(&silent.client, unsettled, None).await;
+        assert_eq!(settled, Ok(()));
+        assert_eq!(session.state.seen(silent.hash()), None);
+    }
+
+    #[tokio::test]
+    async fn a_key_of_a_strong_bucket_is_settled_without_a_level() {
+        let mut strong = View::clone(&view(1));
+        strong.buckets[0].mode = Mode::Strong;
+        let silent = Silent::of(strong).await;
+        let (session, unsettled) = session(&silent);
+        let timeout = Some(Duration::from_millis(20));
+        let settled = session.state.settle(&silent.client, unsettled, timeout);
+        let error = settled.await.expect_err("nobody answers");
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     }
 }

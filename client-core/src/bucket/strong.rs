@@ -2,6 +2,7 @@
 
 use super::{Bucket, Live, Read, expires_at_ms_of};
 use crate::core::client::Start;
+use crate::core::session::By;
 use crate::core::strong::update::{Step, Update as Loop};
 use crate::core::strong::{Resolved, StrongDone, StrongOperation, Task};
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -227,20 +228,22 @@ impl Bucket {
         floor: Option<Known>,
     ) -> Result<Read> {
         let again = start.clone();
-        let mut done = self.read_strong(start, options, head_only).await?;
+        let mut options = self.strong_options(&start, options);
+        let mut done = self.read_strong(start, &options, head_only).await?;
         let version = |done: &StrongDone| done.head.as_ref().map(|head| head.version);
         if let Some(Known::Register(seen)) = floor
             && version(&done) < Some(seen)
         {
             self.client.shared().core().counts.widened += 1;
-            let newest = ReadOptions {
-                stale: false,
-                ..*options
-            };
-            done = self.read_strong(again.clone(), &newest, head_only).await?;
+            options.stale = false;
+            done = self.read_strong(again.clone(), &options, head_only).await?;
         }
+        let by = match options.stale {
+            true => By::StaleRead,
+            false => By::Read,
+        };
         if let Some(version) = version(&done) {
-            self.note_seen(&again, || Known::Register(version)).await?;
+            self.note(&again, by, || Known::Register(version)).await?;
         }
         let live = done.head.filter(|_| done.live).map(|head| Live {
             version: head.version.to_string(),
@@ -248,6 +251,16 @@ impl Bucket {
         });
         let value = done.value;
         Ok(Read { value, live })
+    }
+
+    /// How a key is read: what its session has forgotten of it, any one owner may lack.
+    pub(super) fn strong_options(&self, start: &Start, options: &ReadOptions) -> ReadOptions {
+        let session = self.session.as_ref();
+        let may_be_stale = session.is_none_or(|session| session.may_be_stale(start.hash));
+        ReadOptions {
+            stale: options.stale && may_be_stale,
+            ..*options
+        }
     }
 
     /// A write of a strong bucket.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::core::testing::{KEY, Rig, core};
 use crate::testing::Silent;
+use annulet_protocol::ballot::Ballot;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::message::{Absent, Answer};
@@ -105,5 +106,33 @@ async fn what_a_touch_has_found_is_seen_in_its_session() {
         let noted = noted.map(|stamp| version(Stamp(stamp)));
         let state = bucket.session.as_ref().expect("its session");
         assert_eq!(state.seen(silent.hash()), noted);
+    }
+}
+
+#[tokio::test]
+async fn what_a_session_has_forgotten_is_not_read_of_any_one_owner() {
+    let mut view = View::clone(&crate::core::testing::view(1));
+    view.buckets[0].mode = Mode::Strong;
+    let silent = Silent::of(view).await;
+    let token = Token {
+        cluster: silent.client.view().cluster,
+        overflowed: true,
+        entries: vec![(KeyHash(1), Known::Register(Ballot::default()))],
+    };
+    let session = silent.client.session_from(&token.encode());
+    let session = session.expect("a sound token");
+    let any = ReadOptions {
+        stale: true,
+        ..ReadOptions::default()
+    };
+    for (bucket, stale) in [(session.bucket("b"), false), (silent.bucket(), true)] {
+        let start = bucket.begin_read(Bytes::from_static(KEY), &any).await;
+        let mut start = start.expect("sound");
+        assert_eq!(bucket.strong_options(&start, &any).stale, stale);
+        start.hash = KeyHash(1);
+        assert!(
+            bucket.strong_options(&start, &any).stale,
+            "it is remembered"
+        );
     }
 }

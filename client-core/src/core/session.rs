@@ -5,10 +5,12 @@
 //! keys without an entry are read at `quorum`.
 
 use super::clock::ClientClock;
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::ids::ClusterId;
 use annulet_protocol::level::Level;
 use annulet_protocol::session::{Known, SESSION_KEYS_MAX, TOKEN_BYTES_MAX, Token};
+use annulet_protocol::view::View;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -28,6 +30,59 @@ struct Entry {
     /// A majority of the owners holds it.
     settled: bool,
     used: u64,
+    /// The bucket and the key, if this process has used it: only then it can be read.
+    place: Option<(u32, Bytes)>,
+}
+
+/// How something came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A read.
+    Read,
+    /// A read of what any one owner of a strong bucket has.
+    StaleRead,
+    /// A write.
+    Write,
+}
+
+/// A key that can only be forgotten once a read has seen to it that a majority has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Where it lies.
+    pub hash: KeyHash,
+    /// The number of its bucket.
+    pub bucket: u32,
+    /// The key.
+    pub key: Bytes,
+    /// What was seen of it.
+    pub known: Known,
+}
+
+/// Whether an operation leaves what it is about with a majority of the owners. A read of more than
+/// a majority writes back to fewer: as many as later reads at its level must meet. In a strong
+/// bucket the level says nothing: every operation is one of a majority, unless it is stale.
+pub fn is_settled(by: By, mode: Mode, level: Level, owners: usize) -> bool {
+    match (by, mode, level) {
+        (By::StaleRead, ..) => false,
+        (By::Read | By::Write, Mode::Strong, _) => true,
+        (By::Read | By::Write, _, Level::Quorum) => true,
+        (By::Write, _, Level::All | Level::EachQuorum) => true,
+        (By::Write, _, Level::Explicit { write, .. }) => usize::from(write) > owners / 2,
+        (By::Read, _, Level::All | Level::EachQuorum | Level::Explicit { .. }) => false,
+        (_, _, Level::One | Level::LocalQuorum | Level::Available) => false,
+    }
+}
+
+/// The bucket of this number, and the level at which its keys are read so that a majority has them.
+/// `None`: the bucket was deleted, and nobody reads its keys again.
+pub fn settling(view: &View, number: u32) -> Option<(&str, Option<Level>)> {
+    let bucket = view.bucket(number)?;
+    let level = match bucket.mode {
+        // It takes none.
+        Mode::Strong => None,
+        Mode::Lww | Mode::Siblings => Some(Level::Quorum),
+    };
+    Some((&bucket.name, level))
 }
 
 impl Session {
@@ -59,9 +114,15 @@ impl Session {
         }
     }
 
+    /// Whether a read of this key may ask fewer owners than a majority: it was not forgotten, so
+    /// what they show can be compared with what was seen.
+    pub fn may_ask_few(&self, hash: KeyHash) -> bool {
+        !self.overflowed || self.entries.contains_key(&hash)
+    }
+
     /// The level at which a key is read that would be read at this one; `owners`: of the key.
     pub fn level(&self, hash: KeyHash, level: Level, owners: usize) -> Level {
-        if !self.overflowed || self.entries.contains_key(&hash) {
+        if self.may_ask_few(hash) {
             return level;
         }
         match level {
@@ -82,6 +143,7 @@ impl Session {
                 known,
                 settled,
                 used,
+                place: None,
             },
             Some(before) => {
                 self.order.remove(&before.used);
@@ -90,6 +152,7 @@ impl Session {
                     settled: settled || !newer && before.settled,
                     known,
                     used,
+                    place: before.place,
                 }
             }
         };
@@ -97,25 +160,59 @@ impl Session {
         self.order.insert(used, hash);
     }
 
+    /// Notes where a key is that is known.
+    pub fn place(&mut self, hash: KeyHash, bucket: u32, key: Bytes) {
+        if let Some(entry) = self.entries.get_mut(&hash) {
+            entry.place = Some((bucket, key));
+        }
+    }
+
+    /// Notes that a majority holds what was seen, unless more was seen since.
+    pub fn settle(&mut self, settled: &Unsettled) {
+        if let Some(entry) = self.entries.get_mut(&settled.hash) {
+            entry.settled |= entry.known == settled.known;
+        }
+    }
+
+    /// Forgets a key that nobody will read again.
+    pub fn remove(&mut self, hash: KeyHash) {
+        if let Some(entry) = self.entries.remove(&hash) {
+            self.order.remove(&entry.used);
+        }
+    }
+
     /// Forgets the oldest keys that may be, as far as there are too many. If there are still too
-    /// many, gives the oldest of which `can_settle` holds: it is to be read at `quorum`, and noted.
-    pub fn crowded(&mut self, can_settle: impl Fn(KeyHash) -> bool) -> Option<KeyHash> {
+    /// many, gives the oldest that can be settled.
+    pub fn crowded(&mut self) -> Option<Unsettled> {
         while self.entries.len() > SESSION_KEYS_MAX {
             if !self.forget_settled() {
-                let mut oldest = self.order.values();
-                return oldest.find(|hash| can_settle(**hash)).copied();
+                return self.oldest();
             }
         }
         None
     }
 
-    /// The bytes to hand to another process. If all that may be forgotten was and they are still
-    /// too many, gives the oldest key of which `can_settle` holds, as [`Session::crowded`] does.
-    pub fn token(
-        &mut self,
-        cluster: ClusterId,
-        can_settle: impl Fn(KeyHash) -> bool,
-    ) -> Result<Bytes, Option<KeyHash>> {
+    /// The oldest key that this process can read.
+    fn oldest(&self) -> Option<Unsettled> {
+        let mut known = self.order.values().filter_map(|hash| {
+            let entry = self.entries.get(hash)?;
+            Some((*hash, entry, entry.place.as_ref()?))
+        });
+        let (hash, entry, (bucket, key)) = known.next()?;
+        Some(Unsettled {
+            hash,
+            bucket: *bucket,
+            key: key.clone(),
+            known: entry.known.clone(),
+        })
+    }
+
+    /// The bytes to hand to another process.
+    ///
+    /// # Errors
+    /// If all that may be forgotten was and they are still too many: the oldest key that can be
+    /// settled.
+    pub fn token(&mut self, cluster: ClusterId) -> Result<Bytes, Option<Box<Unsettled>>> {
         loop {
             let entries = self.order.values().rev();
             let entry = |hash: &KeyHash| Some((*hash, self.entries.get(hash)?.known.clone()));
@@ -132,8 +229,7 @@ impl Session {
             let many = self.entries.len() / 16 + 1;
             let forgotten = (0..many).take_while(|_| self.forget_settled()).count();
             if forgotten == 0 {
-                let mut oldest = self.order.values();
-                return Err(oldest.find(|hash| can_settle(**hash)).copied());
+                return Err(self.oldest().map(Box::new));
             }
         }
     }
@@ -144,9 +240,7 @@ impl Session {
         let Some(hash) = self.order.values().find(settled).copied() else {
             return false;
         };
-        if let Some(entry) = self.entries.remove(&hash) {
-            self.order.remove(&entry.used);
-        }
+        self.remove(hash);
         self.overflowed = true;
         true
     }
@@ -174,7 +268,7 @@ fn join(before: Known, known: Known) -> (Known, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::testing::{NOW, WALL_MS, core};
+    use crate::core::testing::{BUCKET, NOW, WALL_MS, core, view};
     use annulet_protocol::clock::Stamp;
     use annulet_protocol::record::Version;
 
@@ -185,6 +279,81 @@ mod tests {
             stamp: Stamp(number),
             ..Version::default()
         })
+    }
+
+    fn key(number: u64) -> Bytes {
+        number.to_string().into()
+    }
+
+    fn unsettled(number: u64) -> Unsettled {
+        Unsettled {
+            hash: KeyHash(number),
+            bucket: BUCKET,
+            key: key(number),
+            known: version(1),
+        }
+    }
+
+    #[test]
+    fn a_majority_has_what_every_later_read_of_one_must_show() {
+        let settled = |by, mode, level| is_settled(by, mode, level, 3);
+        for level in [Level::One, Level::LocalQuorum, Level::Quorum] {
+            assert!(
+                !settled(By::StaleRead, Mode::Strong, level),
+                "one owner has it"
+            );
+            assert!(
+                settled(By::Read, Mode::Strong, level),
+                "{level} is not heeded"
+            );
+            assert!(
+                settled(By::Write, Mode::Strong, level),
+                "{level} is not heeded"
+            );
+        }
+        for mode in [Mode::Lww, Mode::Siblings] {
+            assert!(settled(By::Read, mode, Level::Quorum));
+            assert!(!settled(By::Read, mode, Level::All));
+            assert!(settled(By::Write, mode, Level::All));
+            assert!(!settled(By::Write, mode, Level::One));
+            assert!(!settled(By::Write, mode, Level::Available));
+            let (few, many) = (1, 2);
+            let write = |write| Level::Explicit { read: 1, write };
+            assert!(!settled(By::Write, mode, write(few)));
+            assert!(settled(By::Write, mode, write(many)));
+            assert!(!settled(By::Read, mode, write(many)));
+        }
+    }
+
+    #[test]
+    fn a_key_is_settled_as_its_bucket_takes_it() {
+        let mut view = View::clone(&view(1));
+        let how = |view: &View| {
+            let (name, level) = settling(view, BUCKET)?;
+            Some((name.to_owned(), level))
+        };
+        assert_eq!(how(&view), Some(("b".into(), Some(Level::Quorum))));
+        view.buckets[0].mode = Mode::Strong;
+        assert_eq!(how(&view), Some(("b".into(), None)));
+        view.buckets.clear();
+        assert_eq!(how(&view), None);
+    }
+
+    #[test]
+    fn what_was_settled_may_be_forgotten_unless_more_was_seen_since() {
+        let mut session = Session::default();
+        session.observe(KeyHash(1), version(1), false);
+        session.settle(&unsettled(1));
+        assert!(session.entries[&KeyHash(1)].settled);
+        session.observe(KeyHash(2), version(2), false);
+        session.settle(&unsettled(2));
+        assert!(!session.entries[&KeyHash(2)].settled);
+        session.remove(KeyHash(2));
+        assert_eq!(session.entries.len(), session.order.len());
+        assert!(
+            session.may_ask_few(KeyHash(2)),
+            "it is not to be read again"
+        );
     }
 
     #[test]
@@ -229,15 +398,23 @@ mod tests {
         }
         let level = |session: &Session, key, level| session.level(KeyHash(key), level, 3);
         assert_eq!(level(&session, 7, Level::One), Level::One);
-        assert_eq!(session.crowded(|_| true), None);
+        assert_eq!(session.crowded(), None);
         assert_eq!(session.floor(KeyHash(7)), None, "the oldest that may be");
         assert_eq!(level(&session, 7, Level::One), Level::Quorum);
         assert_eq!(level(&session, 7, Level::All), Level::All);
         assert_eq!(level(&session, 8, Level::One), Level::One);
         session.observe(KeyHash(9_999), version(1), false);
-        assert_eq!(session.crowded(|hash| hash.0 > 4), Some(KeyHash(5)));
+        assert_eq!(
+            session.crowded(),
+            None,
+            "this process has used none of them"
+        );
+        for number in 5..9 {
+            session.place(KeyHash(number), BUCKET, key(number));
+        }
+        assert_eq!(session.crowded(), Some(unsettled(5)));
         session.observe(KeyHash(5), version(1), true);
-        assert_eq!(session.crowded(|_| true), None);
+        assert_eq!(session.crowded(), None);
         assert_eq!(session.entries.len(), SESSION_KEYS_MAX);
     }
 
@@ -247,9 +424,7 @@ mod tests {
         for number in 0..3_000 {
             session.observe(KeyHash(number), version(number), true);
         }
-        let bytes = session
-            .token(CLUSTER, |_| true)
-            .expect("all may be forgotten");
+        let bytes = session.token(CLUSTER).expect("all may be forgotten");
         assert!(bytes.len() <= TOKEN_BYTES_MAX);
         let token = Token::decode(&bytes).expect("just encoded");
         assert!(
@@ -266,7 +441,8 @@ mod tests {
         for number in 0..3_000 {
             session.observe(KeyHash(number), version(number), false);
         }
-        assert_eq!(session.token(CLUSTER, |_| true), Err(Some(KeyHash(0))));
-        assert_eq!(session.token(CLUSTER, |_| false), Err(None));
+        assert_eq!(session.token(CLUSTER), Err(None));
+        session.place(KeyHash(1), BUCKET, key(1));
+        assert_eq!(session.token(CLUSTER), Err(Some(Box::new(unsettled(1)))));
     }
 }

@@ -127,7 +127,7 @@ impl World {
     pub(crate) fn session_moves(&mut self, client: usize) {
         let cluster = self.clients[client].core.view().cluster;
         if let Some(steps) = self.steps.get_mut(&client) {
-            let token = steps.memory.token(cluster, |_| true);
+            let token = steps.memory.token(cluster);
             let token = token.expect("few keys fit");
             let token = Token::decode(&token).expect("just encoded");
             steps.memory = Session::from_token(token);
