@@ -20,6 +20,7 @@ use annulet_protocol::bucket::Mode;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::storage_key;
 use annulet_protocol::level::Level;
+use annulet_protocol::limits::BUDGET_MS_MAX;
 use annulet_protocol::record::Origin;
 use annulet_protocol::register::Condition;
 use annulet_protocol::session::Known;
@@ -319,20 +320,42 @@ impl Bucket {
     }
 
     /// Begins an operation. A bucket that the view does not know may be new: then a newer view is
-    /// looked for.
-    async fn begin(&self, begin: impl Fn(&mut Core, Now) -> Result<Start>) -> Result<Start> {
+    /// looked for, in the time of the operation.
+    async fn begin(
+        &self,
+        timeout_ms: u64,
+        begin: impl Fn(&mut Core, Now) -> Result<Start>,
+    ) -> Result<Start> {
         let shared = self.client.shared();
-        let begun = begin(&mut shared.core(), shared.clock.now());
-        match begun {
-            Err(_) if shared.look_for_bucket(&self.name).await => {
-                begin(&mut shared.core(), shared.clock.now())
+        let called = shared.clock.now();
+        let begun = begin(&mut shared.core(), called);
+        let limit_ms = timeout_ms.min(u64::from(BUDGET_MS_MAX));
+        let deadline = shared.clock.instant(called.mono_ms + limit_ms);
+        let Err(unknown) = begun else {
+            return begun;
+        };
+        let look = shared.look_for_bucket(&self.name);
+        match tokio::time::timeout_at(deadline, look).await {
+            Ok(true) => {
+                let now = Now {
+                    mono_ms: called.mono_ms,
+                    ..shared.clock.now()
+                };
+                begin(&mut shared.core(), now)
             }
-            begun => begun,
+            Ok(false) => Err(unknown),
+            Err(_) => {
+                let why = format!(
+                    "{unknown}, as far as is known, and no server said more within {limit_ms} ms"
+                );
+                Err(Error::new(ErrorKind::Timeout, why))
+            }
         }
     }
 
     async fn begin_call(&self, side: Side, call: Call<'_>) -> Result<Start> {
-        self.begin(|core, now| core.begin(now, side, call.clone()))
+        let timeout_ms = call.timeout_ms;
+        self.begin(timeout_ms, |core, now| core.begin(now, side, call.clone()))
             .await
     }
 
@@ -415,9 +438,18 @@ impl Bucket {
         let Some(session) = &self.session else {
             return Ok(());
         };
-        match session.observe(start, by, known()) {
-            Some(unsettled) => session.settle(&self.client, unsettled, None).await,
-            None => Ok(()),
+        let Some(unsettled) = session.observe(start, by, known()) else {
+            return Ok(());
+        };
+        match start.budget_ms(self.client.shared().clock.now().mono_ms) {
+            0 => {
+                let why = "no time is left to see that a majority has what the session forgets";
+                Err(Error::new(ErrorKind::Timeout, why))
+            }
+            left_ms => {
+                let left = Some(Duration::from_millis(left_ms.into()));
+                session.settle(&self.client, unsettled, left).await
+            }
         }
     }
 
@@ -591,7 +623,9 @@ impl Bucket {
         let level = options.level.or(shared.config.level);
         let timeout_ms = self.timeout_ms(options.timeout);
         let start = self
-            .begin(|core, now| core.begin_scan(now, &self.name, level, timeout_ms))
+            .begin(timeout_ms, |core, now| {
+                core.begin_scan(now, &self.name, level, timeout_ms)
+            })
             .await?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.scan", bucket = %self.name, level = %start.level);

@@ -288,7 +288,7 @@ impl Shared {
 
     /// Looks for a view that has this bucket, if the present one has not, and says whether it found
     /// one. Asks at most once a second, since the name may as well be wrong.
-    pub(crate) async fn look_for_bucket(&self, name: &str) -> bool {
+    pub(crate) async fn look_for_bucket(self: &Arc<Self>, name: &str) -> bool {
         if self.core().has_bucket(name) {
             return false;
         }
@@ -299,7 +299,12 @@ impl Shared {
         }
         self.looked_ms.store(now_ms.max(1), Ordering::Relaxed);
         let newer = self.view().epoch + 1;
-        if let Err(why) = self.refresh(newer).await {
+        let shared = Arc::clone(self);
+        // It goes on when this caller's time is over, for the next one.
+        let look = self
+            .runtime
+            .spawn(async move { shared.refresh(newer).await });
+        if let Ok(Err(why)) = look.await {
             tracing::debug!(%why, bucket = name, "no newer view with the bucket");
         }
         self.core().has_bucket(name)

@@ -8,7 +8,7 @@ use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::message::{Absent, Answer};
 use annulet_protocol::record::Version;
-use annulet_protocol::session::Token;
+use annulet_protocol::session::{SESSION_KEYS_MAX, Token};
 
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -135,4 +135,47 @@ async fn what_a_session_has_forgotten_is_not_read_of_any_one_owner() {
             "it is remembered"
         );
     }
+}
+
+/// How long an operation takes, and the kind of its error.
+async fn failure<T>(
+    silent: &Silent,
+    operation: impl Future<Output = Result<T>>,
+) -> (u64, ErrorKind) {
+    let clock = silent.client.shared().clock;
+    let began_ms = clock.now().mono_ms;
+    let failed = operation.await.err().expect("nobody answers");
+    (clock.now().mono_ms - began_ms, failed.kind())
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_known_is_looked_for_in_the_time_of_the_operation() {
+    let silent = Silent::new().await;
+    let options = ReadOptions {
+        timeout: Some(SHORT),
+        ..ReadOptions::default()
+    };
+    let bucket = silent.client.bucket("new");
+    let (took_ms, kind) = failure(&silent, bucket.get_with(KEY, &options)).await;
+    assert_eq!(kind, ErrorKind::Timeout);
+    assert!(took_ms < 1_000, "{took_ms} ms");
+}
+
+#[tokio::test]
+async fn a_crowded_session_settles_a_key_in_the_time_of_the_operation() {
+    let silent = Silent::new().await;
+    let session = silent.client.session();
+    let bucket = session.bucket("b");
+    let call = bucket.call(Bytes::from_static(KEY), Some(Level::One), Some(SHORT));
+    let start = bucket.begin_call(Side::Write, call).await.expect("sound");
+    let state = bucket.session.as_ref().expect("its session");
+    for key in 0..SESSION_KEYS_MAX as u64 {
+        let mut start = start.clone();
+        start.hash = KeyHash(key);
+        assert_eq!(state.observe(&start, By::Write, version(Stamp(1))), None);
+    }
+    let note = bucket.note(&start, By::Read, || version(Stamp(1)));
+    let (took_ms, kind) = failure(&silent, note).await;
+    assert_eq!(kind, ErrorKind::Timeout);
+    assert!(took_ms < 1_000, "{took_ms} ms");
 }
