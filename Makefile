@@ -38,6 +38,10 @@ bench-overload: rocksdb ## What is done when four times as much is asked as can 
 	cargo build --release -p annulet-cli
 	cargo bench -p annulet-tests --features cluster --bench overload
 
+.PHONY: scale
+scale: ## What the planner does with up to 50,000 servers
+	cargo bench -p annulet-ring --bench scale
+
 .PHONY: bench-setup
 bench-setup: ## Install the stores the benchmark compares with
 	scripts/setup.sh --bench
