@@ -94,6 +94,12 @@ impl Session {
     pub async fn to_bytes(&self) -> Result<Bytes> {
         let cluster = self.client.view().cluster;
         loop {
+            let reached_ms = {
+                let shared = self.client.shared();
+                let wall_ms = shared.clock.now().wall_ms;
+                shared.core().clock.reached_ms(wall_ms)
+            };
+            self.state.lock().reach(reached_ms);
             let unsettled = match self.state.lock().token(cluster) {
                 Ok(bytes) => return Ok(bytes),
                 Err(unsettled) => unsettled,
@@ -183,6 +189,7 @@ mod tests {
     use crate::testing::Silent;
     use annulet_protocol::ballot::Ballot;
     use annulet_protocol::bucket::Mode;
+    use annulet_protocol::clock::Stamp;
     use annulet_protocol::view::View;
 
     /// A session that cannot forget the one key before it is settled.
@@ -199,6 +206,18 @@ mod tests {
         memory.place(unsettled.hash, BUCKET, unsettled.key.clone());
         drop(memory);
         (session, unsettled)
+    }
+
+    #[tokio::test]
+    async fn a_session_is_handed_on_with_the_time_of_its_clock() {
+        let silent = Silent::new().await;
+        let shared = silent.client.shared();
+        let ahead = Stamp::at(shared.clock.now().wall_ms + 400);
+        let wall_ms = shared.clock.now().wall_ms;
+        shared.core().clock.observe(silent.hash(), ahead, wall_ms);
+        let token = silent.client.session().to_bytes().await;
+        let token = Token::decode(&token.expect("it is short")).expect("just encoded");
+        assert!(token.reached >= ahead);
     }
 
     #[tokio::test]

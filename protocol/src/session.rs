@@ -3,6 +3,7 @@
 
 use crate::ballot::Ballot;
 use crate::bounded;
+use crate::clock::Stamp;
 use crate::codec::{self, DecodeError};
 use crate::hash::KeyHash;
 use crate::ids::ClusterId;
@@ -37,6 +38,9 @@ pub struct Token {
     pub cluster: ClusterId,
     /// Keys were left out, which a majority of their owners has as they were seen.
     pub overflowed: bool,
+    /// The time that the clock of who hands it on had reached: what they were told has expired,
+    /// had expired by then. Zero: they do not say.
+    pub reached: Stamp,
     /// By the keys' hashes, the last used first.
     pub entries: Vec<(KeyHash, Known)>,
 }
@@ -46,6 +50,8 @@ struct WireToken {
     cluster: ClusterId,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     overflowed: bool,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    reached: Stamp,
     #[serde(deserialize_with = "bounded::list::<SESSION_KEYS_MAX, _, _>")]
     entries: Vec<WireEntry>,
 }
@@ -59,6 +65,10 @@ struct WireEntry {
     register: Option<Ballot>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     siblings: Option<Bytes>,
+}
+
+fn is_zero(stamp: &Stamp) -> bool {
+    *stamp == Stamp::default()
 }
 
 impl Token {
@@ -81,6 +91,7 @@ impl Token {
         let body = codec::encode(&WireToken {
             cluster: self.cluster,
             overflowed: self.overflowed,
+            reached: self.reached,
             entries: self.entries.iter().map(entry).collect(),
         });
         [&[FORMAT], &body[..]].concat().into()
@@ -115,6 +126,7 @@ impl Token {
         Ok(Self {
             cluster: wire.cluster,
             overflowed: wire.overflowed,
+            reached: wire.reached,
             entries,
         })
     }

@@ -42,6 +42,7 @@ fn token() -> Token {
     Token {
         cluster: ClusterId([0xc1; 16]),
         overflowed: true,
+        reached: Stamp::default(),
         entries: vec![
             (KeyHash(1), Known::Version(version)),
             (KeyHash(2), Known::Register(ballot)),
@@ -72,6 +73,32 @@ fn bytes_of_a_session() {
     let newer = [&[2], &bytes[1..]].concat();
     let error = Token::decode(&newer).expect_err("not this format");
     assert!(error.to_string().contains("format 2"), "{error}");
+}
+
+#[test]
+fn a_time_in_a_session_is_left_out_where_nobody_says_it() {
+    let timed = Token {
+        reached: Stamp::at(1_700_000_000_001),
+        entries: Vec::new(),
+        ..token()
+    };
+    let bytes = timed.encode();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hex,
+        "0184a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1aa6f766572666c6f776564c3a7726561\
+         63686564cf018bcfe568010000a7656e747269657390"
+    );
+    assert_eq!(Token::decode(&bytes), Ok(timed));
+    // A field of a later version is passed over, as this one is by those before.
+    let at = bytes.windows(7).position(|name| name == b"reached");
+    let mut later = bytes.to_vec();
+    later[at.expect("its name") + 6] = b'r';
+    let without = Token {
+        entries: Vec::new(),
+        ..token()
+    };
+    assert_eq!(Token::decode(&later), Ok(without));
 }
 
 #[test]

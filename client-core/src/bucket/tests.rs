@@ -16,8 +16,8 @@ const SHORT: Duration = Duration::from_millis(50);
 fn handed_on(silent: &Silent, entries: Vec<(KeyHash, Known)>) -> crate::session::Session {
     let token = Token {
         cluster: silent.client.view().cluster,
-        overflowed: false,
         entries,
+        ..Token::default()
     };
     let session = silent.client.session_from(&token.encode());
     session.expect("a sound token")
@@ -118,6 +118,7 @@ async fn what_a_session_has_forgotten_is_not_read_of_any_one_owner() {
         cluster: silent.client.view().cluster,
         overflowed: true,
         entries: vec![(KeyHash(1), Known::Register(Ballot::default()))],
+        ..Token::default()
     };
     let session = silent.client.session_from(&token.encode());
     let session = session.expect("a sound token");

@@ -6,6 +6,7 @@
 
 use super::clock::ClientClock;
 use annulet_protocol::bucket::Mode;
+use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::ids::ClusterId;
 use annulet_protocol::level::Level;
@@ -22,6 +23,8 @@ pub struct Session {
     order: BTreeMap<u64, KeyHash>,
     uses: u64,
     overflowed: bool,
+    /// The time by which things were told to have expired.
+    reached: Stamp,
 }
 
 #[derive(Clone, Debug)]
@@ -90,6 +93,7 @@ impl Session {
     pub fn from_token(token: Token) -> Self {
         let mut session = Self {
             overflowed: token.overflowed,
+            reached: token.reached,
             ..Self::default()
         };
         for (hash, known) in token.entries.into_iter().rev() {
@@ -106,12 +110,18 @@ impl Session {
     /// Moves a client's clock past all that was seen, as far as one key may move it for others: so
     /// that what had expired there has expired here.
     pub fn tell(&self, clock: &mut ClientClock, wall_ms: u64) {
+        clock.reach(self.reached, wall_ms);
         // A stamp from far ahead is left alone, and must not keep lower ones from being told.
         for entry in self.entries.values() {
             if let Known::Version(version) = &entry.known {
                 clock.reach(version.stamp, wall_ms);
             }
         }
+    }
+
+    /// Notes the time that the client's clock has reached, before the session is handed on.
+    pub fn reach(&mut self, reached_ms: u64) {
+        self.reached = self.reached.max(Stamp::at(reached_ms));
     }
 
     /// Whether a read of this key may ask fewer owners than a majority: it was not forgotten, so
@@ -219,6 +229,7 @@ impl Session {
             let token = Token {
                 cluster,
                 overflowed: self.overflowed,
+                reached: self.reached,
                 entries: entries.filter_map(entry).collect(),
             };
             let bytes = token.encode();
@@ -269,7 +280,6 @@ fn join(before: Known, known: Known) -> (Known, bool) {
 mod tests {
     use super::*;
     use crate::core::testing::{BUCKET, NOW, WALL_MS, core, view};
-    use annulet_protocol::clock::Stamp;
     use annulet_protocol::record::Version;
 
     const CLUSTER: ClusterId = ClusterId([7; 16]);
@@ -388,6 +398,18 @@ mod tests {
         assert!(stamp > Stamp::at(WALL_MS + 600), "{stamp:?}");
         let other = core.mint_after(KeyHash(3), session.floor(KeyHash(3)), NOW);
         assert!(other < Stamp::at(WALL_MS + 301), "{other:?}");
+    }
+
+    #[test]
+    fn what_had_expired_for_a_session_has_expired_where_it_goes_on() {
+        let mut session = Session::default();
+        session.reach(WALL_MS + 400);
+        session.reach(WALL_MS + 300);
+        let token = session.token(CLUSTER).expect("it is short");
+        let token = Token::decode(&token).expect("just encoded");
+        let mut core = core();
+        Session::from_token(token).tell(&mut core.clock, NOW.wall_ms);
+        assert_eq!(core.judged_ms(NOW), WALL_MS + 400);
     }
 
     #[test]

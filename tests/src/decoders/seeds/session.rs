@@ -4,6 +4,7 @@ use super::Seeds;
 use super::examples::{record, siblings};
 use super::messages::changed;
 use annulet_protocol::ballot::Ballot;
+use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::ids::{ClusterId, Incarnation};
 use annulet_protocol::session::{Known, Token};
@@ -12,6 +13,7 @@ pub(super) fn add(seeds: &mut Seeds) {
     let token = |entries: Vec<(KeyHash, Known)>| Token {
         cluster: ClusterId([0xc1; 16]),
         overflowed: !entries.is_empty(),
+        reached: Stamp::default(),
         entries,
     };
     let ballot = Ballot {
@@ -24,6 +26,11 @@ pub(super) fn add(seeds: &mut Seeds) {
         (KeyHash(u64::MAX), Known::Siblings(siblings().bare())),
     ];
     seeds.add("session", "empty", token(Vec::new()).encode());
+    let timed = Token {
+        reached: Stamp::at(1_700_000_000_001),
+        ..token(entries.clone())
+    };
+    seeds.add("session", "with_a_time", timed.encode());
     let all = token(entries).encode();
     seeds.add("session", "all_kinds", all.clone());
     let newer = [&[2], &all[1..]].concat();
