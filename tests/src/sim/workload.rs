@@ -304,7 +304,7 @@ impl World {
         let core = &mut self.clients[client].core;
         let mut write = |value: Option<Bytes>, ttl_ms: Option<u64>| {
             let origin = Origin {
-                stamp: core.mint(start.hash, now),
+                stamp: core.mint_after(start.hash, floor.known.as_ref(), now),
                 op: start.op,
             };
             let expires = ttl_ms.map(|ttl| core.clock.corrected_ms(now.wall_ms) + ttl);
@@ -317,7 +317,11 @@ impl World {
             Action::Touch { ttl_ms } => {
                 let now_ms = core.clock.corrected_ms(now.wall_ms);
                 let at_ms = ttl_ms.map(|ttl_ms| now_ms + ttl_ms);
-                TouchOperation::touch(start.reading(), start, at_ms).map(Machine::Touch)
+                let touch = TouchOperation::touch(start.reading(), start, at_ms)?;
+                Ok(Machine::Touch(match &floor.known {
+                    Some(known) => touch.at_least(known.clone()),
+                    None => touch,
+                }))
             }
             Action::Scan { partition, entries } => {
                 let (from, _) = KeyHash::arc(partition, start.view.table.partitions);
