@@ -84,6 +84,10 @@ pub(crate) struct Running {
 
 /// A coordinator of any kind.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are some of them, and they are moved once"
+)]
 pub(crate) enum Machine {
     Get(ReadOperation),
     Exists(ReadOperation),

@@ -318,10 +318,11 @@ impl World {
                 let now_ms = core.clock.corrected_ms(now.wall_ms);
                 let at_ms = ttl_ms.map(|ttl_ms| now_ms + ttl_ms);
                 let touch = TouchOperation::touch(start.reading(), start, at_ms)?;
-                Ok(Machine::Touch(match &floor.known {
+                let touch = match &floor.known {
                     Some(known) => touch.at_least(known.clone()),
                     None => touch,
-                }))
+                };
+                Ok(Machine::Touch(touch))
             }
             Action::Scan { partition, entries } => {
                 let (from, _) = KeyHash::arc(partition, start.view.table.partitions);

@@ -15,7 +15,7 @@ const LOOKS: u32 = 3;
 impl StrongOperation {
     pub(super) fn begin_look(&mut self, now: Now, effects: &mut Effects<StrongDone>) {
         self.phase = Phase::Look;
-        // What became of an earlier round is over: nothing is waited for in vain, or proposed again.
+        // An earlier round is over: nobody is given up for it, and nothing of it is proposed again.
         (self.outbid, self.proposal) = (false, None);
         self.votes.clear();
         self.owners.restart(self.order.iter().copied());

@@ -4,9 +4,9 @@
 //! each prefix in turn, a list's owner at its last position may change places with one further
 //! behind: an edge from the one to the other in a graph of nodes. A path from a node that stands in
 //! the prefix too often to one that does too rarely brings both nearer to their due, and leaves
-//! shorter prefixes alone. Were each list's place shared evenly by its owners, every node would have
-//! its due exactly; so there is an integral flow that rounds it (Ford and Fulkerson), and paths
-//! lead to it.
+//! shorter prefixes alone. Were each list's place shared evenly by its owners, every node would
+//! have its due exactly; so there is an integral flow that rounds it (Ford and Fulkerson), and
+//! paths lead to it.
 //!
 //! Lists that change anyway are preferred, and what is within one of its due stays.
 
