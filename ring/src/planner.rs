@@ -2,7 +2,7 @@
 //!
 //! Everything here is a pure function: the same input gives the same table on every server and
 //! every platform (integers only, ordered maps, fixed seeds). [`build`] makes the **first** table,
-//! from nothing; [`rebalance`] the one that follows another, moving as little as can be; and
+//! from nothing; [`rebalance()`] the one that follows another, moving as little as can be; and
 //! [`moves`] says which lists change first on the way there.
 //!
 //! A region is built in four steps. The first three keep their promises by construction, not by

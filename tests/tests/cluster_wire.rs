@@ -134,7 +134,7 @@ fn cases_of_http() -> Vec<Case> {
     let hello = map(&[("cluster", bin(&[0; 16]))]);
     let to_peers = http("POST", "/v1/peer/hello", MSGPACK, hello.len(), &hello);
     let as_text = http("POST", "/v1/ops", "text/plain", body.len(), &body);
-    let huge = http("POST", "/v1/ops", MSGPACK, 64 << 20, b"");
+    let huge = http("POST", "/v1/ops", MSGPACK, 128 << 20, b"");
     let cut = http("POST", "/v1/ops", MSGPACK, body.len(), &body[..20]);
     let no_http = b"\0\x01\x02 hello\r\n\r\n".to_vec();
     vec![

@@ -6,8 +6,8 @@
 //! other.
 //!
 //! Whoever plans anew takes the moves under way as done ([`Present::after`]), and a plan that is
-//! carried out to a part leads on to a table as good ([`rebalance`](super::rebalance)): no plan has
-//! to be kept.
+//! carried out to a part leads on to a table as good (see [`rebalance()`](super::rebalance())): no
+//! plan has to be kept.
 
 use std::collections::{HashMap, HashSet};
 
