@@ -52,14 +52,11 @@ impl Replica {
         }
         let context = unseal(*bucket, key, &mint.context)?;
         // Its siblings would be stored without their values.
-        let values = context.iter().len();
-        match values {
-            0 => Ok(context),
-            _ => {
-                let why = "a context with values: hand back what came with the read";
-                Err(Refusal::new(RefusalKind::BadChecksum, why))
-            }
+        if context.iter().len() > 0 {
+            let why = "a context with values: hand back what came with the read";
+            return Err(Refusal::new(RefusalKind::BadChecksum, why));
         }
+        Ok(context)
     }
 
     /// Checks a record by itself, and reads it.
@@ -251,7 +248,12 @@ impl Replica {
         // would refuse what they are under.
         let latest = Stamp::at(moment.now_ms.saturating_add(self.skew_ms_max));
         let put = record.put(context, write, (actor, moment.stamp.min(latest)), most);
-        put.map_err(put_refusal)
+        let put = put.map_err(put_refusal)?;
+        // A context may bring actors, and put with those that are here they may be too many.
+        match record.fits() {
+            true => Ok(put),
+            false => Err(put_refusal(PutError::TooManyActors)),
+        }
     }
 
     /// Why what a client brings is not taken. Stamps of what was minted lately are near this

@@ -441,6 +441,36 @@ fn a_context_brings_no_values() {
 }
 
 #[test]
+fn a_context_does_not_bring_more_actors_than_can_be_read_back() {
+    let mut rig = Rig::new();
+    let actors = |nodes: std::ops::Range<u64>| {
+        let mut all = Siblings::default();
+        for node in nodes {
+            let actor = Actor {
+                node: NodeId(node),
+                incarnation: Incarnation([9; 16]),
+                tenure: 0,
+            };
+            let mut one = Siblings::default();
+            let write = (value(SIBLINGS, "k", node, Bytes::new()), false);
+            let put = one.put(&Siblings::default(), write, (actor, Stamp::at(NOW_MS)), 1);
+            put.expect("it is alone");
+            let mut context = one.context();
+            context.forget_past(u64::MAX);
+            all.absorb(&context);
+        }
+        all
+    };
+    let known = merge(Source::Repair, &actors(0..9_000));
+    assert_eq!(rig.mutate(Mutation::Merge(known)), WRITTEN);
+    let held = rig.record();
+    let put = mint(1, &actors(9_000..18_000));
+    let answer = rig.mutate(Mutation::Mint(put));
+    assert_eq!(kind(&answer), Some(RefusalKind::Full));
+    assert_eq!(rig.record(), held, "and it can be read");
+}
+
+#[test]
 fn dots_are_near_the_clock_although_it_was_ahead() {
     let mut rig = Rig::new();
     // Stamps rise, also after a clock that was minutes ahead is set right.

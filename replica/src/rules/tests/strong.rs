@@ -89,7 +89,12 @@ fn settle(number: u64, held: u64, value: Option<Bytes>) -> Mutation {
 }
 
 fn learn(number: u64, value: Option<Bytes>) -> Mutation {
-    let (Register { head, log }, value) = made(number, value);
+    learn_of(number, number, value)
+}
+
+/// Brings what round `made_in` made as accepted in round `number`.
+fn learn_of(number: u64, made_in: u64, value: Option<Bytes>) -> Mutation {
+    let (Register { head, log }, value) = made(made_in, value);
     Mutation::Learn(Box::new(Learn {
         bucket: STRONG,
         key: KEY,
@@ -421,19 +426,7 @@ fn broken_rules_are_seen() {
 fn numbers_that_no_round_has_come_to_are_refused() {
     let mut rig = Rig::new();
     let is_refused = |rig: &mut Rig, mutation| matches!(rig.mutate(mutation), Answer::Refused(_));
-    let learn = |number, made_in| {
-        let Accept {
-            head, log, value, ..
-        } = accept_of(made_in, text("v"), None);
-        Mutation::Learn(Box::new(Learn {
-            bucket: STRONG,
-            key: KEY,
-            ballot: ballot(number),
-            head,
-            log,
-            value,
-        }))
-    };
+    let learn = |number, made_in| learn_of(number, made_in, text("v"));
     assert!(
         is_refused(&mut rig, learn(u64::MAX, 5)),
         "numbers are not used up"
