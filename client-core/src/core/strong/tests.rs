@@ -286,16 +286,21 @@ fn an_owner_that_is_behind_is_made_up_for_by_another_one() {
     assert_eq!((rig.value(), rig.sent.len()), (Some(SHORT), 3));
 }
 
-#[test]
-fn what_is_not_clean_is_looked_at_again_and_then_settled_by_a_round() {
-    let mut rig = start(read());
-    let open = shows(5, &SHORT, Some(ballot(8)));
+/// Owners show others at work, until a read begins a round of its own.
+fn look_three_times(rig: &mut StrongRig, open: &Promise) {
     for _ in 0..3 {
-        for node in asked(&rig) {
+        for node in asked(rig) {
             rig.answer(node, answer(open.clone()));
         }
         rig.pass(10);
     }
+}
+
+#[test]
+fn what_is_not_clean_is_looked_at_again_and_then_settled_by_a_round() {
+    let mut rig = start(read());
+    let open = shows(5, &SHORT, Some(ballot(8)));
+    look_three_times(&mut rig, &open);
     let prepares = rig.sent.len();
     assert_eq!(rig.sent_since(prepares - 3)[0].1, "prepare");
     assert!(rig.ballot() > ballot(8));
@@ -507,12 +512,7 @@ fn a_value_whose_time_ends_while_it_is_fetched_is_settled_first() {
 fn a_value_whose_time_ends_during_the_round_of_a_read_is_settled_by_another_one() {
     let mut rig = start(read());
     let open = shows_until(NOW.wall_ms + 100, &SHORT, Some(ballot(8)));
-    for _ in 0..3 {
-        for node in asked(&rig) {
-            rig.answer(node, answer(open.clone()));
-        }
-        rig.pass(10);
-    }
+    look_three_times(&mut rig, &open);
     for node in [1, 2] {
         rig.promise(node, &open);
     }
@@ -730,12 +730,7 @@ fn a_look_after_a_lost_round_waits_for_owners_that_take_their_time() {
 fn a_read_whose_round_was_lost_answers_what_it_finds_then() {
     let mut rig = start(read());
     let open = shows(5, &SHORT, Some(ballot(8)));
-    for _ in 0..3 {
-        for node in asked(&rig) {
-            rig.answer(node, answer(open.clone()));
-        }
-        rig.pass(10);
-    }
+    look_three_times(&mut rig, &open);
     rig.promise(1, &open);
     rig.promise(2, &open);
     let far = u64::MAX / 2;
