@@ -309,15 +309,16 @@ fn shares(view: &View) -> Vec<f64> {
     let mut held = vec![0u64; view.members.len()];
     let mut shares = vec![0.0; view.members.len()];
     for table in &view.table.regions {
+        let mut all = 0u64;
         for partition in 0..view.table.partitions {
             for index in table.list(partition) {
                 held[index] += 1;
+                all += 1;
             }
         }
-        let all = f64::from(view.table.partitions) * f64::from(table.length);
         for (index, member) in view.members.iter().enumerate() {
             if member.region == table.region {
-                shares[index] = held[index] as f64 / all;
+                shares[index] = held[index] as f64 / all.max(1) as f64;
             }
         }
     }

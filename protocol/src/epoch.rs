@@ -11,8 +11,12 @@ use crate::bucket::Bucket;
 use crate::codec::{self, DecodeError};
 use crate::ids::{ChangeId, ClusterId, EpochHash, NodeId};
 use crate::level::Level;
-use crate::limits::{BUCKET_CHANGES_MAX, EPOCH_BYTES_MAX, EPOCHS_MAX, KEEPERS_MAX};
+use crate::limits::{
+    BUCKET_CHANGES_MAX, EPOCH_BYTES_MAX, EPOCHS_MAX, KEEPERS_MAX, LIST_CHANGES_MAX,
+    MEMBER_CHANGES_MAX, REPLICAS_MAX,
+};
 use crate::names::tagged;
+use crate::view::{Member, MemberState};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
@@ -27,7 +31,7 @@ pub struct Point {
 }
 
 /// One decision: what is different from the epoch before.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// Counts how often the chain was begun anew after its keepers were lost.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -48,6 +52,97 @@ pub struct EpochRecord {
         deserialize_with = "bounded::list::<BUCKET_CHANGES_MAX, _, _>"
     )]
     pub buckets: Vec<BucketChange>,
+    /// Changes of members, in order.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::list::<MEMBER_CHANGES_MAX, _, _>"
+    )]
+    pub members: Vec<MemberChange>,
+    /// Changes of who owns what, in order; after those of members.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::list::<LIST_CHANGES_MAX, _, _>"
+    )]
+    pub lists: Vec<ListChange>,
+    /// The ring is cut into twice as many partitions, before anything else is changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub doubles: bool,
+    /// How many owners each list is to have from now on, if that changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_length: Option<u8>,
+}
+
+tagged! {
+    /// What becomes of one server.
+    pub enum MemberChange {
+        /// It is one of the cluster from now on, and owns nothing yet.
+        Joined(Member) = "joined",
+        /// What may change of it changes.
+        Set(MemberSettings) = "set",
+        /// It owns nothing any more, and is gone.
+        Left(MemberGone) = "left",
+    }
+}
+
+/// What may change of a member, all of it as it is from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberSettings {
+    /// The member.
+    pub id: NodeId,
+    /// Host and port that clients and peers connect to.
+    pub address: String,
+    /// Its share of the data, relative to the others', at least 1.
+    pub capacity: u32,
+    /// What fails together with it.
+    #[serde(default)]
+    pub zone: String,
+    /// Where it stands. No member ever joins twice.
+    pub state: MemberState,
+}
+
+/// A member that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberGone {
+    /// The member.
+    pub id: NodeId,
+}
+
+tagged! {
+    /// What becomes of the lists of one partition.
+    pub enum ListChange {
+        /// One of its lists is to become another: the partition is joint, until that is over. What
+        /// was to become of the same list before is so no more.
+        Opened(NextList) = "opened",
+        /// Every owner of the next list has all that it should: that is the list now.
+        Closed(ListPlace) = "closed",
+        /// The list stays as it is.
+        Aborted(ListPlace) = "aborted",
+    }
+}
+
+/// A list that one of a partition's is to become.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextList {
+    /// The partition.
+    pub partition: u32,
+    /// Name of the region whose list it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// The owners to be, the first is the first choice.
+    #[serde(deserialize_with = "bounded::list::<REPLICAS_MAX, _, _>")]
+    pub owners: Vec<NodeId>,
+}
+
+/// A partition that is joint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListPlace {
+    /// The partition.
+    pub partition: u32,
+    /// The epoch that made it joint as it is: an order that was given before that means another
+    /// move.
+    pub since: u64,
 }
 
 tagged! {
@@ -98,6 +193,8 @@ impl EpochRecord {
         let record: Self = codec::decode(bytes)?;
         codec::no_more("keepers", record.keepers.len(), KEEPERS_MAX)?;
         codec::no_more("changes", record.buckets.len(), BUCKET_CHANGES_MAX)?;
+        codec::no_more("members", record.members.len(), MEMBER_CHANGES_MAX)?;
+        codec::no_more("lists", record.lists.len(), LIST_CHANGES_MAX)?;
         if record.encode() != bytes {
             let why = "it is not what this version would write: a newer version wrote it";
             return Err(DecodeError::Malformed(why.into()));
@@ -321,6 +418,7 @@ mod tests {
             keepers: vec![NodeId(1), NodeId(2), NodeId(3)],
             change: ChangeId([2; 16]),
             buckets: vec![BucketChange::Created(Bucket::new(4, "carts"))],
+            ..EpochRecord::default()
         }
     }
 
@@ -336,14 +434,14 @@ mod tests {
             before: EpochHash,
             keepers: Vec<NodeId>,
             change: ChangeId,
-            moves: u8,
+            later: u8,
         }
         let newer = codec::encode(&Newer {
             number: 7,
             before: EpochHash::default(),
             keepers: vec![NodeId(1)],
             change: ChangeId::default(),
-            moves: 1,
+            later: 1,
         });
         let why = EpochRecord::decode(&newer).unwrap_err().to_string();
         assert!(why.contains("newer version"), "{why}");

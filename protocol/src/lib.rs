@@ -39,4 +39,5 @@ pub mod register;
 pub mod scan;
 pub mod session;
 pub mod siblings;
+pub mod table;
 pub mod view;

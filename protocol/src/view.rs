@@ -6,11 +6,9 @@ use crate::bucket::Bucket;
 use crate::epoch::Point;
 use crate::hash::KeyHash;
 use crate::ids::{ClusterId, EpochHash, NodeId};
-use crate::limits::{
-    BUCKETS_MAX, KEEPERS_MAX, MEMBERS_MAX, NAME_BYTES_MAX, PARTITIONS_MAX, REGIONS_MAX,
-    REPLICAS_MAX,
-};
+use crate::limits::{BUCKETS_MAX, KEEPERS_MAX, MEMBERS_MAX, NAME_BYTES_MAX};
 use crate::names::named;
+use crate::table::Table;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -43,34 +41,6 @@ pub struct Member {
     pub region: String,
     /// Where it stands.
     pub state: MemberState,
-}
-
-/// The owner lists of one region.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RegionTable {
-    /// Name of the region, as its members give it.
-    pub region: String,
-    /// Owners in each list, at most the members of the region.
-    pub length: u8,
-    /// One list after the other, partition by partition: each owner as its index among the view's
-    /// members, 4 bytes little-endian.
-    #[serde(with = "serde_bytes")]
-    pub owners: Vec<u8>,
-}
-
-/// Which members own which partition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Table {
-    /// Equal arcs that the ring is cut into, a power of two.
-    pub partitions: u32,
-    /// The epoch that set these lists. A request of an older one is refused.
-    pub epoch: u64,
-    /// Owners that each list has where there are so many members; no bucket is made with more
-    /// replicas. 0: not known.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub list_length: u8,
-    /// The lists, region by region, in order of name.
-    pub regions: Vec<RegionTable>,
 }
 
 /// Where a view stands in the chain of epochs, and what it takes to go on from it.
@@ -115,17 +85,6 @@ pub struct View {
     /// Where it stands in the chain of epochs; without keepers it is of no chain.
     #[serde(default, skip_serializing_if = "Tip::is_none")]
     pub tip: Tip,
-}
-
-impl RegionTable {
-    /// Member indices of the owners of a partition, the first is the first choice.
-    pub fn list(&self, partition: u32) -> impl ExactSizeIterator<Item = usize> + '_ {
-        let width = usize::from(self.length) * 4;
-        let start = partition as usize * width;
-        let list = self.owners.get(start..start + width).unwrap_or_default();
-        list.chunks_exact(4)
-            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize)
-    }
 }
 
 impl View {
@@ -186,7 +145,7 @@ impl View {
             ));
         }
         self.validate_members()?;
-        self.validate_table()?;
+        self.table.validate(self.epoch, &self.members)?;
         if self.buckets.len() > BUCKETS_MAX {
             return Err(format!(
                 "{} buckets; at most {BUCKETS_MAX}",
@@ -261,73 +220,4 @@ impl View {
         }
         Ok(())
     }
-
-    fn validate_table(&self) -> Result<(), String> {
-        let Table {
-            partitions,
-            epoch,
-            regions,
-            ..
-        } = &self.table;
-        if !partitions.is_power_of_two() || *partitions > PARTITIONS_MAX {
-            return Err(format!(
-                "{partitions} partitions; a power of two up to {PARTITIONS_MAX} is needed"
-            ));
-        }
-        if *epoch > self.epoch {
-            return Err(format!(
-                "table of epoch {epoch} in a view of epoch {}",
-                self.epoch
-            ));
-        }
-        if regions.is_empty() || regions.len() > REGIONS_MAX {
-            return Err(format!("{} regions; 1 to {REGIONS_MAX}", regions.len()));
-        }
-        if !regions
-            .windows(2)
-            .all(|pair| pair[0].region < pair[1].region)
-        {
-            return Err("regions are not in order of name".into());
-        }
-        regions
-            .iter()
-            .try_for_each(|region| self.validate_region(region))
-    }
-
-    fn validate_region(&self, table: &RegionTable) -> Result<(), String> {
-        let RegionTable {
-            region,
-            length,
-            owners,
-        } = table;
-        let length = usize::from(*length);
-        if !(1..=REPLICAS_MAX).contains(&length) {
-            return Err(format!(
-                "region `{region}`: lists of {length} owners; 1 to {REPLICAS_MAX}"
-            ));
-        }
-        if owners.len() != self.table.partitions as usize * length * 4 {
-            return Err(format!(
-                "region `{region}`: a table of {} bytes",
-                owners.len()
-            ));
-        }
-        for partition in 0..self.table.partitions {
-            let mut seen = smallvec::SmallVec::<[usize; REPLICAS_MAX]>::new();
-            for index in table.list(partition) {
-                let here = self.members.get(index).is_some_and(|m| m.region == *region);
-                if !here || seen.contains(&index) {
-                    return Err(format!(
-                        "region `{region}`: bad owners of partition {partition}"
-                    ));
-                }
-                seen.push(index);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn is_zero(number: &u8) -> bool {
-    *number == 0
 }

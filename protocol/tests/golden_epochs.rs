@@ -10,11 +10,13 @@ use annulet_protocol::codec::{
 use annulet_protocol::epoch::{
     Accept, BucketChange, BucketCommand, BucketGone, BucketReply, BucketRequest, BucketSettings,
     ChainAnswer, ChainQuestion, ChainReply, ChainRequest, Decided, DeleteBucket, Deltas,
-    EpochRecord, Granted, Offer, Point, Prepare, Promised, SetBucket,
+    EpochRecord, Granted, ListChange, ListPlace, MemberChange, MemberGone, MemberSettings,
+    NextList, Offer, Point, Prepare, Promised, SetBucket,
 };
 use annulet_protocol::ids::{ChangeId, ClusterId, EpochHash, Incarnation, NodeId};
 use annulet_protocol::level::Level;
 use annulet_protocol::limits::{EPOCHS_MAX, REQUEST_OVERHEAD_BYTES};
+use annulet_protocol::view::{Member, MemberState};
 use bytes::Bytes;
 use serde::Serialize;
 use std::fmt::Debug;
@@ -38,6 +40,54 @@ fn record() -> EpochRecord {
             }),
             BucketChange::Deleted(BucketGone { number: 2 }),
         ],
+        ..EpochRecord::default()
+    }
+}
+
+/// A record that changes members and lists.
+fn grown() -> EpochRecord {
+    let place = ListPlace {
+        partition: 6,
+        since: 5,
+    };
+    EpochRecord {
+        number: 7,
+        before: EpochHash([0xe6; 16]),
+        keepers: vec![NodeId(1)],
+        change: ChangeId([0xab; 16]),
+        members: vec![
+            MemberChange::Joined(Member {
+                id: NodeId(9),
+                address: "host:7400".into(),
+                capacity: 2,
+                zone: "a".into(),
+                region: "north".into(),
+                state: MemberState::Joining,
+            }),
+            MemberChange::Set(MemberSettings {
+                id: NodeId(8),
+                address: "host:7401".into(),
+                capacity: 1,
+                zone: String::new(),
+                state: MemberState::Active,
+            }),
+            MemberChange::Left(MemberGone { id: NodeId(4) }),
+        ],
+        lists: vec![
+            ListChange::Opened(NextList {
+                partition: 3,
+                region: "north".into(),
+                owners: vec![NodeId(8), NodeId(1)],
+            }),
+            ListChange::Closed(place),
+            ListChange::Aborted(ListPlace {
+                partition: 7,
+                ..place
+            }),
+        ],
+        doubles: true,
+        list_length: Some(5),
+        ..EpochRecord::default()
     }
 }
 
@@ -94,6 +144,24 @@ fn records() {
         "85aa67656e65726174696f6e02a66e756d62657207a66265666f7265c410e6e6e6e6e6e6 \
              e6e6e6e6e6e6e6e6e6e6a76b65657065727393010203a66368616e6765c410ababababab \
              ababababababababababab",
+    );
+}
+
+#[test]
+fn records_of_members_and_lists() {
+    pin(
+        &grown(),
+        EpochRecord::decode,
+        "88a66e756d62657207a66265666f7265c410e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6a76b\
+             6565706572739101a66368616e6765c410ababababababababababababababababa76d65\
+             6d626572739381a66a6f696e656486a2696409a761646472657373a9686f73743a373430\
+             30a8636170616369747902a47a6f6e65a161a6726567696f6ea56e6f727468a573746174\
+             65a76a6f696e696e6781a373657485a2696408a761646472657373a9686f73743a373430\
+             31a8636170616369747901a47a6f6e65a0a57374617465a661637469766581a46c656674\
+             81a2696404a56c697374739381a66f70656e656483a9706172746974696f6e03a6726567\
+             696f6ea56e6f727468a66f776e65727392080181a6636c6f73656482a970617274697469\
+             6f6e06a573696e63650581a761626f7274656482a9706172746974696f6e07a573696e63\
+             6505a7646f75626c6573c3ab6c6973745f6c656e67746805",
     );
 }
 

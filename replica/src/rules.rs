@@ -321,7 +321,8 @@ impl Replica {
         bucket: u32,
         key: &[u8],
     ) -> Result<Place<'a>, Refusal> {
-        let bucket = self.bucket(moment, asked, bucket)?;
+        let hash = moment.view.hash(bucket, key);
+        let bucket = self.bucket(moment, asked, bucket, hash)?;
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             let why = format!(
                 "the key has {} bytes; it must have 1 to {KEY_BYTES_MAX}",
@@ -329,17 +330,18 @@ impl Replica {
             );
             return Err(Refusal::new(RefusalKind::TooLarge, why));
         }
-        let hash = moment.view.hash(bucket.number, key);
         Ok(Place { bucket, hash })
     }
 
     /// The bucket, for a request of an epoch that this server can answer, about buckets of these
-    /// modes.
+    /// modes, and about what lies there. Only a request about what has other owners by now is out of
+    /// date.
     fn bucket<'a>(
         &self,
         moment: Moment<'a>,
         (epoch, modes): (u64, &[Mode]),
         bucket: u32,
+        hash: KeyHash,
     ) -> Result<&'a Bucket, Refusal> {
         let view = moment.view;
         if epoch > view.epoch {
@@ -349,10 +351,13 @@ impl Replica {
             );
             return Err(Refusal::new(RefusalKind::Behind, why));
         }
-        if epoch < view.table.epoch && self.is_fenced() {
+        let lists_epoch = view
+            .table
+            .lists_epoch(hash.partition(view.table.partitions));
+        if epoch < lists_epoch && self.is_fenced() {
             let why = format!(
-                "the owners changed in epoch {}, the request is of epoch {epoch}: fetch the view",
-                view.table.epoch
+                "the owners changed in epoch {lists_epoch}, the request is of epoch {epoch}: \
+                 fetch the view"
             );
             return Err(Refusal::new(RefusalKind::StaleEpoch, why));
         }

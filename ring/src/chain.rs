@@ -9,6 +9,8 @@
 //! | who decides the next epoch: one, three or five servers, spread out | `keepers` |
 //! | a record follows one epoch only, and what never changes of a bucket stays | [`apply`] |
 //! | a number that a bucket had is never given to another | [`apply`], [`Tip::next_bucket`] |
+//! | who has joined never joins again; who leaves owns nothing any more | `members` |
+//! | a partition has one list, or one and the next, which differ by one owner | `lists` |
 //! | what somebody asks for becomes a record on top of a view, if it still can be | [`propose`] |
 //! | one record follows an epoch, and is held before it is acted under | [`proposer`] |
 //! | two servers whose chains fork do not both go on | [`relation`] |
@@ -16,6 +18,8 @@
 //! [`Tip::next_bucket`]: annulet_protocol::view::Tip::next_bucket
 
 mod keepers;
+mod lists;
+mod members;
 pub mod proposer;
 #[cfg(test)]
 mod tests;
@@ -85,17 +89,31 @@ pub fn apply(view: &View, record: &EpochRecord) -> Result<View, ApplyError> {
     if record.before != view.tip.hash || record.generation != view.tip.generation {
         return Err(ApplyError::Fork(number));
     }
-    let unsound = |why| ApplyError::Unsound { number, why };
-    check_keepers(view, record).map_err(unsound)?;
     let mut next = view.clone();
     next.epoch = number;
     next.tip.hash = record.point().hash;
     next.tip.keepers.clone_from(&record.keepers);
-    for change in &record.buckets {
-        change_bucket(&mut next, change).map_err(unsound)?;
+    let changed = change(&mut next, record).and_then(|()| next.validate());
+    match changed {
+        Ok(()) => Ok(next),
+        Err(why) => Err(ApplyError::Unsound { number, why }),
     }
-    next.validate().map_err(unsound)?;
-    Ok(next)
+}
+
+fn change(view: &mut View, record: &EpochRecord) -> Result<(), String> {
+    if record.doubles {
+        lists::double(view)?;
+    }
+    if let Some(length) = record.list_length {
+        lists::set_length(view, length)?;
+    }
+    members::change(view, &record.members)?;
+    check_keepers(view, record)?;
+    lists::change(view, &record.lists, record.number)?;
+    for change in &record.buckets {
+        change_bucket(view, change)?;
+    }
+    Ok(())
 }
 
 fn check_keepers(view: &View, record: &EpochRecord) -> Result<(), String> {
@@ -192,6 +210,7 @@ pub fn propose(
         keepers: view.tip.keepers.clone(),
         change,
         buckets,
+        ..EpochRecord::default()
     };
     match apply(view, &record) {
         Ok(_) => Ok(record),

@@ -4,7 +4,8 @@ use crate::chain;
 use crate::planner::{self, Candidate, Wish};
 use annulet_protocol::bucket::Bucket;
 use annulet_protocol::ids::ClusterId;
-use annulet_protocol::view::{Member, RegionTable, Table, Tip, View};
+use annulet_protocol::table::{RegionTable, Table};
+use annulet_protocol::view::{Member, Tip, View};
 
 /// What a view is made from.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +73,7 @@ impl Plan {
                 epoch: self.epoch,
                 list_length: u8::try_from(self.list_length).unwrap_or(u8::MAX),
                 regions: regions.collect(),
+                ..Table::default()
             },
             buckets: self.buckets,
             tip: Tip::default(),

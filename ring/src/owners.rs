@@ -19,46 +19,77 @@ pub struct RegionOwners {
     pub nodes: Nodes,
 }
 
-/// The owners of one key: a list for each region.
+/// A list for each region that has owners, in the order of the view's regions.
+pub type Lists = SmallVec<[RegionOwners; 1]>;
+
+/// The owners of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owners {
-    /// In the order of the view's regions.
-    pub regions: SmallVec<[RegionOwners; 1]>,
+    /// The lists as they are.
+    pub regions: Lists,
+    /// The lists to be, while they have other owners: then every quorum is one of both.
+    pub next: Option<Lists>,
+    /// The epoch that set these lists.
+    pub epoch: u64,
 }
 
 impl Owners {
     /// Reads the owners of a key off the table. A bucket's owners are the first of each list, as
     /// many as it has replicas, or all where the list is shorter.
     pub fn of(view: &View, bucket: &Bucket, hash: KeyHash) -> Self {
-        let partition = hash.partition(view.table.partitions);
-        let regions = view
-            .table
-            .regions
-            .iter()
-            .enumerate()
-            .map(|(region, table)| {
-                let list = table.list(partition).take(usize::from(bucket.replicas));
-                let nodes = list
-                    .filter_map(|index| view.members.get(index))
-                    .map(|m| m.id)
-                    .collect();
-                RegionOwners { region, nodes }
+        let table = &view.table;
+        let partition = hash.partition(table.partitions);
+        let most = usize::from(bucket.replicas);
+        let nodes = |indices: &mut dyn Iterator<Item = usize>| -> Nodes {
+            let members = indices.take(most).filter_map(|at| view.members.get(at));
+            members.map(|member| member.id).collect()
+        };
+        let of_region = |region, nodes: Nodes| {
+            let owned = !nodes.is_empty();
+            owned.then_some(RegionOwners { region, nodes })
+        };
+        let regions = || table.regions.iter().enumerate();
+        let current: Lists = regions()
+            .filter_map(|(at, region)| of_region(at, nodes(&mut region.list(partition))))
+            .collect();
+        let next = table.joint(partition).map(|joint| -> Lists {
+            let next = regions().filter_map(|(at, region)| {
+                let list = match region.region == joint.region {
+                    true => nodes(&mut joint.next.iter().map(|index| *index as usize)),
+                    false => nodes(&mut region.list(partition)),
+                };
+                of_region(at, list)
             });
+            next.collect()
+        });
         Self {
-            regions: regions.collect(),
+            // In a bucket of few replicas both may be the same.
+            next: next.filter(|next| !have_same_nodes(next, &current)),
+            regions: current,
+            epoch: table.lists_epoch(partition),
         }
     }
 
-    /// All owners, region by region.
+    /// The owners of lists that do not change.
+    pub fn stable(regions: Lists, epoch: u64) -> Self {
+        Self {
+            regions,
+            next: None,
+            epoch,
+        }
+    }
+
+    /// All owners, each once: those of the lists as they are, region by region, then those to be.
     pub fn all(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.regions
-            .iter()
-            .flat_map(|list| list.nodes.iter().copied())
+        let current = nodes_of(&self.regions);
+        let owns = |node: &NodeId| nodes_of(&self.regions).any(|owner| owner == *node);
+        let next = self.next.iter().flat_map(nodes_of);
+        current.chain(next.filter(move |node| !owns(node)))
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.regions.iter().map(|list| list.nodes.len()).sum()
+        self.all().count()
     }
 
     /// Whether this node is one of them.
@@ -68,7 +99,8 @@ impl Owners {
 
     /// Index of the region in which this node is an owner.
     pub fn region_of(&self, node: NodeId) -> Option<usize> {
-        let list = self.regions.iter().find(|list| list.nodes.contains(&node));
+        let mut lists = self.regions.iter().chain(self.next.iter().flatten());
+        let list = lists.find(|list| list.nodes.contains(&node));
         list.map(|list| list.region)
     }
 
@@ -107,6 +139,16 @@ impl Owners {
         found.extend(self.all().take(most.saturating_sub(found.len())));
         found
     }
+}
+
+fn nodes_of(lists: &Lists) -> impl Iterator<Item = NodeId> + '_ {
+    lists.iter().flat_map(|list| list.nodes.iter().copied())
+}
+
+/// Whether the same nodes own, in whatever order.
+fn have_same_nodes(one: &Lists, other: &Lists) -> bool {
+    let holds = |lists: &Lists, node| nodes_of(lists).any(|owner| owner == node);
+    nodes_of(one).count() == nodes_of(other).count() && nodes_of(one).all(|node| holds(other, node))
 }
 
 /// Partitions passed in a row that bring no new fallback.

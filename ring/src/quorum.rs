@@ -3,7 +3,7 @@
 //! One type counts every level. A plain majority is one list; a majority in every region is a list
 //! for each region; while a partition moves, a quorum of both lists is the two joined.
 
-use crate::owners::{Nodes, Owners};
+use crate::owners::{Lists, Nodes, Owners};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::level::Level;
 use smallvec::SmallVec;
@@ -53,16 +53,39 @@ pub enum LevelError {
 impl Quorum {
     /// What `level` asks of a key's owners. `home`: index of the client's region in the view.
     ///
+    /// While the partition is joint it is a quorum of the lists as they are and of those to be;
+    /// where one owner's word is enough, for a read, one of the lists as they are: an owner to be
+    /// may have next to nothing yet.
+    ///
     /// # Errors
-    /// If the level asks for more than there are.
+    /// If the level asks for more than there are, now or then.
     pub fn of(
         level: Level,
         side: Side,
         owners: &Owners,
         home: Option<usize>,
     ) -> Result<Self, LevelError> {
-        let all = || owners.all().collect::<Nodes>();
-        let count = owners.count();
+        let current = Self::of_lists(level, side, &owners.regions, home)?;
+        let Some(next) = &owners.next else {
+            return Ok(current);
+        };
+        match (level, side) {
+            (Level::Available, _) | (Level::One, Side::Read) => Ok(current),
+            _ => Ok(current.and(Self::of_lists(level, side, next, home)?)),
+        }
+    }
+
+    fn of_lists(
+        level: Level,
+        side: Side,
+        lists: &Lists,
+        home: Option<usize>,
+    ) -> Result<Self, LevelError> {
+        let all = || -> Nodes {
+            let nodes = lists.iter().flat_map(|list| list.nodes.iter().copied());
+            nodes.collect()
+        };
+        let count = all().len();
         let shares = match level {
             // What fallbacks add to `available` is no quorum: any one of them will do.
             Level::One | Level::Available => single(all(), 1),
@@ -76,7 +99,7 @@ impl Quorum {
                 }),
             ),
             Level::LocalQuorum => {
-                let home = match (home, owners.regions.as_slice()) {
+                let home = match (home, lists.as_slice()) {
                     (_, [only]) => only,
                     (Some(home), lists) => lists
                         .iter()
@@ -86,8 +109,7 @@ impl Quorum {
                 };
                 single(home.nodes.clone(), majority(home.nodes.len()))
             }
-            Level::EachQuorum => owners
-                .regions
+            Level::EachQuorum => lists
                 .iter()
                 .map(|list| Share {
                     need: majority(list.nodes.len()),
@@ -104,7 +126,7 @@ impl Quorum {
         Ok(Self { shares })
     }
 
-    /// What is met by nobody.
+    /// What is met without anybody.
     pub fn none() -> Self {
         Self {
             shares: SmallVec::new(),
@@ -117,11 +139,12 @@ impl Quorum {
         self
     }
 
-    /// Who must tell an owner what it has lost: in each region a majority, itself not counted.
-    /// Among them is one that holds each write that a majority there has taken. `None` if there is
-    /// nobody else.
+    /// Who must tell an owner what it has lost: in each region a majority, itself not counted, of
+    /// the lists as they are and of those to be. Among them is one that holds each write that a
+    /// majority there has taken. `None` if there is nobody else.
     pub fn witnesses(owners: &Owners, lost: NodeId) -> Option<Self> {
-        let shares = owners.regions.iter().map(|list| {
+        let lists = owners.regions.iter().chain(owners.next.iter().flatten());
+        let shares = lists.map(|list| {
             let others = list.nodes.iter().copied().filter(|node| *node != lost);
             let others: Nodes = others.collect();
             Share {
@@ -203,8 +226,13 @@ mod tests {
             region,
             nodes: ids.iter().copied().map(NodeId).collect(),
         };
+        Owners::stable(regions.iter().enumerate().map(region).collect(), 1)
+    }
+
+    fn joint(current: &[u64], next: &[u64]) -> Owners {
         Owners {
-            regions: regions.iter().enumerate().map(region).collect(),
+            next: Some(owners(&[next]).regions),
+            ..owners(&[current])
         }
     }
 
@@ -257,11 +285,47 @@ mod tests {
 
     #[test]
     fn a_joint_quorum_needs_both_lists() {
-        let of = |ids| Quorum::of(Level::Quorum, Side::Write, &owners(&[ids]), None).unwrap();
-        let joint = of(&[1, 2, 3]).and(of(&[2, 3, 4]));
-        assert!(joint.is_met(|n| [2, 3].contains(&n.0)));
-        assert!(!joint.is_met(|n| [1, 2].contains(&n.0)));
-        assert!(!joint.is_possible(|n| [3, 4].contains(&n.0)));
+        let owners = joint(&[1, 2, 3], &[2, 3, 4]);
+        assert_eq!(
+            owners.all().map(|node| node.0).collect::<Vec<_>>(),
+            [1, 2, 3, 4]
+        );
+        let of = |level, side| Quorum::of(level, side, &owners, None).unwrap();
+        let met = |level, side, ids: &[u64]| of(level, side).is_met(|node| ids.contains(&node.0));
+        for (level, side, met_by, not_by) in [
+            (Level::Quorum, Side::Write, &[2, 3][..], &[1, 2][..]),
+            (Level::Quorum, Side::Read, &[1, 2, 4], &[1, 4]),
+            (Level::LocalQuorum, Side::Read, &[2, 3], &[3, 4]),
+            (Level::EachQuorum, Side::Write, &[1, 3, 4], &[1, 2]),
+            (Level::All, Side::Write, &[1, 2, 3, 4], &[1, 2, 3]),
+            (Level::One, Side::Write, &[3], &[1]),
+            (Level::One, Side::Write, &[1, 4], &[4]),
+            (
+                Level::Explicit { read: 1, write: 3 },
+                Side::Read,
+                &[2],
+                &[4],
+            ),
+            // An owner to be may have nothing yet.
+            (Level::One, Side::Read, &[1], &[4]),
+            (Level::Available, Side::Write, &[1], &[9]),
+        ] {
+            assert!(met(level, side, met_by), "{level} {side:?} {met_by:?}");
+            assert!(!met(level, side, not_by), "{level} {side:?} {not_by:?}");
+        }
+        let quorum = of(Level::Quorum, Side::Write);
+        assert!(!quorum.is_possible(|n| [3, 4].contains(&n.0)));
+        let shrinks = joint(&[1, 2, 3], &[1, 2]);
+        let refused = Quorum::of(
+            Level::Explicit { read: 1, write: 3 },
+            Side::Write,
+            &shrinks,
+            None,
+        );
+        assert!(matches!(
+            refused,
+            Err(LevelError::TooFewOwners { have: 2, .. })
+        ));
     }
 
     #[test]
@@ -283,6 +347,12 @@ mod tests {
             );
         }
         assert_eq!(Quorum::witnesses(&owners(&[&[1]]), NodeId(1)), None);
+        let witnesses = Quorum::witnesses(&joint(&[1, 2, 3], &[2, 3, 4]), NodeId(2)).unwrap();
+        assert!(witnesses.is_met(|node| [1, 3, 4].contains(&node.0)));
+        assert!(
+            !witnesses.is_met(|node| [1, 3].contains(&node.0)),
+            "two of each list"
+        );
     }
 
     proptest! {

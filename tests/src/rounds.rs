@@ -19,7 +19,8 @@ use annulet_protocol::ids::{ClusterId, Incarnation, NodeId};
 use annulet_protocol::message::{Answer, Operation};
 use annulet_protocol::register::message::{Learn, ReadRegister};
 use annulet_protocol::register::{Change, Condition};
-use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip, View};
+use annulet_protocol::table::{RegionTable, Table};
+use annulet_protocol::view::{Member, MemberState, Tip, View};
 use annulet_replica::memory::MemoryStore;
 use annulet_replica::rules::{Moment, Mutation, Replica};
 use annulet_replica::store::Store;
@@ -178,6 +179,7 @@ fn view() -> Arc<View> {
                 length: 3,
                 owners: owners.collect(),
             }],
+            ..Table::default()
         },
         buckets: vec![Bucket {
             mode: Mode::Strong,

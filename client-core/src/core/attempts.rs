@@ -244,6 +244,11 @@ impl Owners {
         self.list.iter().filter(missing).map(|owner| owner.node)
     }
 
+    /// Whether one of them refused for a newer view than it was asked under.
+    pub fn want_view(&self, epoch: u64) -> bool {
+        self.wanted_epoch > epoch
+    }
+
     /// Whether this node is one of them.
     pub fn has(&self, node: NodeId) -> bool {
         self.is(node, |_| true)

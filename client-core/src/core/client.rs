@@ -166,6 +166,20 @@ impl Start {
         }
     }
 
+    /// The epoch that set the lists of the key's partition.
+    pub fn lists_epoch(&self) -> u64 {
+        let table = &self.view.table;
+        table.lists_epoch(self.hash.partition(table.partitions))
+    }
+
+    /// Moves to a newer view in which the key has the very same owners, set by the same epoch, if
+    /// it is such a one: then the operation goes on, and all that was answered still counts.
+    pub fn goes_on_under(&mut self, view: &Arc<View>, home: &Home) -> bool {
+        let bucket = view.bucket(self.bucket().number);
+        let same = bucket.is_some_and(|b| Owners::of(view, b, self.hash) == self.owners());
+        same && self.move_to(view, home)
+    }
+
     /// Moves to a newer view. `false` if the bucket is not there any more.
     pub fn move_to(&mut self, view: &Arc<View>, home: &Home) -> bool {
         let number = self.bucket().number;

@@ -521,7 +521,11 @@ impl<S: Shown> Coordinator for Reading<S> {
 
     fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<S::Done> {
         let mut effects = Effects::new();
-        if view.epoch <= self.start.view.epoch || self.is_finished() {
+        let epoch = self.start.view.epoch;
+        if view.epoch <= epoch || self.is_finished() {
+            return effects;
+        }
+        if !self.owners.want_view(epoch) && self.start.goes_on_under(view, core.home()) {
             return effects;
         }
         if self.completed {

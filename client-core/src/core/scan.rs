@@ -331,7 +331,13 @@ impl Coordinator for ScanOperation {
 
     fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<ScanDone> {
         let mut effects = Effects::new();
-        if view.epoch <= self.start.view.epoch || self.completed {
+        let epoch = self.start.view.epoch;
+        if view.epoch <= epoch || self.completed {
+            return effects;
+        }
+        let same_arc = view.table.partitions == self.start.view.table.partitions;
+        let stays = same_arc && !self.owners.want_view(epoch);
+        if stays && self.start.goes_on_under(view, core.home()) {
             return effects;
         }
         if !self.start.move_to(view, core.home()) {

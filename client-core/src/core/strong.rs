@@ -221,7 +221,7 @@ impl StrongOperation {
         self.proposal = None;
         self.accepted.clear();
         self.outbid = false;
-        let epoch = self.start.view.epoch;
+        let epoch = self.start.lists_epoch();
         let first = self.tried.is_none() && self.lost_rounds == 0 && !self.is_read();
         let reserved = match first {
             true => core.proposer.take(&self.slot(), epoch),
@@ -299,7 +299,7 @@ impl StrongOperation {
             self.tried = Some(Tried { first, last });
         }
         if core.reserves_early() {
-            let reservation = proposal.reservation(self.start.view.epoch);
+            let reservation = proposal.reservation(self.start.lists_epoch());
             core.proposer.reserve(&self.slot(), reservation);
         }
         for node in self.order.clone() {
@@ -335,7 +335,7 @@ impl StrongOperation {
         if self.is_read() && self.must_settle(core, now, Some(&proposal.register.head)) {
             return self.begin_round(core, now, effects);
         }
-        let reservation = proposal.reservation(self.start.view.epoch);
+        let reservation = proposal.reservation(self.start.lists_epoch());
         core.proposer.reserve(&self.slot(), reservation);
         let now_ms = core.clock.reached_ms(now.wall_ms);
         let result = self.outcome(proposal, now_ms);
@@ -627,7 +627,11 @@ impl Coordinator for StrongOperation {
 
     fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<StrongDone> {
         let mut effects = Effects::new();
-        if view.epoch <= self.start.view.epoch || self.phase == Phase::Over {
+        let epoch = self.start.view.epoch;
+        if view.epoch <= epoch || self.phase == Phase::Over {
+            return effects;
+        }
+        if !self.owners.want_view(epoch) && self.start.goes_on_under(view, core.home()) {
             return effects;
         }
         self.leave();

@@ -15,7 +15,8 @@ use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
 use annulet_protocol::level::Level;
 use annulet_protocol::message::{Answer, Operation, Refusal, RefusalKind, Source, Written};
 use annulet_protocol::record::{Origin, Record};
-use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip, View};
+use annulet_protocol::table::{RegionTable, Table};
+use annulet_protocol::view::{Member, MemberState, Tip, View};
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -56,6 +57,7 @@ pub(crate) fn view(epoch: u64) -> Arc<View> {
                 length: 3,
                 owners,
             }],
+            ..Table::default()
         },
         buckets: vec![Bucket::new(BUCKET, "b")],
         tip: Tip::default(),

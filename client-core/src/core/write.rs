@@ -493,7 +493,11 @@ impl Coordinator for WriteOperation {
 
     fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<WriteDone> {
         let mut effects = Effects::new();
-        if view.epoch <= self.start.view.epoch || self.is_finished() {
+        let epoch = self.start.view.epoch;
+        if view.epoch <= epoch || self.is_finished() {
+            return effects;
+        }
+        if !self.owners.want_view(epoch) && self.start.goes_on_under(view, core.home()) {
             return effects;
         }
         self.uncertain |= self.is_taken() || self.owners.any_in_flight();

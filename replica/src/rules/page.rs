@@ -32,7 +32,7 @@ impl Replica {
         scan: &Scan,
         read: &mut ReadAnswers,
     ) -> Result<Page, Refusal> {
-        let bucket = self.bucket(moment, (epoch, &[Mode::Lww]), scan.bucket)?;
+        let bucket = self.bucket(moment, (epoch, &[Mode::Lww]), scan.bucket, scan.from)?;
         if !is_arc(moment.view, scan) {
             let why = "the arc is not within one partition";
             return Err(Refusal::new(RefusalKind::NotOwner, why));

@@ -124,7 +124,7 @@ impl Replica {
         let answer = match admitted.mutation {
             Mutation::Mint(mint) => {
                 let tenure = held.marks.tenure.map(|stamp| stamp.0);
-                let tenure = tenure.unwrap_or(moment.view.table.epoch);
+                let tenure = tenure.unwrap_or_else(|| lists_epoch(moment, admitted));
                 let put = self.mint(moment, mint, brought, tenure, &mut after.record);
                 match put {
                     Err(refusal) => return Answer::Refused(refusal),
@@ -344,6 +344,16 @@ fn refuse_size(moment: Moment<'_>, brought: Brought<'_>, merged: &Siblings) -> O
         let why = "the key has too many concurrent values: read it and write it with the context \
                    that came with them";
         Refusal::new(RefusalKind::Full, why)
+    })
+}
+
+/// The epoch that set the lists of the key's partition. Whoever lost the partition and gained it
+/// again is another actor by it, even in one life of the server.
+fn lists_epoch(moment: Moment<'_>, admitted: &Admitted<'_>) -> u64 {
+    let table = &moment.view.table;
+    let hash = admitted.place.map(|place| place.hash);
+    hash.map_or(table.epoch, |h| {
+        table.lists_epoch(h.partition(table.partitions))
     })
 }
 

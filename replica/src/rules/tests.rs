@@ -17,7 +17,8 @@ use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::{ClusterId, Incarnation, OpId};
 use annulet_protocol::message::{Hint, Source, Touch, Written};
 use annulet_protocol::record::{Kind, Origin, Version};
-use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip};
+use annulet_protocol::table::{RegionTable, Table};
+use annulet_protocol::view::{Member, MemberState, Tip};
 
 mod arcs;
 mod hinted;
@@ -165,6 +166,7 @@ fn view() -> View {
                 length: 2,
                 owners,
             }],
+            ..Table::default()
         },
         buckets: vec![
             bucket(GROUP, Mode::Lww, Durability::Group, 2),

@@ -7,7 +7,13 @@ use annulet_protocol::view::{Member, MemberState};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
+mod members;
+
 fn first(servers: u64) -> View {
+    first_of(&(1..=servers).collect::<Vec<_>>())
+}
+
+fn first_of(servers: &[u64]) -> View {
     let member = |id| Member {
         id: NodeId(id),
         address: format!("host-{id}:7400"),
@@ -24,7 +30,7 @@ fn first(servers: u64) -> View {
         value_bytes_max: 1_000,
         partitions: 4,
         list_length: 3,
-        members: (1..=servers).map(member).collect(),
+        members: servers.iter().copied().map(member).collect(),
         buckets: vec![Bucket::new(1, "default")],
     };
     plan.view().unwrap()

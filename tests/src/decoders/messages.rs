@@ -247,8 +247,8 @@ pub(super) fn view(bytes: &[u8]) -> bool {
     let partition = view.hash(1, bytes).partition(view.table.partitions);
     for table in &view.table.regions {
         for partition in [0, partition, view.table.partitions - 1] {
-            let owners = table.list(partition);
-            assert_eq!(owners.len(), usize::from(table.length));
+            let owners: Vec<_> = table.list(partition).collect();
+            assert!(owners.len() <= usize::from(table.length));
             for owner in owners {
                 assert_eq!(view.members[owner].region, table.region);
             }

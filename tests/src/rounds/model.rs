@@ -144,9 +144,8 @@ impl Model {
     /// Clients that do so, in a core that breaks what `core` breaks.
     pub fn new(clients: Vec<Vec<Act>>, broken: Broken) -> Self {
         let nodes = (0..OWNERS as u64).map(NodeId).collect();
-        let owners = Owners {
-            regions: std::iter::once(RegionOwners { region: 0, nodes }).collect(),
-        };
+        let lists = std::iter::once(RegionOwners { region: 0, nodes });
+        let owners = Owners::stable(lists.collect(), EPOCH);
         let quorum = Quorum::of(Level::Quorum, Side::Write, &owners, None);
         Self {
             clients,
@@ -700,11 +699,12 @@ fn no_view() -> View {
         epoch: EPOCH,
         value_bytes_max: 0,
         members: Vec::new(),
-        table: annulet_protocol::view::Table {
+        table: annulet_protocol::table::Table {
             partitions: 1,
             epoch: EPOCH,
             list_length: 3,
             regions: Vec::new(),
+            ..Default::default()
         },
         buckets: Vec::new(),
         tip: Default::default(),

@@ -416,7 +416,11 @@ impl Coordinator for MintOperation {
 
     fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<MintDone> {
         let mut effects = Effects::new();
-        if view.epoch <= self.start.view.epoch || self.completed {
+        let epoch = self.start.view.epoch;
+        if view.epoch <= epoch || self.completed {
+            return effects;
+        }
+        if !self.minters.want_view(epoch) && self.start.goes_on_under(view, core.home()) {
             return effects;
         }
         let outstanding = self.minters.outstanding().map(|(node, _)| node);

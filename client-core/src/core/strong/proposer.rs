@@ -19,7 +19,8 @@ const KEY_BYTES: usize = 160;
 /// needs one round trip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
-    /// The epoch in which it was reserved. In a later one it counts for nothing.
+    /// The epoch that had set the owner lists under which it was reserved. Under later lists it
+    /// counts for nothing.
     pub epoch: u64,
     /// The round that was accepted.
     pub ballot: Ballot,
@@ -99,7 +100,8 @@ impl Proposer {
         self.forget_oldest();
     }
 
-    /// Takes the ballot that is reserved for a key in this epoch; it can be used once.
+    /// Takes the ballot that is reserved for a key under the lists of this epoch; it can be used
+    /// once.
     pub fn take(&mut self, slot: &Slot, epoch: u64) -> Option<Reservation> {
         let reservation = self.replace(slot, None)?;
         (reservation.epoch == epoch).then_some(reservation)

@@ -8,10 +8,12 @@ use annulet_protocol::codec::encode;
 use annulet_protocol::epoch::{
     Accept, BucketChange, BucketCommand, BucketGone, BucketReply, BucketRequest, BucketSettings,
     ChainAnswer, ChainQuestion, ChainReply, ChainRequest, Decided, DeleteBucket, Deltas,
-    EpochRecord, Granted, Offer, Prepare, Promised, SetBucket,
+    EpochRecord, Granted, ListChange, ListPlace, MemberChange, MemberGone, MemberSettings,
+    NextList, Offer, Prepare, Promised, SetBucket,
 };
 use annulet_protocol::ids::{ChangeId, ClusterId, EpochHash, Incarnation, NodeId};
 use annulet_protocol::level::Level;
+use annulet_protocol::view::{Member, MemberState};
 use bytes::Bytes;
 
 const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
@@ -33,6 +35,54 @@ fn record() -> EpochRecord {
             }),
             BucketChange::Deleted(BucketGone { number: 2 }),
         ],
+        ..EpochRecord::default()
+    }
+}
+
+/// A record that changes members and lists.
+fn grown() -> EpochRecord {
+    let place = ListPlace {
+        partition: 6,
+        since: 5,
+    };
+    EpochRecord {
+        number: 7,
+        before: EpochHash([0xe6; 16]),
+        keepers: vec![NodeId(1)],
+        change: ChangeId([0xab; 16]),
+        members: vec![
+            MemberChange::Joined(Member {
+                id: NodeId(9),
+                address: "host:7400".into(),
+                capacity: 2,
+                zone: "a".into(),
+                region: "north".into(),
+                state: MemberState::Joining,
+            }),
+            MemberChange::Set(MemberSettings {
+                id: NodeId(8),
+                address: "host:7401".into(),
+                capacity: 1,
+                zone: String::new(),
+                state: MemberState::Active,
+            }),
+            MemberChange::Left(MemberGone { id: NodeId(4) }),
+        ],
+        lists: vec![
+            ListChange::Opened(NextList {
+                partition: 3,
+                region: "north".into(),
+                owners: vec![NodeId(8), NodeId(1)],
+            }),
+            ListChange::Closed(place),
+            ListChange::Aborted(ListPlace {
+                partition: 7,
+                ..place
+            }),
+        ],
+        doubles: true,
+        list_length: Some(5),
+        ..EpochRecord::default()
     }
 }
 
@@ -57,6 +107,10 @@ pub(super) fn add(seeds: &mut Seeds) {
         ..record()
     };
     seeds.add("epoch_record", "higher_generation", encode(&higher));
+    let grown = encode(&grown());
+    let odd = changed(&grown, b"\xa7aborted", b"\xa7avoided");
+    seeds.add("epoch_record", "unknown_list_change", odd);
+    seeds.add("epoch_record", "members_and_lists", grown);
     add_questions(seeds);
     add_answers(seeds);
     add_buckets(seeds);

@@ -14,7 +14,8 @@ use annulet_protocol::record::{Expiry, Origin, Record};
 use annulet_protocol::scan::{PageEntry, Scan};
 use annulet_protocol::siblings::message::{Compare, Found, Merge, Mint, Minted, Spread};
 use annulet_protocol::siblings::{self, Actor, Siblings};
-use annulet_protocol::view::{Member, MemberState, RegionTable, Table, Tip, View};
+use annulet_protocol::table::{RegionTable, Table};
+use annulet_protocol::view::{Member, MemberState, Tip, View};
 use bytes::Bytes;
 
 const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
@@ -208,6 +209,7 @@ pub(super) fn view() -> View {
                 region("north", 2, &[0, 1, 1, 0]),
                 region("south", 1, &[2, 2]),
             ],
+            ..Table::default()
         },
         buckets: vec![
             Bucket::new(1, "default"),

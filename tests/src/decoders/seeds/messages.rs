@@ -15,7 +15,8 @@ use annulet_protocol::message::{
     Absent, Answer, Lacking, Operation, Read, Refusal, RefusalKind, Source, Touch, Written,
 };
 use annulet_protocol::scan::Page;
-use annulet_protocol::view::{Table, View};
+use annulet_protocol::table::{Joint, Table};
+use annulet_protocol::view::View;
 use serde::Serialize;
 
 pub(super) fn add(seeds: &mut Seeds) {
@@ -167,6 +168,17 @@ fn add_replies(seeds: &mut Seeds) {
 fn add_views(seeds: &mut Seeds) {
     let bytes = encode(&view());
     seeds.add("view", "two_regions", &bytes[..]);
+    let mut joint = view();
+    joint.table.regions[0].set(1, &[1]);
+    joint.table.open(
+        Joint {
+            partition: 1,
+            region: "north".into(),
+            next: vec![1, 0],
+        },
+        6,
+    );
+    seeds.add("view", "a_joint_partition", encode(&joint));
     seeds.add("view", "without_names", without_names(&view()));
     seeds.add("view", "cut_short", &bytes[..bytes.len() / 2]);
     let one = View {
@@ -176,6 +188,7 @@ fn add_views(seeds: &mut Seeds) {
             epoch: 0,
             list_length: 1,
             regions: vec![region("south", 1, &[0])],
+            ..Table::default()
         },
         buckets: Vec::new(),
         ..view()

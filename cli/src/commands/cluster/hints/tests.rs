@@ -3,7 +3,8 @@ use annulet_protocol::bucket::Bucket;
 use annulet_protocol::hints::HintsWaiting;
 use annulet_protocol::ids::ClusterId;
 use annulet_protocol::record::Version;
-use annulet_protocol::view::{Member as ViewMember, MemberState, Table, Tip};
+use annulet_protocol::table::Table;
+use annulet_protocol::view::{Member as ViewMember, MemberState, Tip};
 
 fn view() -> View {
     let member = |id: u64| ViewMember {
@@ -26,6 +27,7 @@ fn view() -> View {
             epoch: 1,
             list_length: 1,
             regions: Vec::new(),
+            ..Table::default()
         },
         buckets: vec![Bucket::new(1, "carts")],
         tip: Tip::default(),
