@@ -169,6 +169,24 @@ fn a_quorum_out_of_two_epochs_is_noticed() {
 }
 
 #[test]
+fn reads_of_the_lists_as_they_are_alone_are_noticed() {
+    let oracles = ["monotonic", "resurrected", "dropped"];
+    noticed(Fault::Client(Client::CurrentListsRead), &oracles);
+}
+
+#[test]
+fn reads_of_the_lists_to_be_alone_are_noticed() {
+    let oracles = ["monotonic", "resurrected", "dropped"];
+    noticed(Fault::Client(Client::NextListsRead), &oracles);
+}
+
+#[test]
+fn writes_to_the_lists_as_they_are_alone_are_noticed() {
+    let oracles = ["monotonic", "resurrected", "lost", "linearizable"];
+    noticed(Fault::Client(Client::CurrentListsWritten), &oracles);
+}
+
+#[test]
 fn a_write_that_is_wrongly_said_not_to_be_applied_is_noticed() {
     noticed(Fault::Client(Client::OutcomeGuessed), &["not-applied"]);
 }

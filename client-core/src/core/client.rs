@@ -91,6 +91,8 @@ pub struct Start {
     pub timeout_ms: u64,
     /// When the caller stops waiting, in monotonic milliseconds.
     pub deadline_ms: u64,
+    #[cfg(feature = "faults")]
+    fault: Option<Fault>,
 }
 
 impl Start {
@@ -110,7 +112,16 @@ impl Start {
     /// # Errors
     /// `InvalidInput` if there are not so many.
     pub fn quorum(&self, side: Side, owners: &Owners) -> Result<Quorum> {
-        Quorum::of(self.level, side, owners, self.home)
+        self.quorum_at(self.level, side, owners)
+    }
+
+    /// What this level asks of these owners.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there are not so many.
+    pub fn quorum_at(&self, level: Level, side: Side, owners: &Owners) -> Result<Quorum> {
+        let owners = self.counted(side, owners);
+        Quorum::of(level, side, &owners, self.home)
             .map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))
     }
 
@@ -430,6 +441,8 @@ impl Core {
             place,
             key: Bytes::new(),
             op,
+            #[cfg(feature = "faults")]
+            fault: self.fault,
         })
     }
 
@@ -506,8 +519,13 @@ mod faults {
     //! Rules to break, so that tests can show that they would notice. Without the feature each is
     //! a constant that the compiler removes.
 
-    use super::{Core, OpId};
+    use super::{Core, OpId, Start};
     use annulet_protocol::siblings::Siblings;
+    #[cfg(feature = "faults")]
+    use annulet_ring::owners::Lists;
+    use annulet_ring::owners::Owners;
+    use annulet_ring::quorum::Side;
+    use std::borrow::Cow;
 
     /// A rule to break. Only test builds have these.
     #[cfg(feature = "faults")]
@@ -525,6 +543,12 @@ mod faults {
         DuplicateCounted,
         /// Acknowledgements of two epochs make one quorum.
         EpochsMixed,
+        /// Reads of joint partitions count the lists as they are alone.
+        CurrentListsRead,
+        /// Reads of joint partitions count the lists to be alone.
+        NextListsRead,
+        /// Writes and rounds of joint partitions count the lists as they are alone.
+        CurrentListsWritten,
         /// A write whose messages were not answered is said not to be applied.
         OutcomeGuessed,
         /// What owners send is not checked.
@@ -561,6 +585,32 @@ mod faults {
         OneAccepts,
         /// A proposal that an owner did not answer counts as refused.
         ProposalForgotten,
+    }
+
+    impl Start {
+        /// The lists that a quorum is counted of.
+        pub(in crate::core) fn counted<'a>(
+            &self,
+            side: Side,
+            owners: &'a Owners,
+        ) -> Cow<'a, Owners> {
+            #[cfg(feature = "faults")]
+            {
+                let stable = |lists: &Lists| Owners::stable(lists.clone(), owners.epoch);
+                match (self.fault, side, &owners.next) {
+                    (Some(Fault::CurrentListsRead), Side::Read, _)
+                    | (Some(Fault::CurrentListsWritten), Side::Write, _) => {
+                        return Cow::Owned(stable(&owners.regions));
+                    }
+                    (Some(Fault::NextListsRead), Side::Read, Some(next)) => {
+                        return Cow::Owned(stable(next));
+                    }
+                    _ => {}
+                }
+            }
+            let _ = side;
+            Cow::Borrowed(owners)
+        }
     }
 
     impl Core {

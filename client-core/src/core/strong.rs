@@ -568,8 +568,7 @@ impl StrongOperation {
 
 /// A majority of all owners.
 fn quorum(start: &Start) -> Result<Quorum> {
-    Quorum::of(Level::Quorum, Side::Write, &start.owners(), None)
-        .map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))
+    start.quorum_at(Level::Quorum, Side::Write, &start.owners())
 }
 
 const TOO_FEW: &str = "too few owners took part in the round";

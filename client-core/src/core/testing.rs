@@ -3,6 +3,8 @@
 //! ```text
 //! view of epoch 1   bucket `b`, owners 1, 2, 3
 //! view of epoch 2   bucket `b`, owners 1, 2, 4
+//! joint view        of epoch 2: bucket `b`, owners 1, 2, 3, and 1, 2, 4 to be
+//! grown view        of epoch 2: as in epoch 1, and another bucket
 //! wide view         bucket `b`, owners 1, 2, 3; fallbacks 4, 5, 6
 //! ```
 
@@ -15,7 +17,7 @@ use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
 use annulet_protocol::level::Level;
 use annulet_protocol::message::{Answer, Operation, Refusal, RefusalKind, Source, Written};
 use annulet_protocol::record::{Origin, Record};
-use annulet_protocol::table::{RegionTable, Table};
+use annulet_protocol::table::{Joint, RegionTable, Table};
 use annulet_protocol::view::{Member, MemberState, Tip, View};
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
@@ -64,6 +66,28 @@ pub(crate) fn view(epoch: u64) -> Arc<View> {
     };
     view.validate().expect("a sound view");
     Arc::new(view)
+}
+
+/// The view of epoch 1 with one owner about to be another.
+pub(crate) fn joint_view() -> Arc<View> {
+    let mut joint = View::clone(&view(1));
+    joint.epoch = 2;
+    let next = Joint {
+        partition: 0,
+        region: String::new(),
+        next: vec![0, 1, 3],
+    };
+    joint.table.open(next, 2);
+    joint.validate().expect("a sound view");
+    Arc::new(joint)
+}
+
+/// The view of epoch 1 with another bucket, and the same owners.
+pub(crate) fn grown_view() -> Arc<View> {
+    let mut grown = View::clone(&view(1));
+    grown.epoch = 2;
+    grown.buckets.push(Bucket::new(BUCKET + 1, "c"));
+    Arc::new(grown)
 }
 
 /// A view of six nodes and two partitions: whatever lies in the first has owners in the second that

@@ -17,7 +17,7 @@ use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::{ClusterId, Incarnation, OpId};
 use annulet_protocol::message::{Hint, Source, Touch, Written};
 use annulet_protocol::record::{Kind, Origin, Version};
-use annulet_protocol::table::{RegionTable, Table};
+use annulet_protocol::table::{Joint, RegionTable, Table};
 use annulet_protocol::view::{Member, MemberState, Tip};
 
 mod arcs;
@@ -256,6 +256,64 @@ fn each_reason_to_refuse_is_told_apart() {
             "epoch {epoch}"
         );
     }
+}
+
+#[test]
+fn only_requests_about_lists_that_changed_are_out_of_date() {
+    let mut rig = Rig::new();
+    let partition = |key: &str| rig.view.hash(GROUP, key.as_bytes()).partition(2);
+    let in_partition = |wanted| {
+        let keys = (0..99).map(|n| format!("key {n}"));
+        let mut keys = keys.filter(|key| partition(key) == wanted);
+        keys.next().expect("half of all keys")
+    };
+    let (changed, other) = (in_partition(0), in_partition(1));
+    let next = Joint {
+        partition: 0,
+        region: String::new(),
+        next: vec![1, 0],
+    };
+    rig.view.table.open(next, EPOCH);
+    let stale = Some(RefusalKind::StaleEpoch);
+    for (epoch, key, kind) in [
+        (6, &changed, stale),
+        (7, &changed, None),
+        (6, &other, None),
+        (4, &other, stale),
+    ] {
+        assert_eq!(
+            refused(&rig.read(epoch, GROUP, key, false)),
+            kind,
+            "{epoch} {key}"
+        );
+        let (answers, _) = rig.write_all(epoch, &[put(GROUP, key, NOW_MS, text("v"))]);
+        assert_eq!(refused(&answers[0]), kind, "{epoch} {key}");
+    }
+}
+
+#[test]
+fn who_is_to_own_a_key_answers_for_it() {
+    let mut rig = Rig::new();
+    let key = (0..99).map(|n| format!("key {n}")).find(|key| {
+        let bucket = rig.view.bucket(NARROW).expect("it is there");
+        !Owners::of(&rig.view, bucket, rig.view.hash(NARROW, key.as_bytes())).contains(NodeId(1))
+    });
+    let key = key.expect("half of all keys");
+    let write = [put(NARROW, &key, NOW_MS, text("v"))];
+    let (answers, _) = rig.write_all(EPOCH, &write);
+    assert_eq!(refused(&answers[0]), Some(RefusalKind::NotOwner));
+    let partition = rig.view.hash(NARROW, key.as_bytes()).partition(2);
+    let next = Joint {
+        partition,
+        region: String::new(),
+        next: vec![0, 1],
+    };
+    rig.view.table.open(next, EPOCH);
+    let (answers, _) = rig.write_all(EPOCH, &write);
+    assert_eq!(answers, [WRITTEN]);
+    rig.view.table.settle(partition, false, EPOCH);
+    let (answers, _) = rig.write_all(EPOCH, &write);
+    assert_eq!(refused(&answers[0]), Some(RefusalKind::NotOwner));
 }
 
 #[test]

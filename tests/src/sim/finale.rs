@@ -36,6 +36,7 @@ impl World {
         self.scenario.patience_ms = self.scenario.patience_ms.max(QUIET_PATIENCE_MS);
         if !self.scenario.decides_views {
             self.finish_move();
+            self.finish_lists();
         }
         for at in &mut self.servers {
             at.queue_max = QUEUE_MAX;

@@ -69,6 +69,7 @@ mod damage;
 mod disk;
 mod finale;
 mod histories;
+mod joint;
 mod levels;
 mod network;
 mod operator;

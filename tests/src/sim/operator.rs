@@ -38,6 +38,7 @@ pub(crate) enum Trouble {
     AddBucket,
     DeleteBucket,
     Move,
+    Joint,
 }
 
 impl Trouble {
@@ -60,6 +61,7 @@ impl Trouble {
         Self::AddBucket,
         Self::DeleteBucket,
         Self::Move,
+        Self::Joint,
     ];
 }
 
@@ -158,6 +160,7 @@ impl World {
             Trouble::AddBucket => self.add_bucket(),
             Trouble::DeleteBucket => self.delete_bucket(),
             Trouble::Move => self.begin_move(),
+            Trouble::Joint => self.change_lists(),
         }
     }
 

@@ -89,7 +89,8 @@ impl World {
             }
             7 => (read(999, b"k"), RefusalKind::UnknownBucket),
             8 => {
-                epoch = view.table.epoch - 1;
+                let partition = view.hash(GROUP, b"k").partition(view.table.partitions);
+                epoch = view.table.lists_epoch(partition) - 1;
                 (read(GROUP, b"k"), RefusalKind::StaleEpoch)
             }
             9 => {

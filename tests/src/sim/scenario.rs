@@ -168,7 +168,7 @@ impl Scenario {
 
     /// Some seeds are about one thing more than about others.
     fn special(self, rng: &mut ChaCha8Rng) -> Self {
-        let mut drawn = match rng.random_bool(0.15) {
+        let mut drawn = match rng.random_bool(0.3) {
             true => self.moving(rng),
             false if rng.random_bool(0.5) => self.deciding(rng),
             false => self,
@@ -206,7 +206,7 @@ impl Scenario {
             false => 0.0,
         };
         self.troubles
-            .retain(|t| !matches!(t, Trouble::Move | Trouble::BumpTable));
+            .retain(|t| !matches!(t, Trouble::Move | Trouble::Joint | Trouble::BumpTable));
         if rng.random_bool(0.7) {
             self.troubles.extend([Trouble::AddBucket; 3]);
             self.troubles.push(Trouble::DeleteBucket);
@@ -263,6 +263,19 @@ impl Scenario {
         (self.network.lost, self.network.delay_us_max) = (0.3, 5_000);
     }
 
+    /// Partitions are joint most of the time, of keys that are written and read elsewhere at once,
+    /// while some servers know what the others do not.
+    fn join(&mut self, rng: &mut ChaCha8Rng) {
+        self.troubles.extend([Trouble::Joint; 8]);
+        self.trouble_gap_us = 20_000;
+        self.keys = rng.random_range(1..=2);
+        self.follow = 0.8;
+        if rng.random_bool(0.5) {
+            self.only_level = Some(Level::Quorum);
+            self.only_buckets = &[GROUP, SIBLINGS];
+        }
+    }
+
     /// A cluster whose partitions move all the time.
     fn moving(mut self, rng: &mut ChaCha8Rng) -> Self {
         self.regions = 1;
@@ -273,7 +286,10 @@ impl Scenario {
         self.gap_us = 10_000;
         self.troubles
             .retain(|t| !matches!(t, Trouble::Damage | Trouble::Perish));
-        self.troubles.push(Trouble::Move);
+        match rng.random_bool(0.3) {
+            true => self.troubles.push(Trouble::Move),
+            false => self.join(rng),
+        }
         self
     }
 }

@@ -68,10 +68,10 @@ impl World {
     pub(crate) fn view_installs(&mut self, server: usize, epoch: u64) {
         let moving = self.operator.moving.is_some();
         let view = self.operator.views.get(&epoch).map(Arc::clone);
-        let at = &mut self.servers[server];
-        if let Some(view) = view.filter(|view| view.epoch > at.view.epoch) {
-            at.view = view;
-            at.holding = moving;
+        let newest = self.servers[server].view.epoch;
+        if let Some(view) = view.filter(|view| view.epoch > newest) {
+            self.install(server, &view);
+            self.servers[server].holding = moving;
             let now_us = self.now_us;
             self.trace
                 .line(now_us, || format!("s{server} has epoch {epoch}"));
@@ -113,6 +113,7 @@ impl World {
     /// copied, and answers nothing under the new epoch until everything is.
     pub(crate) fn begin_move(&mut self) {
         let room = self.servers.len() > self.scenario.list_length && self.scenario.regions == 1;
+        let room = room && self.operator.view.table.joint.is_empty();
         let perished = self.servers.iter().any(|at| at.state == State::Perished);
         let stores = self.servers.iter().map(|at| &at.store);
         if !room || perished || stores.into_iter().any(any_damaged) {
@@ -207,7 +208,7 @@ impl World {
 }
 
 /// What brings a key to its new owners, out of what these stores hold; `None`: they hold none.
-fn copied(stores: &[&MemoryStore], mode: Mode, storage_key: &Bytes) -> Option<Mutation> {
+pub(crate) fn copied(stores: &[&MemoryStore], mode: Mode, storage_key: &Bytes) -> Option<Mutation> {
     let key = storage_key.clone();
     let stores = stores.iter();
     if mode == Mode::Siblings {

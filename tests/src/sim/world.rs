@@ -126,6 +126,7 @@ pub(crate) enum Event {
         epoch: u64,
     },
     MoveCopies,
+    ListsClose,
     Upkeep {
         server: usize,
         life: u32,
@@ -312,6 +313,7 @@ impl World {
             Event::TroubleEnds { trouble, number } => self.trouble_ends(trouble, number),
             Event::ViewInstalls { server, epoch } => self.view_installs(server, epoch),
             Event::MoveCopies => self.move_copies(),
+            Event::ListsClose => self.close_lists(),
             Event::Upkeep { server, life } => self.upkeep(server, life),
             Event::PeerAnswers {
                 server,

@@ -323,3 +323,49 @@ fn a_cancelled_read_sends_nothing_and_says_nothing() {
     assert_eq!((rig.sent.len(), rig.done.is_none()), (2, true));
     assert!(rig.machine.is_finished());
 }
+
+/// Answers all that is asked of a node; the others cannot be reached.
+fn only(rig: &mut Rig<ReadOperation>, there: &[u64]) {
+    let mut next = 0;
+    while let Some(node) = rig.sent.get(next).map(|send| send.node.0) {
+        next += 1;
+        match there.contains(&node) {
+            true => rig.answer(node, found(5)),
+            false => rig.respond(node, 1, Err(not_sent())),
+        }
+    }
+}
+
+#[test]
+fn a_read_of_a_joint_partition_needs_both_lists() {
+    for (there, enough) in [
+        (&[1, 2][..], true),
+        (&[2, 3, 4], true),
+        (&[1, 3], false),
+        (&[3, 4], false),
+    ] {
+        let mut rig = read_by(core_of(joint_view()), Level::Quorum, false);
+        only(&mut rig, there);
+        assert_eq!(rig.done.is_some(), enough, "{there:?}");
+    }
+}
+
+#[test]
+fn one_owner_to_be_does_not_answer_a_read_alone() {
+    let mut rig = read_by(core_of(joint_view()), Level::One, false);
+    only(&mut rig, &[4]);
+    assert_eq!(rig.done, None);
+    let asked = rig.sent_since(0);
+    assert_eq!(asked, [1, 2, 3].map(|node| (node, "read")));
+}
+
+#[test]
+fn a_new_view_with_the_same_owners_changes_nothing() {
+    let mut rig = get(Level::Quorum);
+    let nodes = asked(&rig);
+    rig.answer(nodes[0].0, found(5));
+    rig.view(&grown_view());
+    assert_eq!(rig.sent.len(), 2);
+    rig.answer(nodes[1].0, found(5));
+    assert_eq!(value(&rig), Some(text(5)));
+}

@@ -240,3 +240,14 @@ fn arcs_follow_each_other_to_the_end_of_the_ring() {
         core = rig.core;
     }
 }
+
+#[test]
+fn a_new_view_with_the_same_owners_changes_nothing() {
+    let mut rig = all();
+    let nodes: Vec<_> = rig.sent.iter().map(|send| send.node.0).collect();
+    rig.answer(nodes[0], page(Vec::new(), false));
+    rig.view(&grown_view());
+    assert_eq!(rig.sent.len(), 2);
+    rig.answer(nodes[1], page(Vec::new(), false));
+    assert!(done(&rig).is_whole);
+}

@@ -544,3 +544,15 @@ fn a_context_of_another_key_is_refused_before_anything_is_sent() {
         assert!(super::delete::under(start, context).is_err());
     }
 }
+
+#[test]
+fn a_new_view_with_the_same_owners_changes_nothing() {
+    let mut rig = putting(Level::Quorum, false, Bytes::new());
+    let node = rig.sent[0].node.0;
+    let mut newer = View::clone(&grown_view());
+    newer.buckets[0].mode = Mode::Siblings;
+    rig.view(&Arc::new(newer));
+    assert_eq!(rig.sent.len(), 1);
+    minted_by(&mut rig, node, &mut Siblings::default());
+    assert_eq!(rig.sent.len(), 3, "it is sent on");
+}

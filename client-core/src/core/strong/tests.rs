@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::client::{Call, Home};
 use crate::core::testing::{
-    BUCKET, KEY, NOW, Rig, TIMEOUT_MS, not_sent, refusal, unanswered, view,
+    BUCKET, KEY, NOW, Rig, TIMEOUT_MS, grown_view, joint_view, not_sent, refusal, unanswered, view,
 };
 use annulet_protocol::bucket::Bucket;
 use annulet_protocol::ids::Incarnation;
@@ -17,7 +17,11 @@ type StrongRig = Rig<StrongOperation>;
 const ACCEPTED: Answer = Answer::Accepted(Accepted {});
 
 fn strong_view(epoch: u64) -> Arc<View> {
-    let mut strong = View::clone(&view(epoch));
+    strong(&view(epoch))
+}
+
+fn strong(view: &View) -> Arc<View> {
+    let mut strong = view.clone();
     strong.value_bytes_max = 100_000;
     strong.buckets[0] = Bucket {
         mode: Mode::Strong,
@@ -753,4 +757,39 @@ fn a_read_whose_round_was_lost_answers_what_it_finds_then() {
         Some(long()),
         "and proposes nothing of long ago"
     );
+}
+
+#[test]
+fn a_round_of_a_joint_partition_needs_both_lists_in_both_halves() {
+    let joint = Core::new(Incarnation([7; 16]), strong(&joint_view()), Home::default());
+    let mut rig = start_in(joint, set("v", Condition::Always));
+    assert_eq!(
+        rig.sent_since(0),
+        [1, 2, 3, 4].map(|node| (node, "prepare"))
+    );
+    for node in [3, 1] {
+        rig.promise(node, &Promise::default());
+    }
+    assert_eq!(rig.sent.len(), 4, "one of the list to be");
+    rig.promise(4, &Promise::default());
+    assert_eq!(rig.sent_since(4), [1, 2, 3, 4].map(|node| (node, "accept")));
+    for node in [4, 2] {
+        rig.answer(node, ACCEPTED);
+        assert!(rig.done.is_none(), "after {node}");
+    }
+    rig.answer(3, ACCEPTED);
+    assert!(rig.result().is_ok());
+}
+
+#[test]
+fn a_round_goes_on_under_a_new_view_with_the_same_owners() {
+    let mut rig = start(set("v", Condition::Always));
+    rig.promise(1, &Promise::default());
+    rig.view(&strong(&grown_view()));
+    rig.promise(2, &Promise::default());
+    assert_eq!(rig.sent_since(3)[0].1, "accept", "no promise is lost");
+    let mut core = accepted_by(&[1, 2]);
+    core.install(strong(&grown_view()));
+    let rig = start_in(core, set("w", Condition::Always));
+    assert_eq!(rig.sent_since(0)[0].1, "accept", "nor is what was reserved");
 }

@@ -343,3 +343,31 @@ fn what_would_be_too_late_is_not_begun() {
         assert_eq!(rig.sent.len(), 3, "enough owners are left");
     }
 }
+
+#[test]
+fn a_write_of_a_joint_partition_is_done_by_both_lists() {
+    let mut rig = put_by(core_of(joint_view()), Level::Quorum);
+    let sent = rig.sent_since(0);
+    assert_eq!(sent, [1, 2, 3, 4].map(|node| (node, "write")));
+    rig.answer(3, WRITTEN);
+    rig.answer(1, WRITTEN);
+    assert_eq!(rig.done, None, "one of the list to be");
+    rig.answer(4, WRITTEN);
+    assert!(matches!(rig.done, Some(Ok(_))));
+    assert!(!rig.machine.is_finished(), "it goes on to the last owner");
+}
+
+#[test]
+fn a_new_view_with_the_same_owners_changes_nothing() {
+    let mut rig = put(Level::Quorum);
+    rig.answer(1, WRITTEN);
+    rig.view(&grown_view());
+    assert_eq!(rig.sent.len(), 3);
+    rig.answer(2, WRITTEN);
+    assert!(matches!(rig.done, Some(Ok(_))));
+    // Somebody asked for it: then nobody is waited for who only had to see it.
+    let mut rig = put(Level::Quorum);
+    rig.respond(1, 2, Ok(refusal(RefusalKind::StaleEpoch)));
+    rig.view(&grown_view());
+    assert_eq!(rig.sent.len(), 6);
+}
