@@ -20,7 +20,7 @@ use annulet_protocol::message::{
 };
 use annulet_protocol::record::{Expiry, Head, Origin, Record, Version};
 use annulet_protocol::scan::{Page, PageEntry, Scan};
-use annulet_protocol::table::{Joint, RegionTable, Table};
+use annulet_protocol::table::{RegionTable, Table};
 use annulet_protocol::view::{Member, MemberState, Tip, View};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -551,39 +551,6 @@ fn failures_greetings_and_views_never_change() {
              7265706c6963617303aa6475726162696c697479a567726f7570aa726561645f6c657665\
              6ca7723d312c773d33ab77726974655f6c6576656ca671756f72756da674746c5f6d73cd\
              ea60",
-    );
-}
-
-#[test]
-fn joint_partitions_never_change() {
-    let mut view = View {
-        buckets: Vec::new(),
-        ..view()
-    };
-    view.members.push(Member {
-        id: NodeId(10),
-        ..view.members[0].clone()
-    });
-    let joint = Joint {
-        partition: 1,
-        region: String::new(),
-        next: vec![1],
-    };
-    view.table.open(joint, 7);
-    pin(
-        "joint view",
-        &view,
-        decode_view,
-        "88a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a46e616d65a470726f\
-             64a4736565642aa565706f636808af76616c75655f62797465735f6d6178ce01000000a7\
-             6d656d626572739286a2696409a761646472657373a9686f73743a37343030a863617061\
-             6369747902a47a6f6e65a161a6726567696f6ea0a57374617465a661637469766586a269\
-             640aa761646472657373a9686f73743a37343030a8636170616369747902a47a6f6e65a1\
-             61a6726567696f6ea0a57374617465a6616374697665a57461626c6585aa706172746974\
-             696f6e7302a565706f636805a7726567696f6e739183a6726567696f6ea0a66c656e6774\
-             6801a66f776e657273c4080000000000000000a76368616e6765649182a9706172746974\
-             696f6e01a565706f636807a56a6f696e749183a9706172746974696f6e01a6726567696f\
-             6ea0a46e6578749101a76275636b65747390",
     );
 }
 

@@ -5,7 +5,7 @@ use annulet_protocol::ballot::Ballot;
 use annulet_protocol::bucket::Bucket;
 use annulet_protocol::codec::{
     DecodeError, decode_bucket_reply, decode_bucket_request, decode_chain_reply,
-    decode_chain_request, decode_deltas, encode,
+    decode_chain_request, decode_deltas, decode_view, encode,
 };
 use annulet_protocol::epoch::{
     Accept, BucketChange, BucketCommand, BucketGone, BucketReply, BucketRequest, BucketSettings,
@@ -16,7 +16,8 @@ use annulet_protocol::epoch::{
 use annulet_protocol::ids::{ChangeId, ClusterId, EpochHash, Incarnation, NodeId};
 use annulet_protocol::level::Level;
 use annulet_protocol::limits::{EPOCHS_MAX, REQUEST_OVERHEAD_BYTES};
-use annulet_protocol::view::{Member, MemberState};
+use annulet_protocol::table::{Joint, RegionTable, Table};
+use annulet_protocol::view::{Member, MemberState, Tip, View};
 use bytes::Bytes;
 use serde::Serialize;
 use std::fmt::Debug;
@@ -162,6 +163,60 @@ fn records_of_members_and_lists() {
              696f6ea56e6f727468a66f776e65727392080181a6636c6f73656482a970617274697469\
              6f6e06a573696e63650581a761626f7274656482a9706172746974696f6e07a573696e63\
              6505a7646f75626c6573c3ab6c6973745f6c656e67746805",
+    );
+}
+
+#[test]
+fn joint_partitions() {
+    let member = |id| Member {
+        id: NodeId(id),
+        address: "host:7400".into(),
+        capacity: 2,
+        zone: "a".into(),
+        region: String::new(),
+        state: MemberState::Active,
+    };
+    let mut region = RegionTable::empty("", 2, 2);
+    region.set(0, &[1, 0]);
+    region.set(1, &[0]);
+    let mut table = Table {
+        partitions: 2,
+        epoch: 5,
+        list_length: 2,
+        regions: vec![region],
+        ..Table::default()
+    };
+    let joint = Joint {
+        partition: 1,
+        region: String::new(),
+        next: vec![0, 1],
+    };
+    table.open(joint, 7);
+    let view = View {
+        cluster: CLUSTER,
+        name: "prod".into(),
+        seed: 42,
+        epoch: 8,
+        value_bytes_max: 16 << 20,
+        members: vec![member(9), member(10)],
+        table,
+        buckets: Vec::new(),
+        tip: Tip::default(),
+    };
+    pin(
+        &view,
+        decode_view,
+        "88a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a46e616d65a470726f\
+             64a4736565642aa565706f636808af76616c75655f62797465735f6d6178ce01000000a7\
+             6d656d626572739286a2696409a761646472657373a9686f73743a37343030a863617061\
+             6369747902a47a6f6e65a161a6726567696f6ea0a57374617465a661637469766586a269\
+             640aa761646472657373a9686f73743a37343030a8636170616369747902a47a6f6e65a1\
+             61a6726567696f6ea0a57374617465a6616374697665a57461626c6586aa706172746974\
+             696f6e7302a565706f636805ab6c6973745f6c656e67746802a7726567696f6e739183a6\
+             726567696f6ea0a66c656e67746802a66f776e657273c410010000000000000000000000\
+             ffffffffa76368616e6765649182a9706172746974696f6e01a565706f636807a56a6f69\
+             6e749183a9706172746974696f6e01a6726567696f6ea0a46e657874920001a76275636b\
+             65747390",
     );
 }
 

@@ -334,8 +334,8 @@ impl Replica {
     }
 
     /// The bucket, for a request of an epoch that this server can answer, about buckets of these
-    /// modes, and about what lies there. Only a request about what has other owners by now is out of
-    /// date.
+    /// modes, and about what lies there. Only a request about what has other owners by now is out
+    /// of date.
     fn bucket<'a>(
         &self,
         moment: Moment<'a>,

@@ -104,6 +104,49 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+#[test]
+fn a_node_of_few_replicas_stands_in_every_prefix_as_often_as_it_should() {
+    // Balanced one prefix after the other, a node of two replicas was in none of the first four
+    // places.
+    let capacities = [
+        18,
+        603_016,
+        18,
+        479_127,
+        59,
+        1,
+        u32::MAX,
+        51,
+        3,
+        39,
+        170_686,
+        11,
+        4_522,
+        1,
+        46,
+        3,
+        1,
+        42,
+        28,
+        16,
+    ];
+    let candidate = |capacity| Candidate {
+        capacity,
+        zone: "z0".into(),
+        region: "r0".into(),
+    };
+    let candidates = capacities.map(candidate);
+    let mut members = some(&candidates);
+    let mut wish = wish(16, 3);
+    let mut plans = build(&candidates, &wish).unwrap();
+    members[9] = None;
+    plans = next(&plans, &members, &wish);
+    members[10] = Some(candidate(63));
+    plans = next(&plans, &members, &wish);
+    wish.list_length = 7;
+    next(&plans, &members, &wish);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 1_000,

@@ -1,12 +1,15 @@
 //! Tests of Annulet as a whole. [`sim`] runs clusters of the real coordinators and replica rules
-//! in one thread from one seed, [`rounds`] clients of one key of a strong bucket; [`decoders`]
-//! lists what reads bytes from outside, and what must hold for it whatever the bytes are.
+//! in one thread from one seed, [`rounds`] clients of one key of a strong bucket; [`ring_model`]
+//! and [`siblings_model`] try every course of few operations; [`decoders`] lists what reads bytes
+//! from outside, and what must hold for it whatever the bytes are.
 // One module may count what is allocated, which takes the word `unsafe`.
 #![deny(unsafe_code)]
 
 #[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod decoders;
+mod mixed;
+pub mod ring_model;
 pub mod rounds;
 pub mod siblings_model;
 pub mod sim;

@@ -29,7 +29,8 @@ mod records;
 mod state;
 mod steps;
 
-use records::{Id, Mixed, Records};
+use crate::mixed::Mixed;
+use records::{Id, Records};
 use state::{ATTEMPTS_MAX, OPS_MAX, State};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;

@@ -5,7 +5,8 @@
 //! 1. the quotas, as of a first build; where a share may be rounded up or down, it is rounded
 //!    towards what a node holds;
 //! 2. [`exchange`]: owners are replaced until each node holds its quota;
-//! 3. [`order`]: owners change places within their lists until every prefix is balanced.
+//! 3. [`order`]: owners change places within their lists until every prefix is balanced, one after
+//!    the other; [`mend`] sees to what that leaves.
 //!
 //! A table that is balanced already stays as it is, so that planning again in the middle of the
 //! moves towards a table leads to that very table.
@@ -16,6 +17,7 @@ use super::{Candidate, NONE, Node, PlanError, Region, RegionPlan, Wish};
 use super::{build_region, check, quota, regions_of};
 
 mod exchange;
+mod mend;
 mod order;
 
 /// The owner lists of one region as they are.
@@ -99,6 +101,7 @@ fn rebalance_region(region: &Region, present: &Present, members: usize) -> Regio
     let mut lists = before.clone();
     let mut counts = exchange::exchange(region, &shares.quotas, &before, &mut lists);
     order::order(region, &shares.quotas, &before, &mut lists, &mut counts);
+    mend::mend(region.length, &shares.quotas, &mut lists, &mut counts);
     RegionPlan {
         region: present.region.clone(),
         length: region.length,

@@ -3,12 +3,12 @@
 //! A model comes to the same few thousand records in millions of states. With numbers for them a
 //! state is small, and what the project's own code makes of two records is worked out only once.
 
+use crate::mixed::Mixed;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::ids::{Incarnation, NodeId, OpId};
 use annulet_protocol::siblings::{Actor, Dot, Put, Siblings, Write};
 use bytes::Bytes;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::num::NonZeroU8;
 
 /// Number of a record.
@@ -60,31 +60,6 @@ pub(super) struct Mint {
     /// By its clock.
     pub(super) stamp: Stamp,
 }
-
-/// Adding and multiplying is enough for numbers that are no one's choice.
-#[derive(Default)]
-pub(super) struct Mixer(u64);
-
-impl Hasher for Mixer {
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-    fn write_u64(&mut self, word: u64) {
-        self.0 = (self.0 ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 ^= self.0 >> 29;
-    }
-    fn write_u128(&mut self, word: u128) {
-        self.write_u64(word as u64);
-        self.write_u64((word >> 64) as u64);
-    }
-}
-
-pub(super) type Mixed = BuildHasherDefault<Mixer>;
 
 /// See the module.
 pub(super) struct Records {

@@ -122,7 +122,7 @@ fn members_go_through_their_states() {
     let back = set(&newcomer(20), MemberState::Joining);
     assert!(why(members(&grown, &[back])).contains("joined already"));
     let leaves = set(&grown.members[0], MemberState::Leaving);
-    assert!(why(members(&grown, &[leaves.clone()])).contains("keeper"));
+    assert!(why(members(&grown, std::slice::from_ref(&leaves))).contains("keeper"));
     let without = record(&grown, |record| {
         record.members = vec![leaves];
         record.keepers = [20, 30, 40].map(NodeId).to_vec();
