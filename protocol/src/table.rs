@@ -107,6 +107,11 @@ impl RegionTable {
             .map(|index| index as usize)
     }
 
+    /// All places of all lists: indices of members, or [`NOBODY`].
+    pub fn places(&self) -> impl Iterator<Item = u32> + '_ {
+        self.owners.chunks_exact(OWNER_BYTES).map(owner)
+    }
+
     /// Puts another list in place of a partition's.
     pub fn set(&mut self, partition: u32, list: &[u32]) {
         if list.len() > usize::from(self.length) {
@@ -259,15 +264,6 @@ impl Table {
         self.regions.iter_mut().for_each(|t| t.renumber(&index));
         let next = self.joint.iter_mut().flat_map(|joint| &mut joint.next);
         next.for_each(|owner| *owner = index(*owner));
-    }
-
-    /// Whether a member of this index stands in any list, be it a current or a next one.
-    pub fn names(&self, index: u32) -> bool {
-        let stands = |table: &RegionTable| {
-            let mut owners = table.owners.chunks_exact(OWNER_BYTES).map(owner);
-            owners.any(|owner| owner == index)
-        };
-        self.regions.iter().any(stands) || self.joint.iter().any(|j| j.next.contains(&index))
     }
 
     fn note_changed(&mut self, partition: u32, epoch: u64) {

@@ -10,6 +10,7 @@
 //! | a record follows one epoch only, and what never changes of a bucket stays | [`apply`] |
 //! | a number that a bucket had is never given to another | [`apply`], [`Tip::next_bucket`] |
 //! | who has joined never joins again; who leaves owns nothing any more | `members` |
+//! | what follows by itself: lists move towards a balanced table, who leaves goes | [`course`] |
 //! | a partition has one list, or one and the next, which differ by one owner | `lists` |
 //! | what somebody asks for becomes a record on top of a view, if it still can be | [`propose`] |
 //! | one record follows an epoch, and is held before it is acted under | [`proposer`] |
@@ -17,6 +18,7 @@
 //!
 //! [`Tip::next_bucket`]: annulet_protocol::view::Tip::next_bucket
 
+pub mod course;
 mod keepers;
 mod lists;
 mod members;

@@ -6,20 +6,40 @@ use annulet_protocol::view::{Member, MemberState};
 /// One, three or five of the active members, as many as there are, so that regions and then zones
 /// have as even a share as they can. The same for the same members; they are in order of id.
 pub(super) fn choose(members: &[Member]) -> Vec<NodeId> {
-    let active = members.iter().filter(|m| m.state == MemberState::Active);
-    let mut left: Vec<_> = active.collect();
-    let count = match left.len() {
+    choose_from(members, &[])
+}
+
+/// The keepers after these: the same as long as all are active and there should be as many; else
+/// others, of which as many as can be were keepers before.
+pub(super) fn follow(members: &[Member], before: &[NodeId]) -> Vec<NodeId> {
+    let active = || members.iter().filter(|m| m.state == MemberState::Active);
+    let is_active = |keeper: &NodeId| active().any(|member| member.id == *keeper);
+    match before.len() == count(active().count()) && before.iter().all(is_active) {
+        true => before.to_vec(),
+        false => choose_from(members, before),
+    }
+}
+
+/// How many keepers so many active members have.
+fn count(active: usize) -> usize {
+    match active {
         0 => 0,
         1 | 2 => 1,
         3 | 4 => 3,
         _ => 5,
-    };
+    }
+}
+
+fn choose_from(members: &[Member], before: &[NodeId]) -> Vec<NodeId> {
+    let active = members.iter().filter(|m| m.state == MemberState::Active);
+    let mut left: Vec<_> = active.collect();
+    let count = count(left.len());
     let mut chosen: Vec<&Member> = Vec::with_capacity(count);
     while chosen.len() < count {
         let crowd = |member: &Member| {
             let region = chosen.iter().filter(|c| c.region == member.region);
             let zone = region.clone().filter(|c| c.zone == member.zone);
-            (region.count(), zone.count())
+            (region.count(), zone.count(), !before.contains(&member.id))
         };
         let least = (0..left.len()).min_by_key(|at| crowd(left[*at]));
         let Some(least) = least else { break };
@@ -67,6 +87,20 @@ mod tests {
         check(&two, &[1, 2, 4]);
         let six = [two[0], two[1], two[2], ("s", "a"), ("s", "b"), ("s", "c")];
         check(&six, &[1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn keepers_stay_as_long_as_they_can() {
+        let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
+        let mut members = members(&[("", ""); 6]);
+        let before = ids(&[2, 3, 4, 5, 6]);
+        assert_eq!(follow(&members, &before), before);
+        members[3].state = MemberState::Leaving;
+        assert_eq!(follow(&members, &before), ids(&[1, 2, 3, 5, 6]));
+        members[4].state = MemberState::Leaving;
+        assert_eq!(follow(&members, &before), ids(&[2, 3, 6]));
+        assert_eq!(follow(&members[..1], &ids(&[1])), ids(&[1]), "one goes on");
+        assert_eq!(follow(&members, &ids(&[1])), ids(&[1, 2, 3]), "one grows");
     }
 
     #[test]

@@ -116,6 +116,23 @@ pub fn moves(
             candidates.push((urgency(have, want, &stays), have, one));
         }
     }
+    let planned = |lists: &&Present| wanted.iter().any(|plan| plan.region == lists.region);
+    for lists in present.iter().filter(|lists| !planned(lists)) {
+        // Nobody is left in the region: its lists end.
+        let partitions = lists.owners.len() / lists.length.max(1);
+        for partition in 0..partitions as u32 {
+            let have = lists.list(partition);
+            if have.is_empty() || busy.contains(&partition) {
+                continue;
+            }
+            let one = Move {
+                region: lists.region.clone(),
+                partition,
+                next: step(have, &[]),
+            };
+            candidates.push((Urgency::Leaves, have, one));
+        }
+    }
     candidates.sort_by_key(|(urgency, ..)| *urgency);
     let mut budget = Budget::new(limits, present, wanted);
     for one in under_way {

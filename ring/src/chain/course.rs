@@ -1,0 +1,214 @@
+//! What should follow a view without anybody asking for it: so every member comes to own its share,
+//! and who leaves comes to own nothing.
+//!
+//! There is no plan that has to be kept. Each time the table is planned anew from the view as it
+//! is, with the moves under way taken as done; so whoever proposes comes to the same, and a change
+//! of mind in the middle costs hardly more than what was begun.
+
+use super::keepers;
+use crate::planner::{self, Candidate, Limits, Move, PlanError, Present, Wish};
+use annulet_protocol::epoch::{
+    EpochRecord, ListChange, ListPlace, MemberChange, MemberGone, NextList,
+};
+use annulet_protocol::ids::{ChangeId, NodeId};
+use annulet_protocol::limits::{JOINT_MAX, LIST_CHANGES_MAX, MEMBER_CHANGES_MAX};
+use annulet_protocol::table::{Joint, RegionTable};
+use annulet_protocol::view::{Member, MemberState, View};
+use std::collections::BTreeMap;
+
+/// The record that should follow a view; `None`: everything is as it should be, or has to wait for
+/// moves that are under way. `done`: joint partitions whose copies are over. `limits`: how much may
+/// move at a time.
+///
+/// # Errors
+/// [`PlanError`]: there is no table for the members that are to own something, so nothing moves.
+pub fn follow(
+    view: &View,
+    change: ChangeId,
+    done: &[u32],
+    limits: Limits,
+) -> Result<Option<EpochRecord>, PlanError> {
+    let mut record = EpochRecord {
+        generation: view.tip.generation,
+        number: view.epoch.saturating_add(1),
+        before: view.tip.hash,
+        keepers: keepers::follow(&view.members, &view.tip.keepers),
+        change,
+        ..EpochRecord::default()
+    };
+    if is_to_double(view) {
+        record.doubles = true;
+        return Ok(Some(record));
+    }
+    let mut after = view.clone();
+    record.lists = settle(&mut after, done, record.number);
+    // They are applied before the lists change.
+    record.members = gone(view, &record.keepers);
+    let opened = open(&after, limits)?;
+    let room = LIST_CHANGES_MAX - record.lists.len();
+    record.lists.extend(opened.into_iter().take(room));
+    let changes = !record.lists.is_empty() || !record.members.is_empty();
+    Ok((changes || record.keepers != view.tip.keepers).then_some(record))
+}
+
+/// Whether the members that own something hold too few partition replicas each.
+fn is_to_double(view: &View) -> bool {
+    let active = view
+        .members
+        .iter()
+        .filter(|m| m.state == MemberState::Active);
+    let wanted = planner::partitions_for(active.count(), list_length(view));
+    view.table.partitions < wanted && view.table.joint.len() <= JOINT_MAX / 2
+}
+
+/// Owners that each list is to have, where there are so many members.
+fn list_length(view: &View) -> usize {
+    let longest = view.table.regions.iter().map(|table| table.length).max();
+    match view.table.list_length {
+        0 => usize::from(longest.unwrap_or(1)),
+        length => usize::from(length),
+    }
+}
+
+/// Makes partitions stable: those that are done, and as they were those that were to go to somebody
+/// who is to own nothing any more, or would have fewer owners than they are to have by now.
+fn settle(view: &mut View, done: &[u32], epoch: u64) -> Vec<ListChange> {
+    let stays = |index: &u32| {
+        let member = view.members.get(*index as usize);
+        member.is_some_and(|member| member.state == MemberState::Active)
+    };
+    let arrives = |joint: &Joint, index: &u32| {
+        let table = view.table.regions.iter().find(|t| t.region == joint.region);
+        let mut owners = table.into_iter().flat_map(|t| t.list(joint.partition));
+        !owners.any(|owner| owner == *index as usize)
+    };
+    let mut active = BTreeMap::<&str, usize>::new();
+    for member in view
+        .members
+        .iter()
+        .filter(|m| m.state == MemberState::Active)
+    {
+        *active.entry(&member.region).or_default() += 1;
+    }
+    let length = list_length(view);
+    let is_short = |joint: &Joint| {
+        let table = view.table.regions.iter().find(|t| t.region == joint.region);
+        let current = table.map_or(0, |table| table.list(joint.partition).count());
+        let active = active.get(joint.region.as_str()).copied();
+        let due = active.unwrap_or(0).min(length);
+        joint.next.len() < due && joint.next.len() < current
+    };
+    let changes = view.table.joint.iter().filter_map(|joint| {
+        let place = ListPlace {
+            partition: joint.partition,
+            since: view.table.lists_epoch(joint.partition),
+        };
+        let lost = joint.next.iter().any(|i| arrives(joint, i) && !stays(i));
+        match done.contains(&joint.partition) {
+            _ if is_short(joint) => Some(ListChange::Aborted(place)),
+            true => Some(ListChange::Closed(place)),
+            false if lost => Some(ListChange::Aborted(place)),
+            false => None,
+        }
+    });
+    let changes: Vec<_> = changes.take(LIST_CHANGES_MAX).collect();
+    for change in &changes {
+        let (place, takes) = match change {
+            ListChange::Closed(place) => (place, true),
+            ListChange::Aborted(place) => (place, false),
+            ListChange::Opened(_) | ListChange::Unknown => continue,
+        };
+        view.table.settle(place.partition, takes, epoch);
+    }
+    changes
+}
+
+/// Members that were to leave and own nothing any more.
+fn gone(view: &View, keepers: &[NodeId]) -> Vec<MemberChange> {
+    let leaving = (0u32..).zip(&view.members);
+    let leaving = leaving.filter(|(_, member)| member.state == MemberState::Leaving);
+    let mut leaving: Vec<_> = leaving.collect();
+    leaving.retain(|(_, member)| !keepers.contains(&member.id));
+    if leaving.is_empty() {
+        return Vec::new();
+    }
+    let mut owns = vec![false; view.members.len()];
+    let lists = view.table.regions.iter().flat_map(RegionTable::places);
+    let next = view
+        .table
+        .joint
+        .iter()
+        .flat_map(|joint| joint.next.iter().copied());
+    for index in lists.chain(next) {
+        if let Some(owns) = owns.get_mut(index as usize) {
+            *owns = true;
+        }
+    }
+    let gone = leaving.iter().filter(|(index, _)| !owns[*index as usize]);
+    let gone = gone.map(|(_, member)| MemberChange::Left(MemberGone { id: member.id }));
+    gone.take(MEMBER_CHANGES_MAX).collect()
+}
+
+/// Further lists that may begin to change.
+fn open(view: &View, limits: Limits) -> Result<Vec<ListChange>, PlanError> {
+    let candidate = |member: &Member| Candidate {
+        capacity: member.capacity,
+        zone: member.zone.clone(),
+        region: member.region.clone(),
+    };
+    let stays = |member: &Member| member.state == MemberState::Active;
+    let members = view.members.iter();
+    let members: Vec<_> = members.map(|m| stays(m).then(|| candidate(m))).collect();
+    let wish = Wish {
+        partitions: view.table.partitions,
+        list_length: list_length(view),
+    };
+    let present: Vec<_> = view.table.regions.iter().map(present).collect();
+    let under_way: Vec<_> = view.table.joint.iter().map(under_way).collect();
+    let then: Vec<_> = present
+        .iter()
+        .map(|lists| lists.after(&under_way))
+        .collect();
+    let wanted = planner::rebalance(&then, &members, &wish)?;
+    let limits = Limits {
+        total: limits.total.min(JOINT_MAX),
+        ..limits
+    };
+    let is_to_stay = |index: u32| members.get(index as usize).is_some_and(Option::is_some);
+    let moves = planner::moves(&present, &wanted, &under_way, limits, is_to_stay);
+    let id = |index: &u32| view.members.get(*index as usize).map(|member| member.id);
+    // The last owner of all waits for one in another region.
+    let is_owned = |one: &Move| {
+        let others = view
+            .table
+            .regions
+            .iter()
+            .filter(|table| table.region != one.region);
+        let mut owners = others.flat_map(|table| table.list(one.partition));
+        !one.next.is_empty() || owners.next().is_some()
+    };
+    let opened = moves.into_iter().filter(is_owned).map(|one| {
+        ListChange::Opened(NextList {
+            partition: one.partition,
+            region: one.region,
+            owners: one.next.iter().filter_map(id).collect(),
+        })
+    });
+    Ok(opened.collect())
+}
+
+fn present(table: &RegionTable) -> Present {
+    Present {
+        region: table.region.clone(),
+        length: usize::from(table.length),
+        owners: table.places().collect(),
+    }
+}
+
+fn under_way(joint: &Joint) -> Move {
+    Move {
+        region: joint.region.clone(),
+        partition: joint.partition,
+        next: joint.next.clone(),
+    }
+}
