@@ -40,23 +40,19 @@ impl Owners {
         let table = &view.table;
         let partition = hash.partition(table.partitions);
         let most = usize::from(bucket.replicas);
-        let nodes = |indices: &mut dyn Iterator<Item = usize>| -> Nodes {
-            let members = indices.take(most).filter_map(|at| view.members.get(at));
-            members.map(|member| member.id).collect()
-        };
         let of_region = |region, nodes: Nodes| {
             let owned = !nodes.is_empty();
             owned.then_some(RegionOwners { region, nodes })
         };
         let regions = || table.regions.iter().enumerate();
         let current: Lists = regions()
-            .filter_map(|(at, region)| of_region(at, nodes(&mut region.list(partition))))
+            .filter_map(|(at, region)| of_region(at, nodes(view, most, region.list(partition))))
             .collect();
         let next = table.joint(partition).map(|joint| -> Lists {
             let next = regions().filter_map(|(at, region)| {
                 let list = match region.region == joint.region {
-                    true => nodes(&mut joint.next.iter().map(|index| *index as usize)),
-                    false => nodes(&mut region.list(partition)),
+                    true => nodes(view, most, joint.next.iter().map(|index| *index as usize)),
+                    false => nodes(view, most, region.list(partition)),
                 };
                 of_region(at, list)
             });
@@ -139,6 +135,12 @@ impl Owners {
         found.extend(self.all().take(most.saturating_sub(found.len())));
         found
     }
+}
+
+/// The first of these members, at most so many.
+fn nodes(view: &View, most: usize, indices: impl Iterator<Item = usize>) -> Nodes {
+    let members = indices.take(most).filter_map(|at| view.members.get(at));
+    members.map(|member| member.id).collect()
 }
 
 fn nodes_of(lists: &Lists) -> impl Iterator<Item = NodeId> + '_ {
