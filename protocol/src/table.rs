@@ -97,6 +97,8 @@ impl RegionTable {
     }
 
     /// Member indices of the owners of a partition, the first is the first choice.
+    // Every operation looks up its owners, from another crate.
+    #[inline]
     pub fn list(&self, partition: u32) -> impl Iterator<Item = usize> + '_ {
         let width = usize::from(self.length) * OWNER_BYTES;
         let start = partition as usize * width;
@@ -193,6 +195,7 @@ impl RegionTable {
 
 impl Table {
     /// The epoch that set the lists of a partition: a request of an older one is refused.
+    #[inline]
     pub fn lists_epoch(&self, partition: u32) -> u64 {
         let at = self
             .changed
@@ -203,6 +206,7 @@ impl Table {
     }
 
     /// What a partition is to become, if it is joint.
+    #[inline]
     pub fn joint(&self, partition: u32) -> Option<&Joint> {
         let at = self.joint.binary_search_by_key(&partition, |j| j.partition);
         self.joint.get(at.ok()?)
@@ -396,6 +400,7 @@ fn is_list(region: &str, list: &[u32], members: &[Member]) -> bool {
     list.iter().all(here) && !list.iter().enumerate().any(twice)
 }
 
+#[inline]
 fn owner(bytes: &[u8]) -> u32 {
     bytes
         .first_chunk()
