@@ -468,13 +468,67 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_record_is_within_its_limit() {
+        use crate::limits::{BUCKET_NAME_BYTES_MAX, NAME_BYTES_MAX};
+        let far = |id| NodeId(u64::MAX - id);
+        let long = "n".repeat(NAME_BYTES_MAX);
+        let member = Member {
+            id: far(0),
+            address: long.clone(),
+            capacity: u32::MAX,
+            zone: long.clone(),
+            region: long.clone(),
+            state: MemberState::Joining,
+        };
+        let list = NextList {
+            partition: u32::MAX,
+            region: long,
+            owners: (0..REPLICAS_MAX as u64).map(far).collect(),
+        };
+        let bucket = Bucket {
+            ttl_ms: Some(u64::MAX),
+            merge: crate::siblings::merges::Merge::ALL.last().copied(),
+            ..Bucket::new(u32::MAX, &"b".repeat(BUCKET_NAME_BYTES_MAX))
+        };
+        let longest = EpochRecord {
+            generation: u64::MAX,
+            number: u64::MAX,
+            keepers: (0..KEEPERS_MAX as u64).map(far).collect(),
+            buckets: vec![BucketChange::Created(bucket); BUCKET_CHANGES_MAX],
+            members: vec![MemberChange::Joined(member); MEMBER_CHANGES_MAX],
+            lists: vec![ListChange::Opened(list); LIST_CHANGES_MAX],
+            doubles: true,
+            list_length: Some(REPLICAS_MAX as u8),
+            ..EpochRecord::default()
+        };
+        let bytes = longest.encode();
+        assert!(bytes.len() <= EPOCH_BYTES_MAX, "{} bytes", bytes.len());
+        assert_eq!(EpochRecord::decode(&bytes), Ok(longest));
+    }
+
+    #[test]
     fn lists_over_their_limits_are_refused() {
         let keepers = (0..=KEEPERS_MAX as u64).map(NodeId).collect();
         let record = EpochRecord {
             keepers,
             ..record()
         };
-        let refused = EpochRecord::decode(&record.encode());
-        assert!(matches!(refused, Err(DecodeError::Limit(_))), "{refused:?}");
+        let gone = MemberChange::Left(MemberGone { id: NodeId(1) });
+        let closed = ListChange::Closed(ListPlace {
+            partition: 1,
+            since: 1,
+        });
+        let members = EpochRecord {
+            members: vec![gone; MEMBER_CHANGES_MAX + 1],
+            ..self::record()
+        };
+        let lists = EpochRecord {
+            lists: vec![closed; LIST_CHANGES_MAX + 1],
+            ..self::record()
+        };
+        for record in [record, members, lists] {
+            let refused = EpochRecord::decode(&record.encode());
+            assert!(matches!(refused, Err(DecodeError::Limit(_))), "{refused:?}");
+        }
     }
 }

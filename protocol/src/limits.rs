@@ -62,9 +62,9 @@ pub const EPOCH_BYTES_MAX: usize = 256 << 10;
 /// Most changes of buckets in one epoch.
 pub const BUCKET_CHANGES_MAX: usize = 64;
 /// Most changes of members in one epoch.
-pub const MEMBER_CHANGES_MAX: usize = 256;
+pub const MEMBER_CHANGES_MAX: usize = 64;
 /// Most partitions whose lists one epoch changes.
-pub const LIST_CHANGES_MAX: usize = 1_024;
+pub const LIST_CHANGES_MAX: usize = 512;
 /// Most partitions that are joint at a time.
 pub const JOINT_MAX: usize = 4_096;
 /// Most partitions of which it is known which epoch set their lists.
