@@ -9,6 +9,7 @@
 pub mod cluster;
 pub mod decoders;
 mod mixed;
+mod origins;
 pub mod ring_model;
 pub mod rounds;
 pub mod siblings_model;

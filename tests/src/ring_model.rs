@@ -29,6 +29,7 @@ mod state;
 mod steps;
 
 use crate::mixed::Mixed;
+use crate::origins::Origins;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::level::Level;
 use annulet_ring::owners::{Lists, Owners, RegionOwners};
@@ -253,7 +254,7 @@ impl Scenario {
             nodes: nodes(&self.lists),
             alike: alike(&self.lists),
             epochs: epochs.collect(),
-            origins: Vec::new(),
+            origins: Origins::new(),
         };
         search.run()
     }
@@ -336,7 +337,7 @@ struct Search<'a> {
     alike: Vec<Vec<usize>>,
     epochs: Vec<Epoch>,
     /// For each state which one it came from, and how.
-    origins: Vec<(u32, Step)>,
+    origins: Origins<Step>,
 }
 
 impl Search<'_> {
@@ -348,7 +349,6 @@ impl Search<'_> {
         let first = State::default().named(&self.alike);
         let mut known: HashSet<u128, Mixed> = HashSet::default();
         known.insert(first.key());
-        self.origins.push((0, Step::Begin(0, 0)));
         let mut open = vec![(0, first)];
         let (mut depth, mut completed) = (0, 0);
         let mut steps = Vec::new();
@@ -362,10 +362,9 @@ impl Search<'_> {
                     if !known.insert(after.key()) {
                         continue;
                     }
-                    let number = self.origins.len() as u32;
-                    self.origins.push((*index, *step));
+                    let number = self.origins.note(*index, *step);
                     if let Some(why) = after.broken {
-                        let course = self.course(number);
+                        let course = self.origins.course(number);
                         return Err(format!("{why}\n  {}", course.join("\n  ")));
                     }
                     let last = usize::from(after.decided) + 1 == self.epochs.len();
@@ -383,17 +382,5 @@ impl Search<'_> {
             depth,
             completed,
         })
-    }
-
-    fn course(&self, last: u32) -> Vec<String> {
-        let mut steps = Vec::new();
-        let mut at = last;
-        while at != 0 {
-            let (before, step) = self.origins[at as usize];
-            steps.push(format!("{step:?}"));
-            at = before;
-        }
-        steps.reverse();
-        steps
     }
 }

@@ -30,6 +30,7 @@ mod state;
 mod steps;
 
 use crate::mixed::Mixed;
+use crate::origins::Origins;
 use records::{Id, Records};
 use state::{ATTEMPTS_MAX, OPS_MAX, State};
 use std::collections::{HashMap, HashSet};
@@ -203,7 +204,7 @@ impl Scenario {
             records: Records::new(),
             starts,
             judged: HashMap::default(),
-            origins: Vec::new(),
+            origins: Origins::new(),
         };
         search.run()
     }
@@ -219,7 +220,7 @@ struct Search<'a> {
     /// Records of all owners that break no rule, and what they are together.
     judged: HashMap<u128, Id, Mixed>,
     /// For each state which one it came from, and how.
-    origins: Vec<(u32, Step)>,
+    origins: Origins<Step>,
 }
 
 impl Search<'_> {
@@ -236,7 +237,6 @@ impl Search<'_> {
         let first = self.first();
         let mut known: HashSet<u128, Mixed> = HashSet::default();
         known.insert(first.key());
-        self.origins.push((0, Step::Wait));
         let mut open = vec![(0, first)];
         let (mut depth, mut acknowledged) = (0, 0);
         let mut steps = Vec::new();
@@ -251,10 +251,9 @@ impl Search<'_> {
                     if !known.insert(after.key()) {
                         continue;
                     }
-                    let number = self.origins.len() as u32;
-                    self.origins.push((*index, *step));
+                    let number = self.origins.note(*index, *step);
                     if let Err(why) = self.judge(&after) {
-                        let course = self.course(number);
+                        let course = self.origins.course(number);
                         return Err(format!("{why}\n  {}", course.join("\n  ")));
                     }
                     let ops = &after.ops[..self.scenario.acts.len()];
@@ -280,17 +279,5 @@ impl Search<'_> {
             op.begun = act.source == Source::Blind;
         }
         first
-    }
-
-    fn course(&self, last: u32) -> Vec<String> {
-        let mut steps = Vec::new();
-        let mut at = last;
-        while at != 0 {
-            let (before, step) = self.origins[at as usize];
-            steps.push(format!("{step:?}"));
-            at = before;
-        }
-        steps.reverse();
-        steps
     }
 }
