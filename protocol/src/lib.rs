@@ -26,6 +26,7 @@ mod bounded;
 pub mod bucket;
 pub mod clock;
 pub mod codec;
+pub mod copy;
 pub mod epoch;
 pub mod hash;
 pub mod hints;

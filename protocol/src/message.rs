@@ -4,6 +4,7 @@
 //! operation that is not known is refused by itself, so old and new versions serve together.
 
 use crate::bounded;
+use crate::copy::{Copied, CopyArc};
 use crate::ids::{ClusterId, EpochHash, NodeId};
 use crate::limits::{OPERATIONS_MAX, OWNERS_MAX};
 use crate::names::{named, tagged};
@@ -57,6 +58,8 @@ tagged! {
         Accept(Box<Accept>) = "accept",
         /// Take what another owner accepted.
         Learn(Box<Learn>) = "learn",
+        /// All that is held in an arc, for one who is to own it: between servers only.
+        CopyArc(CopyArc) = "copy_arc",
     }
 }
 
@@ -203,6 +206,8 @@ tagged! {
         Accepted(Accepted) = "accepted",
         /// A higher ballot was promised before.
         Outbid(Outbid) = "outbid",
+        /// A part of an arc, as it is stored.
+        Copied(Copied) = "copied",
         /// Nothing was done.
         Refused(Refusal) = "refused",
     }
@@ -256,7 +261,8 @@ named! {
     pub enum RefusalKind {
         /// The key's owners changed after the request's epoch: fetch the view, start again.
         StaleEpoch = "stale_epoch",
-        /// The server has not yet learned of the request's epoch: ask another, or again.
+        /// The server has not yet learned of the request's epoch, or is not yet ready to own what
+        /// that gives it: ask another, or again.
         Behind = "behind",
         /// The server does not own the key: fetch the view.
         NotOwner = "not_owner",

@@ -124,6 +124,11 @@ impl<V: PartialEq> Acceptor<V> {
         });
         true
     }
+
+    /// Takes over what another acceptor promised: whoever takes its place keeps its word.
+    pub fn promise_too(&mut self, promised: Ballot) {
+        self.promised = self.promised.max(promised);
+    }
 }
 
 #[cfg(test)]

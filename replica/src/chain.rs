@@ -20,6 +20,7 @@ pub mod open;
 mod tests;
 
 use crate::acceptor::{Accepted, Acceptor, Rejection};
+use crate::holdings::Holdings;
 use crate::store::{Batch, Change, Family, Span, Store, StoreError};
 use annulet_protocol::epoch::{
     Accept, ChainAnswer, ChainQuestion, Decided, Deltas, EpochRecord, Granted, Offer, Point,
@@ -65,6 +66,8 @@ pub struct Step {
     pub batch: Batch,
     /// What is acted under from now on.
     pub installed: Option<Arc<View>>,
+    /// What that gives this server to own, and takes from it; the batch notes it.
+    pub changed: Holdings,
     /// Records that were decided do not hold what is here: this server must not go on.
     pub fork: Option<String>,
 }
@@ -84,6 +87,7 @@ impl Step {
             answer,
             batch: Batch::new(),
             installed: None,
+            changed: Holdings::default(),
             fork: None,
         }
     }
@@ -93,7 +97,7 @@ impl Step {
         let key = notes::record_key(number);
         let put = self.batch.iter().find_map(|change| match change {
             Change::Put(_, of, value) if *of == key => Some(value.clone()),
-            Change::Put(..) | Change::Delete(..) => None,
+            _ => None,
         })?;
         notes::unseal(put).ok()
     }
@@ -316,6 +320,9 @@ impl Chain {
         };
         let (key, value) = (notes::settled_key(), notes::encode_settled(view.epoch));
         step.batch.push(Change::Put(Family::Notes, key, value));
+        let changed = Holdings::between(&self.view, &view, self.node);
+        step.batch.extend(changed.notes());
+        step.changed.join(changed);
         self.view = view;
         step.installed = Some(Arc::clone(&self.view));
     }

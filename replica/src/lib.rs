@@ -10,6 +10,7 @@
 //! - [`hints`]: records kept for owners that could not be reached, as the store holds them
 //! - [`rules`]: what is answered to each operation
 //! - [`courier`]: hands kept records over; [`spread`]: sends on what was minted here
+//! - [`holdings`]: what views give a server and take from it; [`copy`]: fetches what it is to own
 //! - [`sweep`]: finds what is over; [`restore`]: brings back what is damaged
 //! - [`acceptor`]: what one of those that agree on a value must remember
 //! - [`chain`]: a server's part in the chain of epochs
@@ -19,9 +20,11 @@
 
 pub mod acceptor;
 pub mod chain;
+pub mod copy;
 pub mod courier;
 pub mod gate;
 pub mod hints;
+pub mod holdings;
 pub mod layout;
 pub mod memory;
 pub mod restore;

@@ -122,15 +122,28 @@ impl Store for MemoryStore {
         let mut inner = self.lock();
         let mut replaced = Vec::with_capacity(batch.len());
         for change in batch {
-            let (place, value) = match change {
-                Change::Put(family, key, value) => ((family, key), Some(value)),
-                Change::Delete(family, key) => ((family, key), None),
-            };
-            let before = match value {
-                Some(value) => inner.entries.insert(place.clone(), value),
-                None => inner.entries.remove(&place),
-            };
-            replaced.push((place, before));
+            match change {
+                Change::Put(family, key, value) => {
+                    let place = (family, key);
+                    let before = inner.entries.insert(place.clone(), value);
+                    replaced.push((place, before));
+                }
+                Change::Delete(family, key) => {
+                    let place = (family, key);
+                    let before = inner.entries.remove(&place);
+                    replaced.push((place, before));
+                }
+                Change::DeleteRange(family, from, until) => {
+                    let all = inner.entries.range((family, from)..);
+                    let within = |key: &Bytes| until.as_ref().is_none_or(|until| key < until);
+                    let all = all.take_while(|((of, key), _)| *of == family && within(key));
+                    let places: Vec<_> = all.map(|(place, _)| place.clone()).collect();
+                    for place in places {
+                        let before = inner.entries.remove(&place);
+                        replaced.push((place, before));
+                    }
+                }
+            }
         }
         inner.undo.push_back(replaced);
         inner.written += 1;
@@ -167,6 +180,27 @@ mod tests {
             store.entries(Family::Records),
             vec![("a".into(), "1".into())]
         );
+    }
+
+    #[test]
+    fn a_range_is_removed_and_comes_back_with_a_crash() {
+        let store = MemoryStore::default();
+        let put = |f, k: &'static str| Change::Put(f, k.into(), "1".into());
+        let records = [put(Family::Records, "a"), put(Family::Records, "b")];
+        let others = [put(Family::Records, "c"), put(Family::Values, "b")];
+        store
+            .write(records.into_iter().chain(others).collect())
+            .unwrap();
+        store.sync().unwrap();
+        let keys = |family| store.entries(family).into_iter().map(|(key, _)| key);
+        let range = |until| Change::DeleteRange(Family::Records, "b".into(), until);
+        store.write(vec![range(Some("c".into()))]).unwrap();
+        assert!(keys(Family::Records).eq(["a", "c"]));
+        store.write(vec![range(None)]).unwrap();
+        assert!(keys(Family::Records).eq(["a"]));
+        assert!(keys(Family::Values).eq(["b"]), "another family");
+        store.crash();
+        assert!(keys(Family::Records).eq(["a", "b", "c"]));
     }
 
     #[test]

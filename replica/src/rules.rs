@@ -9,10 +9,13 @@
 //! | records for owners that could not be reached are kept within bounds | `keep` |
 //! | concurrent values are minted, merged and compared | `siblings` |
 //! | an arc is read in pages | `page` |
+//! | an arc is copied to those who are to own it | `copied` |
+//! | what is owned no more, or not yet, goes | `vacate` |
 //! | promises and what is accepted of a strong bucket's keys | `strong` |
 //!
 //! What they change is named in `mutation`.
 
+mod copied;
 mod draft;
 mod faults;
 mod keep;
@@ -23,18 +26,23 @@ mod siblings;
 mod strong;
 #[cfg(test)]
 mod tests;
+mod vacate;
 
 use crate::gate::{Gate, SyncPoint};
 use crate::hints::{self, KeptRecord};
+use crate::holdings::Holding;
 use crate::layout::{self, Stored, StoredValue};
 use crate::spread;
 use crate::store::{Batch, Family, Store, StoreError};
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::clock::Stamp;
+use annulet_protocol::copy::CopyArc;
 use annulet_protocol::hash::{KeyHash, storage_key};
 use annulet_protocol::ids::{Incarnation, NodeId};
 use annulet_protocol::limits::KEY_BYTES_MAX;
-use annulet_protocol::message::{Absent, Answer, Read, Refusal, RefusalKind, Source, Write};
+use annulet_protocol::message::{
+    Absent, Answer, Read, Refusal, RefusalKind, Source, Write, Written,
+};
 use annulet_protocol::record::{Damage, Head, Kind, Record};
 use annulet_protocol::register::message::Prepare;
 use annulet_protocol::scan::Scan;
@@ -102,6 +110,8 @@ pub struct Moment<'a> {
     pub disk_full: bool,
     /// The server's view.
     pub view: &'a View,
+    /// What that gives the server to own and what it has still to empty.
+    pub unready: &'a [Holding],
 }
 
 /// Answers to reads, and what they rest on.
@@ -130,6 +140,8 @@ pub struct Decided {
     pub damaged: Vec<Bytes>,
     /// Writes that left a key with more concurrent values than anybody should have.
     pub crowded: usize,
+    /// What the server has emptied by this batch, and answers about once that is durable.
+    pub ready: Vec<Holding>,
 }
 
 impl Decided {
@@ -240,6 +252,24 @@ impl Replica {
         read
     }
 
+    /// Answers those who copy arcs, each with the epoch of its request.
+    pub fn copy<'a>(
+        &self,
+        store: &impl Store,
+        moment: Moment<'a>,
+        asked: impl IntoIterator<Item = (u64, &'a CopyArc)>,
+    ) -> ReadAnswers {
+        let page = |(epoch, asked)| {
+            let page = self.copy_page(store, moment, epoch, asked);
+            page.unwrap_or_else(Answer::Refused)
+        };
+        ReadAnswers {
+            answers: asked.into_iter().map(page).collect(),
+            touched: Vec::new(),
+            damaged: Vec::new(),
+        }
+    }
+
     /// Decides a batch of mutations, each with the epoch of its request, as if one after the other.
     ///
     /// # Errors
@@ -276,15 +306,7 @@ impl Replica {
                 }
                 Ok(admitted) => {
                     let found = records.next().unwrap_or(Ok(None));
-                    let answer = match admitted.mutation {
-                        Mutation::Prepare(_) | Mutation::Accept(_) | Mutation::Learn(_) => {
-                            self.decide_register(moment, &admitted, found, &mut draft)?
-                        }
-                        mutation if is_of_siblings(mutation) => {
-                            self.decide_siblings(store, moment, &admitted, found, &mut draft)?
-                        }
-                        _ => self.decide_record(moment, &admitted, found, &mut draft)?,
-                    };
+                    let answer = self.decide_own(store, moment, &admitted, found, &mut draft)?;
                     if is_damage(&answer) {
                         draft.damaged.push(admitted.storage_key);
                     }
@@ -294,6 +316,34 @@ impl Replica {
             draft.answers.push(answer);
         }
         Ok(draft.finish(spread::note(moment.stamp, self.incarnation)))
+    }
+
+    /// Decides a mutation of this server's own records, of which the store has `found`.
+    fn decide_own(
+        &self,
+        store: &impl Store,
+        moment: Moment<'_>,
+        admitted: &Admitted<'_>,
+        found: Result<Option<Bytes>, StoreError>,
+        draft: &mut Draft,
+    ) -> Result<Answer, StoreError> {
+        match (admitted.mutation, admitted.place) {
+            (Mutation::Task(Task::Copied { entry, .. }), Some(place)) => {
+                self.decide_copied(store, (admitted, place), entry, found, draft)
+            }
+            // It is of no bucket any more, or another one's to own.
+            (Mutation::Task(Task::Copied { .. }), None) => Ok(Answer::Written(Written::default())),
+            (Mutation::Task(task), _) if vacate::is_about(task) => {
+                Ok(self.vacate(moment, task, found, draft))
+            }
+            (Mutation::Prepare(_) | Mutation::Accept(_) | Mutation::Learn(_), _) => {
+                self.decide_register(moment, admitted, found, draft)
+            }
+            (mutation, _) if is_of_siblings(mutation) => {
+                self.decide_siblings(store, moment, admitted, found, draft)
+            }
+            _ => self.decide_record(moment, admitted, found, draft),
+        }
     }
 
     /// Where a key lies, if this server answers for it at all. The mode is the one that the
@@ -309,6 +359,11 @@ impl Replica {
         if !Owners::of(moment.view, place.bucket, place.hash).contains(self.node) {
             let why = format!("server {} does not own this key", self.node);
             return Err(Refusal::new(RefusalKind::NotOwner, why));
+        }
+        let unready = |holding: &Holding| holding.covers(place.bucket, place.hash);
+        if moment.unready.iter().any(unready) {
+            let why = "this server is to own the key, and is not ready yet";
+            return Err(Refusal::new(RefusalKind::Behind, why));
         }
         Ok(place)
     }
@@ -344,7 +399,7 @@ impl Replica {
         hash: KeyHash,
     ) -> Result<&'a Bucket, Refusal> {
         let view = moment.view;
-        if epoch > view.epoch {
+        if epoch > view.epoch && !self.serves_behind() {
             let why = format!(
                 "this server is at epoch {}, the request at {epoch}",
                 view.epoch
@@ -439,9 +494,13 @@ impl Replica {
                 (place, learn.bucket, &learn.key)
             }
             Mutation::Task(task) => {
+                let place = match task {
+                    Task::Copied { since, entry } => self.admit_copied(moment, *since, entry)?,
+                    _ => None,
+                };
                 return Ok(Admitted {
                     storage_key: task.key().clone(),
-                    place: None,
+                    place,
                     mutation,
                     brought,
                 });

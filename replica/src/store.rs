@@ -1,5 +1,6 @@
 //! What a replica needs of its storage.
 
+use annulet_protocol::hash::KeyHash;
 use bytes::Bytes;
 
 /// Where in the store something lies. Families are written together and lost together.
@@ -27,6 +28,8 @@ pub enum Change {
     Put(Family, Bytes, Bytes),
     /// Remove what is under the key.
     Delete(Family, Bytes),
+    /// Remove all from the first key on, up to the second, which stays; `None`: to the end.
+    DeleteRange(Family, Bytes, Option<Bytes>),
 }
 
 /// Changes that take effect together or not at all.
@@ -67,6 +70,17 @@ impl Span {
         Self {
             from: Bytes::copy_from_slice(prefix),
             until: after_prefix(prefix),
+            entries_max,
+            bytes_max,
+        }
+    }
+
+    /// All storage keys of an arc, as far as the limits allow.
+    pub fn arc(from: KeyHash, until: KeyHash, entries_max: usize, bytes_max: usize) -> Self {
+        let end = until.0.checked_add(1).map(u64::to_be_bytes);
+        Self {
+            from: Bytes::copy_from_slice(&from.0.to_be_bytes()),
+            until: end.map(|end| Bytes::copy_from_slice(&end)),
             entries_max,
             bytes_max,
         }

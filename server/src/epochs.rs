@@ -145,6 +145,7 @@ async fn answer_wholly(state: &Arc<State>, question: ChainQuestion) -> Result<Ch
     let Step {
         answer,
         batch,
+        changed,
         fork,
         ..
     } = match step {
@@ -167,7 +168,10 @@ async fn answer_wholly(state: &Arc<State>, question: ChainQuestion) -> Result<Ch
         tracing::info!(epoch = served.view.epoch, "a new epoch");
     }
     if !batch.is_empty() || served.is_some() {
-        state.pipeline.install(batch, served).await?;
+        state
+            .pipeline
+            .install(batch, served, changed.unready)
+            .await?;
     }
     drop(chain);
     Ok(answer)

@@ -193,7 +193,7 @@ async fn answer(
         admit(caller, roles)?;
     }
     match endpoint {
-        Endpoint::Ops => ops::answer(state, request).await,
+        Endpoint::Ops => ops::answer(state, request, is_peer(caller)).await,
         Endpoint::View => Ok(view(state, request.headers())),
         Endpoint::Hints => hints(state).await,
         Endpoint::Chain => chain::deltas(state, request.uri()).await,
@@ -226,6 +226,11 @@ async fn answer(
             },
         )),
     }
+}
+
+/// Whether another server of the cluster asks.
+fn is_peer(caller: &Caller) -> bool {
+    admit(caller, &[Role::Peer]).is_ok()
 }
 
 /// Refuses who may not: 401 to whom a certificate would help, else 403.

@@ -35,7 +35,7 @@ use crate::store::Engine;
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::message::{Answer, DiskState, Load, Operation, Refusal, RefusalKind};
 use annulet_protocol::siblings::message::Spread;
-use annulet_protocol::view::View;
+use annulet_replica::holdings::Holding;
 use annulet_replica::rules::{Moment, Mutation, Replica};
 use annulet_replica::spread::confirmed::Confirmed;
 use annulet_replica::store::{Batch, StoreError};
@@ -99,7 +99,7 @@ pub(crate) struct Answered {
     pub(crate) answers: Vec<Answer>,
     /// Something may have been written, so that the answers must be heard.
     pub(crate) may_have_written: bool,
-    pub(crate) shares: [Option<Share>; 3],
+    pub(crate) shares: [Option<Share>; 4],
 }
 
 /// The store failed: nothing may be answered any more.
@@ -169,14 +169,10 @@ impl Pipeline {
         let (read, share) = self.read(epoch, asked, deadline).await?;
         let asked = Asked::Registers(std::mem::take(&mut split.registers));
         let (registers, register_share) = self.read(epoch, asked, deadline).await?;
-        let (pages, page_share) = match split.scans.is_empty() {
-            true => (Vec::new(), None),
-            false => {
-                let asked = Asked::Scans(std::mem::take(&mut split.scans));
-                let found = self.ask_readers(epoch, asked, deadline).await?;
-                self.rest(found).await?
-            }
-        };
+        let asked = Asked::Scans(std::mem::take(&mut split.scans));
+        let (pages, page_share) = self.read_pages(epoch, asked, deadline).await?;
+        let asked = Asked::Copies(std::mem::take(&mut split.copies));
+        let (copies, copy_share) = self.read_pages(epoch, asked, deadline).await?;
         let may_have_written = matches!(writing, Submitted::Pending(_));
         let written = match writing {
             Submitted::Nothing => Vec::new(),
@@ -186,10 +182,10 @@ impl Pipeline {
         if self.shared.failed.load(Ordering::Acquire) {
             return Err(Failed);
         }
-        let answers = split.join(read, registers, pages, written);
+        let answers = split.join([read, registers, pages, copies, written]);
         self.shared.parts.metrics.count_answers(&answers);
         self.note_service(clock::since(arrived).as_micros());
-        let shares = [share, register_share, page_share];
+        let shares = [share, register_share, page_share, copy_share];
         Ok(Answered {
             answers,
             may_have_written,
@@ -215,8 +211,9 @@ impl Pipeline {
         }
     }
 
-    /// Makes notes about the chain durable and, if there is one, a new view take effect. One such
-    /// call at a time: there is room for one.
+    /// Makes notes about the chain durable and, if there is one, a new view take effect. `gained`:
+    /// what that gives this server, and is to be emptied. One such call at a time: there is room
+    /// for one.
     ///
     /// # Errors
     /// [`Failed`].
@@ -224,9 +221,15 @@ impl Pipeline {
         &self,
         batch: Batch,
         view: Option<Arc<ServedView>>,
+        gained: Vec<Holding>,
     ) -> Result<(), Failed> {
         let (reply, done) = oneshot::channel();
-        let install = Install { batch, view, reply };
+        let install = Install {
+            batch,
+            view,
+            gained,
+            reply,
+        };
         match self.writer.send(Job::Install(install)) {
             true => done.await.map_err(|_| Failed),
             false => Err(Failed),
@@ -375,6 +378,20 @@ impl Pipeline {
         self.rest(found).await
     }
 
+    /// Reads pages, which are never looked for in memory only.
+    async fn read_pages(
+        &self,
+        epoch: u64,
+        asked: Asked,
+        deadline: Instant,
+    ) -> Result<(Vec<Answer>, Option<Share>), Failed> {
+        if asked.count() == 0 {
+            return Ok((Vec::new(), None));
+        }
+        let found = self.ask_readers(epoch, asked, deadline).await?;
+        self.rest(found).await
+    }
+
     /// Lets the pool of threads read, or says why it does not.
     async fn ask_readers(
         &self,
@@ -453,22 +470,23 @@ impl Drop for Pipeline {
 
 impl Shared {
     /// The moment of a read, which depends on no room on disk.
-    fn moment<'a>(&self, view: &'a View) -> Moment<'a> {
+    fn moment<'a>(&self, served: &'a ServedView) -> Moment<'a> {
         Moment {
             now_ms: clock::now_ms(),
             stamp: Stamp::default(),
             clock_trusted: self.clock_trusted.load(Ordering::Relaxed),
             disk_full: false,
-            view,
+            view: &served.view,
+            unready: &served.unready,
         }
     }
 
     /// The moment of a batch of writes, whose first stamp is this.
-    fn write_moment<'a>(&self, view: &'a View, stamp: Stamp) -> Moment<'a> {
+    fn write_moment<'a>(&self, served: &'a ServedView, stamp: Stamp) -> Moment<'a> {
         Moment {
             stamp,
             disk_full: self.parts.disk.state() == DiskState::Full,
-            ..self.moment(view)
+            ..self.moment(served)
         }
     }
 

@@ -4,6 +4,7 @@ use annulet_protocol::codec;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{DiskState, Hello};
 use annulet_protocol::view::View;
+use annulet_replica::holdings::Holding;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderValue;
@@ -14,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 const ZSTD_LEVEL: i32 = 3;
 
 /// A view and its bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ServedView {
     pub(crate) view: Arc<View>,
     pub(crate) encoded: Bytes,
@@ -23,6 +24,8 @@ pub(crate) struct ServedView {
     pub(crate) digest: u64,
     /// Entity tag: the digest.
     pub(crate) tag: HeaderValue,
+    /// What it gives this server to own and what has still to be emptied.
+    pub(crate) unready: Arc<[Holding]>,
 }
 
 impl ServedView {
@@ -38,6 +41,15 @@ impl ServedView {
             digest,
             tag: HeaderValue::try_from(tag).map_err(std::io::Error::other)?,
             view,
+            unready: Arc::default(),
+        })
+    }
+
+    /// The same with this to be emptied.
+    pub(crate) fn with_unready(self: &Arc<Self>, unready: Vec<Holding>) -> Arc<Self> {
+        Arc::new(Self {
+            unready: unready.into(),
+            ..Self::clone(self)
         })
     }
 
@@ -62,8 +74,8 @@ impl ServedView {
 pub(crate) struct Current(ArcSwap<ServedView>);
 
 impl Current {
-    pub(crate) fn new(view: ServedView) -> Self {
-        Self(ArcSwap::from_pointee(view))
+    pub(crate) fn new(view: Arc<ServedView>) -> Self {
+        Self(ArcSwap::new(view))
     }
 
     pub(crate) fn load(&self) -> Arc<ServedView> {

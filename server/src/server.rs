@@ -26,6 +26,7 @@ use annulet_protocol::ids::{Incarnation, NodeId};
 use annulet_protocol::view::View;
 use annulet_replica::chain::Chain;
 use annulet_replica::chain::open::{Opened, open as open_chain};
+use annulet_replica::holdings::Holdings;
 use annulet_replica::rules::Replica;
 use annulet_replica::store::{Store, StoreError};
 use std::net::SocketAddr;
@@ -105,7 +106,11 @@ impl Server {
         let (folder, engine) = open(&config, owner)?;
         let chain = begin_chain(&*engine, node, file)?;
         let view = Arc::clone(chain.view());
-        let current = Arc::new(Current::new(ServedView::new(Arc::clone(&view))?));
+        let unready = Holdings::load(&Plain(&*engine));
+        let unready = unready.map_err(|error| ServerError::StoreFailed(error.to_string()))?;
+
+        let served = Arc::new(ServedView::new(Arc::clone(&view))?);
+        let current = Arc::new(Current::new(served.with_unready(unready.unready)));
         let tls = Arc::new(tls);
         let listener = match listener {
             Some(listener) => listener,

@@ -525,6 +525,7 @@ impl World {
             clock_trusted: true,
             disk_full: false,
             view: &self.view,
+            unready: &[],
         }
     }
 

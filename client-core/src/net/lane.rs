@@ -457,6 +457,8 @@ fn size(operation: &Operation) -> usize {
         Operation::Hint(hint) => hint.key.len() + hint.record.value.len(),
         Operation::Touch(touch) => touch.key.len(),
         Operation::Scan(scan) => scan.after.len(),
+        // No client asks it.
+        Operation::CopyArc(asked) => asked.after.len() + asked.last.len(),
         Operation::Mint(mint) => mint.key.len() + mint.context.len() + mint.write.value.len(),
         Operation::Merge(merge) => merge.key.len() + merge.record.len(),
         Operation::Compare(compare) => compare.key.len(),

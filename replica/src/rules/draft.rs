@@ -2,11 +2,12 @@
 
 use super::Decided;
 use crate::hints::{Kept, Tally};
+use crate::holdings::Holding;
 use crate::layout::register::{self, StoredRegister};
 use crate::layout::siblings::{self as siblings_layout, Apart, Marks};
 use crate::layout::{self, Stored, StoredValue};
 use crate::spread;
-use crate::store::{Batch, Change, Family, Store, StoreError};
+use crate::store::{Batch, Change, Family, Span, Store, StoreError};
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::limits::SIBLINGS_WARNED;
@@ -23,6 +24,7 @@ pub(super) struct Draft {
     pub(super) needs_sync: bool,
     pub(super) damaged: Vec<Bytes>,
     crowded: usize,
+    ready: Vec<Holding>,
     batch: Batch,
     /// Storage keys at which something was minted, with the last stamp.
     minted: BTreeMap<Bytes, Stamp>,
@@ -55,6 +57,7 @@ impl Draft {
             needs_sync: false,
             damaged: Vec::new(),
             crowded: 0,
+            ready: Vec::new(),
             batch: Batch::new(),
             minted: BTreeMap::new(),
             records: BTreeMap::new(),
@@ -175,6 +178,28 @@ impl Draft {
         });
     }
 
+    /// Puts a note, or removes it. `durable`: the batch is not answered before it is.
+    pub(super) fn put_note(&mut self, key: &Bytes, value: Option<&Bytes>, durable: bool) {
+        self.batch.push(match value {
+            Some(value) => Change::Put(Family::Notes, key.clone(), value.clone()),
+            None => Change::Delete(Family::Notes, key.clone()),
+        });
+        self.needs_sync |= durable;
+    }
+
+    /// What was gained is empty by now, or is by this batch.
+    pub(super) fn make_ready(&mut self, holding: &Holding) {
+        if holding.is_whole() {
+            let Span { from, until, .. } = holding.span(0, 0);
+            for family in [Family::Records, Family::Values] {
+                let range = Change::DeleteRange(family, from.clone(), until.clone());
+                self.batch.push(range);
+            }
+        }
+        self.put_note(&holding.gained_note(), None, true);
+        self.ready.push(*holding);
+    }
+
     /// Concurrent values as the batch left them, if it changed them.
     pub(super) fn held(&self, key: &Bytes) -> Option<&Held> {
         self.siblings.get(key)
@@ -273,6 +298,7 @@ impl Draft {
             needs_sync: self.needs_sync,
             damaged: self.damaged,
             crowded: self.crowded,
+            ready: self.ready,
         }
     }
 }

@@ -35,6 +35,12 @@ pub enum Fault {
     AcceptUnpromised,
     /// Promises are given before they are durable.
     PromisesForgotten,
+    /// An arc is copied from whoever has it, be it under the lists as they are or not.
+    CopiedUnfenced,
+    /// Promises are not copied.
+    PromisesLeft,
+    /// A server answers under the view that it has, whatever the request's epoch.
+    BehindServes,
 }
 
 impl Replica {
@@ -86,6 +92,15 @@ impl Replica {
     }
     pub(super) fn forgets_promises(&self) -> bool {
         breaks!(self, PromisesForgotten)
+    }
+    pub(super) fn serves_behind(&self) -> bool {
+        breaks!(self, BehindServes)
+    }
+    pub(super) fn copies_unfenced(&self) -> bool {
+        breaks!(self, CopiedUnfenced)
+    }
+    pub(super) fn leaves_promises(&self) -> bool {
+        breaks!(self, PromisesLeft)
     }
     pub(super) fn forgive(&self, damage: Damage) -> Result<(), Damage> {
         if breaks!(self, ChecksumIgnored) {

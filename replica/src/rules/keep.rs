@@ -159,7 +159,11 @@ fn note(
         | Task::Restore { .. }
         | Task::RestoreSiblings { .. }
         | Task::ExpireSiblings { .. }
-        | Task::Spread { .. } => return Ok(written()),
+        | Task::Spread { .. }
+        | Task::Copied { .. }
+        | Task::Vacate { .. }
+        | Task::Ready { .. }
+        | Task::Note { .. } => return Ok(written()),
     };
     if after.as_ref() != Some(&current) {
         draft.put_kept(store, key, Some(&current), after)?;

@@ -264,7 +264,7 @@ fn restore(
 }
 
 /// Writes a head whose value is gone.
-fn put_gone(key: &Bytes, head: Head, draft: &mut Draft) {
+pub(super) fn put_gone(key: &Bytes, head: Head, draft: &mut Draft) {
     let value = StoredValue::Gone;
     draft.remove_value(key);
     draft.put_head(key, Stored { head, value });

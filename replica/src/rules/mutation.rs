@@ -1,8 +1,10 @@
 //! What a replica is told to change, by others and by itself.
 
+use crate::holdings::Holding;
 use crate::restore::Copy;
 use crate::store::Family;
 use annulet_protocol::clock::Stamp;
+use annulet_protocol::copy::{CopiedEntry, CopyArc};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Hint, Operation, Read, Touch, Write};
 use annulet_protocol::record::Head;
@@ -109,6 +111,37 @@ pub enum Task {
         /// Storage keys of records that they may not have, with the last stamp of each.
         left: BTreeMap<Bytes, Stamp>,
     },
+    /// An owner of what this server is to own holds this.
+    Copied {
+        /// The epoch that set the lists.
+        since: u64,
+        /// What it holds.
+        entry: CopiedEntry,
+    },
+    /// What is under this key is not owned any more, or was gained and is to begin with empty.
+    Vacate {
+        /// Storage key.
+        key: Bytes,
+        /// xxh3 of the entry that is meant; `None`: whatever is there.
+        digest: Option<u64>,
+    },
+    /// What was gained has nothing left of an earlier time but what lies in an arc that is gained
+    /// as a whole, which goes at once.
+    Ready {
+        /// What was gained.
+        holding: Holding,
+        /// Key of its note.
+        note: Bytes,
+    },
+    /// Something that the server notes for itself.
+    Note {
+        /// Key of the note.
+        key: Bytes,
+        /// What is noted; `None`: nothing any more.
+        value: Option<Bytes>,
+        /// Something is told to others once this is noted.
+        over: bool,
+    },
 }
 
 /// What was sent of a kept record.
@@ -127,6 +160,8 @@ pub enum Demand {
     Read(Read),
     /// What is stored in an arc.
     Scan(Scan),
+    /// All that is held in an arc, to be owned by another.
+    CopyArc(CopyArc),
     /// What was promised and accepted.
     ReadRegister(ReadRegister),
     /// To change what is stored.
@@ -142,6 +177,7 @@ impl From<Operation> for Demand {
         Self::Change(match operation {
             Operation::Read(read) => return Self::Read(read),
             Operation::Scan(scan) => return Self::Scan(scan),
+            Operation::CopyArc(asked) => return Self::CopyArc(asked),
             Operation::ReadRegister(read) => return Self::ReadRegister(read),
             Operation::Unknown => return Self::Unknown,
             Operation::Spread(spread) => return Self::Spread(spread),
@@ -171,7 +207,11 @@ impl Task {
             | Self::Restore { key, .. }
             | Self::RestoreSiblings { key, .. }
             | Self::ExpireSiblings { key, .. }
-            | Self::Spread { key, .. } => key,
+            | Self::Spread { key, .. }
+            | Self::Vacate { key, .. }
+            | Self::Note { key, .. } => key,
+            Self::Copied { entry, .. } => &entry.key,
+            Self::Ready { note, .. } => note,
         }
     }
 }

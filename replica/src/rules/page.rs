@@ -1,6 +1,7 @@
 //! Arcs, read in pages.
 
 use super::{Moment, ReadAnswers, Replica, decode_stored, fetch_value, refusal};
+use crate::holdings::Holding;
 use crate::layout::{Stored, StoredValue};
 use crate::store::{Family, Slice, Span, Store, StoreError};
 use annulet_protocol::bucket::{Durability, Mode};
@@ -41,6 +42,11 @@ impl Replica {
             let why = format!("server {} does not own this arc", self.node);
             return Err(Refusal::new(RefusalKind::NotOwner, why));
         }
+        let unready = |holding: &Holding| holding.covers(bucket, scan.from);
+        if moment.unready.iter().any(unready) {
+            let why = "this server is to own the arc, and is not ready yet";
+            return Err(Refusal::new(RefusalKind::Behind, why));
+        }
         let page = Reading::new(scan).read(store, &mut read.damaged);
         let page = page.map_err(refusal)?;
         if bucket.durability == Durability::Group && self.gates_reads() {
@@ -79,15 +85,7 @@ impl<'a> Reading<'a> {
         let Scan { from, until, .. } = self.scan;
         let mut after = self.scan.after.clone();
         loop {
-            let span = Span {
-                from: Bytes::copy_from_slice(&from.0.to_be_bytes()),
-                until: until
-                    .0
-                    .checked_add(1)
-                    .map(|next| next.to_be_bytes().to_vec().into()),
-                entries_max: STEP,
-                bytes_max: PAGE_BYTES_MAX as usize,
-            };
+            let span = Span::arc(*from, *until, STEP, PAGE_BYTES_MAX as usize);
             let span = match after.is_empty() {
                 true => span,
                 false => span.after(&after),

@@ -391,7 +391,11 @@ fn put_refusal(error: PutError) -> Refusal {
 }
 
 /// Reads a record with its values, wherever they lie.
-fn load(store: &impl Store, key: &Bytes, entry: Option<Bytes>) -> Result<Held, StoreError> {
+pub(super) fn load(
+    store: &impl Store,
+    key: &Bytes,
+    entry: Option<Bytes>,
+) -> Result<Held, StoreError> {
     let Some(entry) = entry else {
         return Ok(Held::default());
     };

@@ -69,6 +69,7 @@ impl Rig {
             clock_trusted: self.clock_trusted,
             disk_full: self.disk_full,
             view: &self.view,
+            unready: &[],
         }
     }
 

@@ -8,16 +8,22 @@ use crate::epochs::follow;
 use crate::pipeline::Failed;
 use annulet_protocol::codec;
 use annulet_protocol::limits::BUDGET_MS_MAX;
-use annulet_protocol::message::{FailureKind, Reply};
+use annulet_protocol::message::{FailureKind, Operation, Reply};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Whether only other servers may ask this.
+fn is_of_peers(operation: &Operation) -> bool {
+    matches!(operation, Operation::CopyArc(_))
+}
+
 /// Answers a request's operations.
 pub(super) async fn answer(
     state: &Arc<State>,
     request: Request<Incoming>,
+    is_peer: bool,
 ) -> Result<Response, Refused> {
     let arrived = clock::now();
     let mut view = state.view();
@@ -27,6 +33,11 @@ pub(super) async fn answer(
     let request = codec::decode_request(&body, value_bytes_max)?;
     // Its content was copied out; only what is needed stays in memory while the lanes work.
     drop(body);
+    if !is_peer && request.operations.iter().any(is_of_peers) {
+        let why = "what a server holds of an arc is told to other servers only";
+        let (status, kind) = (StatusCode::FORBIDDEN, FailureKind::Unauthorized);
+        return Err(refusal(status, kind, why));
+    }
     if request.cluster != view.cluster {
         return Err(respond::wrong_cluster(request.cluster, view.cluster));
     }

@@ -4,6 +4,7 @@ use super::{Shared, refuse_all, run_lane};
 use crate::budget::Share;
 use crate::clock;
 use crate::store::wrap::{Counted, InMemory};
+use annulet_protocol::copy::CopyArc;
 use annulet_protocol::message::{Answer, Read};
 use annulet_protocol::register::message::ReadRegister;
 use annulet_protocol::scan::Scan;
@@ -23,6 +24,7 @@ pub(super) enum Asked {
     Reads(Vec<Read>),
     Registers(Vec<ReadRegister>),
     Scans(Vec<Scan>),
+    Copies(Vec<CopyArc>),
 }
 
 impl Asked {
@@ -32,6 +34,7 @@ impl Asked {
             Self::Reads(reads) => reads.len(),
             Self::Registers(reads) => reads.len(),
             Self::Scans(scans) => scans.len(),
+            Self::Copies(copies) => copies.len(),
         }
     }
 
@@ -41,14 +44,14 @@ impl Asked {
             // What is kept for others is always looked for on disk.
             Self::Reads(reads) => !reads.iter().any(|read| read.hinted),
             Self::Registers(_) => true,
-            Self::Scans(_) => false,
+            Self::Scans(_) | Self::Copies(_) => false,
         };
         possible && self.count() <= IN_MEMORY_MAX
     }
 
     fn answer(&self, shared: &Shared, epoch: u64, store: &impl Store) -> ReadAnswers {
         let served = shared.parts.current.load();
-        let (replica, moment) = (&shared.parts.replica, shared.moment(&served.view));
+        let (replica, moment) = (&shared.parts.replica, shared.moment(&served));
         match self {
             Self::Reads(reads) => replica.read(store, moment, reads.iter().map(|r| (epoch, r))),
             Self::Registers(reads) => {
@@ -56,6 +59,7 @@ impl Asked {
                 replica.read_registers(store, moment, reads)
             }
             Self::Scans(scans) => replica.scan(store, moment, scans.iter().map(|s| (epoch, s))),
+            Self::Copies(copies) => replica.copy(store, moment, copies.iter().map(|c| (epoch, c))),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! A request's operations by lane.
 
+use annulet_protocol::copy::CopyArc;
 use annulet_protocol::message::{Answer, Operation, Read, Refusal, RefusalKind, Written};
 use annulet_protocol::register::Log;
 use annulet_protocol::register::message::ReadRegister;
 use annulet_protocol::scan::Scan;
 use annulet_protocol::siblings::message::Spread;
-use annulet_replica::rules::{Demand, Mutation};
+use annulet_replica::rules::{Demand, Mutation, Task};
 use bytes::Bytes;
 
 /// A request's operations by lane, and where their answers go.
@@ -18,6 +19,8 @@ pub(super) struct Split {
     register_at: Vec<usize>,
     pub(super) scans: Vec<Scan>,
     scan_at: Vec<usize>,
+    pub(super) copies: Vec<CopyArc>,
+    copy_at: Vec<usize>,
     pub(super) spreads: Vec<Spread>,
     pub(super) mutations: Vec<Mutation>,
     pub(super) mutation_at: Vec<usize>,
@@ -49,6 +52,10 @@ impl Split {
                     split.scans.push(scan);
                     split.scan_at.push(at);
                 }
+                Demand::CopyArc(asked) => {
+                    split.copies.push(asked);
+                    split.copy_at.push(at);
+                }
                 Demand::Spread(spread) => {
                     split.spreads.push(spread);
                     split.answers[at] = Answer::Written(Written::default());
@@ -63,18 +70,19 @@ impl Split {
         split
     }
 
-    pub(super) fn join(
-        mut self,
-        read: Vec<Answer>,
-        registers: Vec<Answer>,
-        pages: Vec<Answer>,
-        written: Vec<Answer>,
-    ) -> Vec<Answer> {
-        let places = self.read_at.iter().zip(read);
-        let places = places.chain(self.register_at.iter().zip(registers));
-        let places = places.chain(self.scan_at.iter().zip(pages));
-        for (at, answer) in places.chain(self.mutation_at.iter().zip(written)) {
-            self.answers[*at] = answer;
+    /// Puts the answers of each lane in their places: reads, registers, scans, copies, writes.
+    pub(super) fn join(mut self, answers: [Vec<Answer>; 5]) -> Vec<Answer> {
+        let places = [
+            self.read_at,
+            self.register_at,
+            self.scan_at,
+            self.copy_at,
+            self.mutation_at,
+        ];
+        for (places, answers) in places.into_iter().zip(answers) {
+            for (at, answer) in places.into_iter().zip(answers) {
+                self.answers[at] = answer;
+            }
         }
         self.answers
     }
@@ -92,6 +100,9 @@ pub(super) fn size(mutation: &Mutation) -> usize {
         Mutation::Prepare(prepare) => prepare.key.len(),
         Mutation::Accept(accept) => register_size(&accept.key, &accept.log, &accept.value),
         Mutation::Learn(learn) => register_size(&learn.key, &learn.log, &learn.value),
+        Mutation::Task(Task::Copied { entry, .. }) => {
+            entry.key.len() + entry.entry.len() + entry.value.as_ref().map_or(0, Bytes::len)
+        }
         Mutation::Task(_) => TASK_BYTES,
     }
 }

@@ -8,6 +8,7 @@ use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
 use annulet_protocol::level::Level;
 use annulet_protocol::message::{Read, Source, Write};
 use annulet_protocol::record::{Origin, Record};
+use annulet_protocol::view::View;
 use annulet_replica::memory::MemoryStore;
 use annulet_replica::store::{Batch, Change, Family, Slice, Span, Store, StoreError};
 use bytes::Bytes;
@@ -142,7 +143,7 @@ impl Bench {
             replica: Replica::new(node, Incarnation::default()),
             engine: probe.clone(),
             disk: Disk::new(std::path::Path::new("/"), NO_BOUNDS),
-            current: Arc::new(Current::new(served(file.view().unwrap()))),
+            current: Arc::new(Current::new(Arc::new(served(file.view().unwrap())))),
             metrics: Arc::new(Metrics::new()),
             memory: Budget::new(memory),
         };
@@ -220,6 +221,7 @@ fn kinds(answers: &[Answer]) -> Vec<&'static str> {
         Answer::Minted(_) => "minted",
         Answer::Lacking(_) => "lacking",
         Answer::Page(_) => "page",
+        Answer::Copied(_) => "copied",
         Answer::Promise(_) => "promise",
         Answer::Accepted(_) => "accepted",
         Answer::Outbid(_) => "outbid",
@@ -516,7 +518,7 @@ async fn a_new_view_takes_effect_after_what_was_admitted_before_it() {
     let note = Change::Put(Family::Notes, "note".into(), "1".into());
     let installing = {
         let (pipeline, next) = (Arc::clone(&bench.pipeline), Arc::clone(&next));
-        tokio::spawn(async move { pipeline.install(vec![note], Some(next)).await })
+        tokio::spawn(async move { pipeline.install(vec![note], Some(next), Vec::new()).await })
     };
     eventually(|| {
         bench
@@ -553,7 +555,7 @@ async fn a_view_whose_notes_cannot_be_made_durable_takes_no_effect() {
     let note = Change::Put(Family::Notes, "note".into(), "1".into());
     let installed = bench
         .pipeline
-        .install(vec![note], Some(Arc::new(served(next))));
+        .install(vec![note], Some(Arc::new(served(next))), Vec::new());
     assert_eq!(installed.await, Err(Failed));
     assert_eq!(current.load().view.epoch, 1);
     bench.pipeline.failure().await;

@@ -7,6 +7,7 @@ use crate::served::ServedView;
 use crate::store::wrap::Plain;
 use annulet_protocol::clock::HybridClock;
 use annulet_protocol::message::Answer;
+use annulet_replica::holdings::Holding;
 use annulet_replica::rules::Mutation;
 use annulet_replica::store::{Batch, Store, StoreError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -31,6 +32,7 @@ pub(super) enum Job {
 pub(super) struct Install {
     pub(super) batch: Batch,
     pub(super) view: Option<Arc<ServedView>>,
+    pub(super) gained: Vec<Holding>,
     pub(super) reply: oneshot::Sender<()>,
 }
 
@@ -154,13 +156,21 @@ impl Writer {
 
     /// The view is durable before anything is answered under it.
     fn install(&mut self, install: Install) -> Result<(), StoreError> {
-        let Install { batch, view, reply } = install;
+        let Install {
+            batch,
+            view,
+            gained,
+            reply,
+        } = install;
         if !batch.is_empty() {
             Plain(&*self.shared.parts.engine).write(batch)?;
             self.sync()?;
         }
         if let Some(view) = view {
-            self.shared.parts.current.set(view);
+            let current = &self.shared.parts.current;
+            let mut unready = current.load().unready.to_vec();
+            unready.extend(gained);
+            current.set(view.with_unready(unready));
         }
         // Whoever gave up waiting needs no answer.
         let _ = reply.send(());
@@ -177,7 +187,7 @@ impl Writer {
         let count = jobs.iter().map(|job| job.mutations.len() as u64).sum();
         let stamp = self.clock.reserve(clock::now_ms(), count);
         let served = parts.current.load();
-        let moment = shared.write_moment(&served.view, stamp);
+        let moment = shared.write_moment(&served, stamp);
         let decided = parts.replica.decide(&store, moment, mutations)?;
         shared.note_damaged(&decided.damaged);
         if decided.crowded > 0 {
@@ -194,6 +204,11 @@ impl Writer {
         }
         if needs_sync {
             self.sync()?;
+        }
+        if !decided.ready.is_empty() {
+            let mut unready = served.unready.to_vec();
+            unready.retain(|holding| !decided.ready.contains(holding));
+            parts.current.set(served.with_unready(unready));
         }
         shared.lobby.synced(point);
         let mut answers = decided.answers.into_iter();

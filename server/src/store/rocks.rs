@@ -1,6 +1,7 @@
 //! The store on disk: RocksDB with a column family for each of the replica's.
 
 use crate::store::{Engine, Entry, Usage};
+use annulet_protocol::limits::KEY_BYTES_MAX;
 use annulet_replica::layout::INLINE_VALUE_BYTES_MAX;
 use annulet_replica::store::{Batch, Change, Family, Slice, Span, Store, StoreError};
 use bytes::Bytes;
@@ -184,6 +185,12 @@ impl Store for RocksStore {
             match change {
                 Change::Put(family, key, value) => changes.put_cf(self.family(*family), key, value),
                 Change::Delete(family, key) => changes.delete_cf(self.family(*family), key),
+                Change::DeleteRange(family, from, until) => {
+                    // No key is as long as this one.
+                    let end = || Bytes::from(vec![u8::MAX; 2 * KEY_BYTES_MAX]);
+                    let until = until.clone().unwrap_or_else(end);
+                    changes.delete_range_cf(self.family(*family), from.clone(), until);
+                }
             }
         }
         self.db.write(changes).map_err(failed)

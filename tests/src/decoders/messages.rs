@@ -1,10 +1,12 @@
 //! Checks of the messages' decoders.
 
 use annulet_protocol::ballot::Ballot;
+use annulet_protocol::bucket::Mode;
 use annulet_protocol::codec::{
     DecodeError, decode_failure, decode_hello, decode_hints, decode_reply, decode_request,
     decode_view, encode, request_bytes_max,
 };
+use annulet_protocol::copy::CopiedEntry;
 use annulet_protocol::limits::{OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES};
 use annulet_protocol::message::{Answer, Operation};
 use annulet_protocol::record::{Head, Record};
@@ -13,6 +15,7 @@ use annulet_protocol::session::{Known, SESSION_KEYS_MAX, TOKEN_BYTES_MAX, Token}
 use annulet_protocol::siblings::Siblings;
 use annulet_protocol::siblings::merges::{Counter, Set};
 use annulet_protocol::siblings::message::{Found, Minted};
+use annulet_replica::copy::brought::Brought;
 use serde::Serialize;
 use std::cmp::Ordering;
 use std::fmt::Debug;
@@ -52,6 +55,7 @@ fn operation_bytes(operation: &Operation) -> usize {
             touch.key.len()
         }
         Operation::Scan(scan) => scan.after.len(),
+        Operation::CopyArc(asked) => asked.after.len() + asked.last.len(),
         Operation::Mint(mint) => {
             let write = &mint.write;
             let _ = write.is_sound(mint.bucket, &mint.key);
@@ -97,6 +101,17 @@ fn answer_bytes(answer: &Answer) -> usize {
         Answer::FoundHead(head) => {
             check_head(1, b"key", head);
             0
+        }
+        Answer::Copied(page) => {
+            let entry_bytes = |entry: &CopiedEntry| {
+                for mode in [Mode::Lww, Mode::Siblings, Mode::Strong] {
+                    let _ = Brought::read(mode, entry);
+                }
+                let value = entry.value.as_ref().map_or(0, |value| value.len());
+                entry.key.len() + entry.entry.len() + value
+            };
+            let entries: usize = page.entries.iter().map(entry_bytes).sum();
+            entries + page.reached.as_ref().map_or(0, |reached| reached.len())
         }
         Answer::Page(page) => {
             let entry_bytes = |entry: &annulet_protocol::scan::PageEntry| {

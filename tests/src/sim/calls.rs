@@ -248,6 +248,7 @@ impl World {
             Answer::Minted(_) => "minted",
             Answer::Lacking(_) => "lacking",
             Answer::Page(_) => "page",
+            Answer::Copied(_) => "copied",
             Answer::Promise(_) => "promise",
             Answer::Accepted(_) => "accepted",
             Answer::Outbid(_) => "outbid",

@@ -224,6 +224,8 @@ impl World {
             batch,
             installed,
             fork,
+            // Buckets change here, and no lists.
+            changed: _,
         } = step.expect("notes are never damaged here");
         let writes = !batch.is_empty();
         if writes {

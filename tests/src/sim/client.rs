@@ -271,9 +271,9 @@ impl Client {
         match fault {
             Fault::None => {}
             #[cfg(feature = "faults")]
-            Fault::Replica(_) | Fault::Chain(_) | Fault::IncarnationKept => {}
-            #[cfg(feature = "faults")]
             Fault::Client(fault) => core.fault = Some(fault),
+            #[cfg(feature = "faults")]
+            _ => {}
         }
         Self {
             core,

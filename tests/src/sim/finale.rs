@@ -35,8 +35,7 @@ impl World {
         // Who takes every answer for lost that took a sync gets nothing done.
         self.scenario.patience_ms = self.scenario.patience_ms.max(QUIET_PATIENCE_MS);
         if !self.scenario.decides_views {
-            self.finish_move();
-            self.finish_lists();
+            self.install_everywhere();
         }
         for at in &mut self.servers {
             at.queue_max = QUEUE_MAX;
@@ -233,6 +232,7 @@ impl World {
         }
         self.check_registers();
         self.check_hints();
+        self.check_lists();
         self.check_chain();
         if let Some((op, _)) = self.clients.iter().flat_map(|c| &c.operations).next() {
             let why = format!("operation {op} goes on for ever");

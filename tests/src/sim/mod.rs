@@ -13,11 +13,12 @@
 //! - `world`: virtual time, and the order of events
 //! - `network`: what becomes of a message
 //! - `server`: a replica with its queue; `disk`: its syncs, and the answers that wait for them;
-//!   `upkeep`: what servers do by themselves
+//!   `upkeep`: what servers do by themselves; `copying`: when they come to own something, and own
+//!   it no more
 //! - `client`: a core with its operations; `calls`: its messages; `results`: what it tells its
 //!   application; `workload`: what that asks for; `probe`: requests that no honest client sends
-//! - `operator`: crashes, partitions, clocks; `damage`: flipped bits; `views`: new views and
-//!   moves; `finale`: the quiet at the end
+//! - `operator`: crashes, partitions, clocks; `damage`: flipped bits; `views`: new views;
+//!   `joint`: lists that change hands; `finale`: the quiet at the end
 //! - `chain`: what servers hold of the chain of epochs, and what they say about it; `changes`: how
 //!   it goes on
 //! - `sessions`: clients that must not be shown anything older than what they have seen
@@ -64,6 +65,7 @@ mod causal;
 mod chain;
 mod changes;
 mod client;
+mod copying;
 mod coverage;
 mod damage;
 mod disk;
@@ -117,9 +119,58 @@ pub enum Fault {
     /// A server mints as the same actor after a restart.
     #[cfg(feature = "faults")]
     IncarnationKept,
+    /// One of those who copy what they are to own.
+    #[cfg(feature = "faults")]
+    Copy(annulet_replica::copy::Fault),
+    /// One of how lists change hands.
+    #[cfg(feature = "faults")]
+    Lists(ListsFault),
+}
+
+/// A rule broken on purpose by those who change lists, or by servers that follow.
+#[cfg(feature = "faults")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListsFault {
+    /// A move is closed when one owner of the next list is done.
+    ClosedEarly,
+    /// What is gained is not emptied.
+    ArcKept,
+    /// What is lost is dropped without another look.
+    DroppedEarly,
+    /// The view that was acted under is not kept over a crash.
+    FenceForgotten,
 }
 
 impl Fault {
+    #[cfg(feature = "faults")]
+    fn of_lists(self, fault: ListsFault) -> bool {
+        self == Self::Lists(fault)
+    }
+
+    /// Whether a move is closed when one owner of the next list is done.
+    fn closes_early(self) -> bool {
+        #[cfg(feature = "faults")]
+        return self.of_lists(ListsFault::ClosedEarly);
+        #[cfg(not(feature = "faults"))]
+        false
+    }
+
+    /// Whether what is gained is not emptied.
+    fn keeps_arcs(self) -> bool {
+        #[cfg(feature = "faults")]
+        return self.of_lists(ListsFault::ArcKept);
+        #[cfg(not(feature = "faults"))]
+        false
+    }
+
+    /// Whether the view that was acted under is not kept over a crash.
+    fn forgets_fences(self) -> bool {
+        #[cfg(feature = "faults")]
+        return self.of_lists(ListsFault::FenceForgotten);
+        #[cfg(not(feature = "faults"))]
+        false
+    }
+
     /// Whether a server that starts again is another actor.
     fn renews_incarnation(self) -> bool {
         #[cfg(feature = "faults")]

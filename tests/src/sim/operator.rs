@@ -37,7 +37,6 @@ pub(crate) enum Trouble {
     BumpTable,
     AddBucket,
     DeleteBucket,
-    Move,
     Joint,
 }
 
@@ -60,7 +59,6 @@ impl Trouble {
         Self::BumpTable,
         Self::AddBucket,
         Self::DeleteBucket,
-        Self::Move,
         Self::Joint,
     ];
 }
@@ -73,8 +71,6 @@ pub(crate) struct Operator {
     pub(crate) view: Arc<View>,
     /// All views, by epoch.
     pub(crate) views: BTreeMap<u64, Arc<View>>,
-    /// A move is under way; the view before it.
-    pub(crate) moving: Option<Arc<View>>,
     /// Servers with a temporary trouble, by its number.
     afflicted: BTreeMap<u64, usize>,
     /// The server whose clock is off, and how far it was off before.
@@ -88,7 +84,6 @@ impl Operator {
             rng,
             views: BTreeMap::from([(view.epoch, Arc::clone(&view))]),
             view,
-            moving: None,
             afflicted: BTreeMap::new(),
             clock: None,
             buckets_made: 10,
@@ -159,7 +154,6 @@ impl World {
             Trouble::DeleteBucket if self.scenario.decides_views => self.ask_for_change(true),
             Trouble::AddBucket => self.add_bucket(),
             Trouble::DeleteBucket => self.delete_bucket(),
-            Trouble::Move => self.begin_move(),
             Trouble::Joint => self.change_lists(),
         }
     }
@@ -196,6 +190,9 @@ impl World {
         at.store.crash_keeping(keep);
         let returns = at.waiting();
         at.go_down(State::Down);
+        if self.options.fault.forgets_fences() {
+            at.view = Arc::clone(&at.view_before);
+        }
         let life = at.life;
         self.coverage.hit("fault", "crash");
         if keep < unsynced {
@@ -348,9 +345,6 @@ impl World {
 
     /// A bit flips on a disk, at one owner of a key only.
     fn damage_one(&mut self, server: usize) {
-        if self.operator.moving.is_some() {
-            return;
-        }
         let family = match self.operator.rng.random_bool(0.5) {
             true => Family::Records,
             false => Family::Values,
@@ -384,7 +378,7 @@ impl World {
     fn perish(&mut self, server: usize) {
         let gone = self.servers.iter().any(|at| at.state == State::Perished);
         let rarely = self.operator.rng.random_bool(0.2);
-        if gone || !rarely || self.operator.moving.is_some() {
+        if gone || !rarely {
             return;
         }
         self.crash(server);

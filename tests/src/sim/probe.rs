@@ -25,6 +25,8 @@ pub(crate) struct Probe {
     expected: Expected,
     /// The server's epoch when it was sent.
     epoch: u64,
+    /// Whether the server had still to empty what it had gained.
+    unready: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +50,12 @@ impl World {
         };
         let epoch = self.servers[server].view.epoch;
         let from = Return::Probe(self.probes.len());
-        self.probes.push(Probe { expected, epoch });
+        let unready = !self.servers[server].unready.is_empty();
+        self.probes.push(Probe {
+            expected,
+            epoch,
+            unready,
+        });
         self.request_arrives(server, from, &bytes);
     }
 
@@ -210,7 +217,11 @@ impl World {
         probe: usize,
         bytes: Result<Bytes, Bytes>,
     ) {
-        let Probe { expected, epoch } = self.probes[probe];
+        let Probe {
+            expected,
+            epoch,
+            unready,
+        } = self.probes[probe];
         let got = match bytes {
             Ok(bytes) => {
                 let reply = codec::decode_reply(&bytes).expect("a server's reply is well-formed");
@@ -241,6 +252,9 @@ impl World {
         // A probe that leaves something behind may find that damaged later.
         let damaged = got == Expected::Refusal(RefusalKind::Damaged);
         if damaged && expected == Expected::Refusal(RefusalKind::Contradiction) {
+            return;
+        }
+        if unready && got == Expected::Refusal(RefusalKind::Behind) {
             return;
         }
         let busy = [

@@ -206,7 +206,7 @@ impl Scenario {
             false => 0.0,
         };
         self.troubles
-            .retain(|t| !matches!(t, Trouble::Move | Trouble::Joint | Trouble::BumpTable));
+            .retain(|t| !matches!(t, Trouble::Joint | Trouble::BumpTable));
         if rng.random_bool(0.7) {
             self.troubles.extend([Trouble::AddBucket; 3]);
             self.troubles.push(Trouble::DeleteBucket);
@@ -286,10 +286,7 @@ impl Scenario {
         self.gap_us = 10_000;
         self.troubles
             .retain(|t| !matches!(t, Trouble::Damage | Trouble::Perish));
-        match rng.random_bool(0.3) {
-            true => self.troubles.push(Trouble::Move),
-            false => self.join(rng),
-        }
+        self.join(rng);
         self
     }
 }

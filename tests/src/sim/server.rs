@@ -10,6 +10,7 @@ use super::upkeep::Upkeep;
 use super::world::{Event, World};
 use annulet_protocol::clock::{HybridClock, Stamp};
 use annulet_protocol::codec;
+use annulet_protocol::copy::CopyArc;
 use annulet_protocol::hash::storage_key;
 use annulet_protocol::ids::{Incarnation, NodeId};
 use annulet_protocol::message::{
@@ -21,6 +22,7 @@ use annulet_protocol::register::message::ReadRegister;
 use annulet_protocol::scan::Scan;
 use annulet_protocol::view::View;
 use annulet_replica::gate::{Gate, SyncPoint};
+use annulet_replica::holdings::Holding;
 use annulet_replica::layout;
 use annulet_replica::memory::MemoryStore;
 use annulet_replica::rules::{Demand, Moment, Mutation, ReadAnswers, Replica};
@@ -66,8 +68,10 @@ pub(crate) struct Server {
     pub(crate) clock_trusted: bool,
     pub(crate) disk_full: bool,
     pub(crate) upkeep: Upkeep,
-    /// A move is under way: it has the new view and not yet the data.
-    pub(crate) holding: bool,
+    /// What its view gives it to own and what has still to be emptied.
+    pub(crate) unready: Vec<Holding>,
+    /// The view before its own.
+    pub(crate) view_before: Arc<View>,
     pub(crate) queue_max: usize,
     pub(crate) stalled_until_us: Micros,
     pub(crate) slow_disk_until_us: Micros,
@@ -95,6 +99,7 @@ enum Question<'a> {
     Read(&'a Read),
     Register(&'a ReadRegister),
     Scan(&'a Scan),
+    Copy(&'a CopyArc),
 }
 
 #[derive(Debug)]
@@ -124,15 +129,16 @@ impl Server {
         match fault {
             Fault::None => {}
             #[cfg(feature = "faults")]
-            Fault::Client(_) | Fault::Chain(_) | Fault::IncarnationKept => {}
-            #[cfg(feature = "faults")]
             Fault::Replica(fault) => replica.fault = Some(fault),
+            #[cfg(feature = "faults")]
+            _ => {}
         }
         Self {
             replica,
             store: MemoryStore::default(),
             gate: Gate::default(),
             clock: HybridClock::default(),
+            view_before: Arc::clone(&view),
             view,
             part: None,
             state: State::Up,
@@ -140,8 +146,8 @@ impl Server {
             skew_ms,
             clock_trusted: true,
             disk_full: false,
-            upkeep: Upkeep::new(0),
-            holding: false,
+            upkeep: Upkeep::new(0, fault),
+            unready: Vec::new(),
             queue_max: QUEUE_MAX,
             stalled_until_us: 0,
             slow_disk_until_us: 0,
@@ -172,7 +178,7 @@ impl Server {
         self.last_point = SyncPoint::NONE;
         self.syncing = false;
         self.sync_again = false;
-        self.upkeep = Upkeep::new(0);
+        self.unready.clear();
     }
 }
 
@@ -223,7 +229,7 @@ impl World {
         }
         let together = at.queue.len().min(self.rng.random_range(1..=TOGETHER_MAX));
         let batch: Vec<_> = at.queue.drain(..together).collect();
-        let (stopping, holding) = (at.state == State::Stopping, at.holding);
+        let stopping = at.state == State::Stopping;
         let mut admitted = Vec::new();
         for queued in batch {
             let waited_ms = (self.now_us - queued.arrived_us) / 1_000;
@@ -238,9 +244,6 @@ impl World {
                 .is_some_and(|part| !part.begun)
             {
                 // It still asks the others for newer epochs.
-                self.refuse_all(server, *from, request, RefusalKind::Overloaded);
-            } else if holding && request.epoch == self.servers[server].view.epoch {
-                // It would be an owner, and has not got the data yet.
                 self.refuse_all(server, *from, request, RefusalKind::Overloaded);
             } else if self.rng.random_bool(self.scenario.from_the_future) {
                 self.answer_from_the_future(server, *from, request);
@@ -280,7 +283,10 @@ impl World {
         for Queued { from, request, .. } in &batch {
             let mut point = SyncPoint::NONE;
             let results = request.operations.iter().map(|operation| match operation {
-                Operation::Read(_) | Operation::ReadRegister(_) | Operation::Scan(_) => {
+                Operation::Read(_)
+                | Operation::ReadRegister(_)
+                | Operation::Scan(_)
+                | Operation::CopyArc(_) => {
                     point = point.max(read_point);
                     found.next().expect("one answer for each read")
                 }
@@ -318,6 +324,7 @@ impl World {
                 Question::Read(read) => read.bucket,
                 Question::Register(read) => read.bucket,
                 Question::Scan(scan) => scan.bucket,
+                Question::Copy(_) => continue,
             };
             let refused = matches!(answer, Answer::Refused(_));
             if view.had_bucket(bucket) && !refused {
@@ -340,6 +347,7 @@ impl World {
             clock_trusted: at.clock_trusted,
             disk_full: at.disk_full,
             view: &at.view,
+            unready: &at.unready,
         };
         // Each by itself, in the order of the request: as one moment it is all the same.
         let mut all = Vec::new();
@@ -356,6 +364,7 @@ impl World {
                     at.replica.read_registers(&at.store, moment, reads)
                 }
                 Question::Scan(scan) => at.replica.scan(&at.store, moment, [(*epoch, *scan)]),
+                Question::Copy(asked) => at.replica.copy(&at.store, moment, [(*epoch, *asked)]),
             };
             point = point.max(at.gate.rests_on(touched));
             at.upkeep.damaged.extend(damaged);
@@ -364,7 +373,7 @@ impl World {
         (all, point)
     }
 
-    fn decide_writes(
+    pub(crate) fn decide_writes(
         &mut self,
         server: usize,
         writes: &[(u64, Mutation)],
@@ -382,6 +391,7 @@ impl World {
             clock_trusted: at.clock_trusted,
             disk_full: at.disk_full,
             view: &view,
+            unready: &at.unready,
         };
         let kept = Kept::before(&at.store, &view, writes);
         let decided = at.replica.decide(
@@ -401,6 +411,11 @@ impl World {
         at.store
             .write(decided.batch)
             .expect("a store in memory does not fail");
+        if !decided.ready.is_empty() {
+            at.store.sync().expect("a store in memory does not fail");
+            at.unready
+                .retain(|holding| !decided.ready.contains(holding));
+        }
         let dropped = kept.dropped(&self.servers[server].store);
         let checked = self
             .oracle
@@ -497,6 +512,8 @@ impl World {
                 Operation::Spread(_) => "spread",
                 Operation::Touch(_) => "touch",
                 Operation::Scan(_) => "scan",
+                Operation::CopyArc(asked) if asked.digest.is_some() => "copy_compared",
+                Operation::CopyArc(_) => "copy",
                 Operation::ReadRegister(_) => "read_register",
                 Operation::Prepare(_) => "prepare",
                 Operation::Accept(_) => "accept",
@@ -669,6 +686,7 @@ fn question(operation: &Operation) -> Option<Question<'_>> {
         Operation::Read(read) => Some(Question::Read(read)),
         Operation::ReadRegister(read) => Some(Question::Register(read)),
         Operation::Scan(scan) => Some(Question::Scan(scan)),
+        Operation::CopyArc(asked) => Some(Question::Copy(asked)),
         _ => None,
     }
 }

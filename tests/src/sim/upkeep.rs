@@ -1,6 +1,9 @@
 //! What servers do by themselves, over an imagined network between them: they hand hints over, look
 //! at all that they hold, and bring back what is damaged.
 
+use super::Fault;
+#[cfg(feature = "faults")]
+use super::ListsFault;
 use super::damage::any_damaged;
 use super::network::Link;
 use super::oracle::KeyId;
@@ -12,6 +15,9 @@ use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Answer, Operation, Request};
 use annulet_protocol::siblings::message::Spread;
+use annulet_replica::copy::empty::Emptier;
+use annulet_replica::copy::handover::{self, Handover};
+use annulet_replica::copy::{Copier, Errand};
 use annulet_replica::courier::{Courier, Parcel};
 use annulet_replica::hints::{Tally, waiting_for};
 use annulet_replica::restore::{Inquiry, Restorer};
@@ -40,17 +46,22 @@ pub(crate) struct Upkeep {
     restorer: Restorer,
     spreader: Spreader,
     confirmed: Confirmed,
-    asked: BTreeMap<u64, Asked>,
+    pub(crate) copier: Copier,
+    pub(crate) emptier: Emptier,
+    pub(crate) handover: Handover,
+    pub(crate) asked: BTreeMap<u64, Asked>,
     /// Storage keys of records that were found damaged.
     pub(crate) damaged: Vec<Bytes>,
 }
 
 /// What a server has asked of others.
 #[derive(Debug)]
-enum Asked {
+pub(crate) enum Asked {
     Parcel(Parcel),
     Inquiry(Inquiry, Vec<(NodeId, Answer)>),
     Round(Round),
+    Page(Errand),
+    Handover(handover::Round),
 }
 
 impl Server {
@@ -62,8 +73,20 @@ impl Server {
 }
 
 impl Upkeep {
-    pub(crate) fn new(expired_kept_ms: u64) -> Self {
+    pub(crate) fn new(expired_kept_ms: u64, fault: Fault) -> Self {
+        #[allow(unused_mut)]
+        let (mut copier, mut handover) = (Copier::default(), Handover::default());
+        match fault {
+            #[cfg(feature = "faults")]
+            Fault::Copy(fault) => copier.fault = Some(fault),
+            #[cfg(feature = "faults")]
+            Fault::Lists(ListsFault::DroppedEarly) => handover.drops_early = true,
+            _ => {}
+        }
         Self {
+            copier,
+            emptier: Emptier::default(),
+            handover,
             courier: Courier::default(),
             sweep: Sweep::new(expired_kept_ms),
             restorer: Restorer::new(DAMAGE_WAIT_MS),
@@ -79,7 +102,8 @@ impl World {
     /// A server that has just started looks after things from now on.
     pub(crate) fn begin_upkeep(&mut self, server: usize) {
         let kept_ms = self.scenario.expired_kept_ms;
-        self.servers[server].upkeep = Upkeep::new(kept_ms);
+        self.servers[server].upkeep = Upkeep::new(kept_ms, self.options.fault);
+        self.begin_copying(server);
         let life = self.servers[server].life;
         let delay_us = self.rng.random_range(0..EVERY_US);
         self.schedule(delay_us, Event::Upkeep { server, life });
@@ -95,7 +119,7 @@ impl World {
         if at.life != life || at.state != State::Up {
             return;
         }
-        let rests = at.holding || at.stalled_until_us > self.now_us;
+        let rests = at.stalled_until_us > self.now_us;
         self.schedule(EVERY_US, Event::Upkeep { server, life });
         if rests {
             return;
@@ -104,6 +128,7 @@ impl World {
         self.sweep(server);
         self.restore(server);
         self.spread(server);
+        self.copy(server);
         self.greet_one(server);
         self.finish_chain(server);
     }
@@ -148,7 +173,7 @@ impl World {
         self.servers[server].upkeep.asked.insert(number, asked);
     }
 
-    fn note_tasks(&mut self, server: usize, tasks: Vec<Task>) {
+    pub(crate) fn note_tasks(&mut self, server: usize, tasks: Vec<Task>) {
         for task in &tasks {
             self.note_task(task);
         }
@@ -263,8 +288,15 @@ impl World {
             answers.extend(answer.filter(|_| !told).map(|answer| (reply.node, answer)));
             return;
         }
-        if let Asked::Round(round) = asked {
-            return round.take(reply.node, &reply.results);
+        match asked {
+            Asked::Round(round) => return round.take(reply.node, &reply.results),
+            Asked::Handover(round) => return round.take(reply.node, &reply.results),
+            _ => {}
+        }
+        if let Asked::Page(errand) = asked {
+            let errand = errand.clone();
+            self.servers[server].upkeep.asked.remove(&number);
+            return self.page_comes(server, &errand, reply.results);
         }
         if let Some(Asked::Parcel(parcel)) = self.servers[server].upkeep.asked.remove(&number) {
             self.settle_parcel(server, &parcel, Some(&reply.results));
@@ -280,6 +312,8 @@ impl World {
         match at.upkeep.asked.remove(&number) {
             None => {}
             Some(Asked::Parcel(parcel)) => self.settle_parcel(server, &parcel, None),
+            Some(Asked::Page(errand)) => at.upkeep.copier.handle_failure(&errand),
+            Some(Asked::Handover(round)) => self.handover_ends(server, round),
             Some(Asked::Round(round)) => {
                 let (tasks, next) = round.end();
                 self.note_tasks(server, tasks);
@@ -313,7 +347,7 @@ impl World {
         self.note(server, &mutations);
     }
 
-    fn note_task(&mut self, task: &Task) {
+    pub(crate) fn note_task(&mut self, task: &Task) {
         let name = match task {
             Task::Delivered { .. } => "delivered",
             Task::SetAside { .. } => "set_aside",
@@ -325,6 +359,10 @@ impl World {
             Task::RestoreSiblings { .. } => "siblings_restored",
             Task::ExpireSiblings { .. } => "siblings_expired",
             Task::Spread { .. } => "spread",
+            Task::Copied { .. } => "copied",
+            Task::Vacate { .. } => "vacated",
+            Task::Ready { .. } => "ready",
+            Task::Note { .. } => "noted",
         };
         self.coverage.hit("upkeep", name);
     }

@@ -125,7 +125,6 @@ pub(crate) enum Event {
         server: usize,
         epoch: u64,
     },
-    MoveCopies,
     ListsClose,
     Upkeep {
         server: usize,
@@ -312,7 +311,6 @@ impl World {
             Event::Trouble => self.trouble(),
             Event::TroubleEnds { trouble, number } => self.trouble_ends(trouble, number),
             Event::ViewInstalls { server, epoch } => self.view_installs(server, epoch),
-            Event::MoveCopies => self.move_copies(),
             Event::ListsClose => self.close_lists(),
             Event::Upkeep { server, life } => self.upkeep(server, life),
             Event::PeerAnswers {

@@ -43,6 +43,7 @@ impl Class {
             | Operation::ReadRegister(_)
             | Operation::Scan(_)
             | Operation::Spread(_)
+            | Operation::CopyArc(_)
             | Operation::Unknown => Self::Read,
         }
     }

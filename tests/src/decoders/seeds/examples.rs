@@ -2,7 +2,8 @@
 
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::clock::Stamp;
-use annulet_protocol::hash::KeyHash;
+use annulet_protocol::copy::{Copied, CopiedEntry, CopyArc};
+use annulet_protocol::hash::{KeyHash, storage_key};
 use annulet_protocol::hints::{HintAside, HintsReport, HintsWaiting};
 use annulet_protocol::ids::{ClusterId, EpochHash, Incarnation, NodeId, OpId};
 use annulet_protocol::level::Level;
@@ -16,6 +17,7 @@ use annulet_protocol::siblings::message::{Compare, Found, Merge, Mint, Minted, S
 use annulet_protocol::siblings::{self, Actor, Siblings};
 use annulet_protocol::table::{RegionTable, Table};
 use annulet_protocol::view::{Member, MemberState, Tip, View};
+use annulet_replica::layout;
 use bytes::Bytes;
 
 const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
@@ -109,6 +111,33 @@ pub(super) fn scan() -> Scan {
         entries_max: 100,
         bytes_max: 65_536,
         value_bytes_max: 4_096,
+    }
+}
+
+/// A question for all that is held of an arc, with all that can be said in one.
+pub(super) fn copy_arc() -> CopyArc {
+    CopyArc {
+        node: NodeId(4),
+        since: 7,
+        from: KeyHash(5),
+        until: KeyHash(u64::MAX),
+        after: "after".into(),
+        last: "last".into(),
+        digest: Some(8),
+        bytes_max: 65_536,
+    }
+}
+
+/// A page of what is copied: a record as it is stored.
+pub(super) fn copied(record: &Record) -> Copied {
+    let (entry, value) = layout::encode(record);
+    Copied {
+        entries: vec![CopiedEntry {
+            key: storage_key(KeyHash(5), BUCKET, &KEY),
+            entry,
+            value,
+        }],
+        reached: Some("reached".into()),
     }
 }
 

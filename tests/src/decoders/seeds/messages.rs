@@ -2,9 +2,9 @@
 
 use super::Seeds;
 use super::examples::{
-    BUCKET, KEY, compare, expiry, failure, found_siblings, hello, hint, merge, mint, minted,
-    page_entry, read_anywhere, record, region, reply, report, request, scan, spread, view, write,
-    write_gone,
+    BUCKET, KEY, compare, copied, copy_arc, expiry, failure, found_siblings, hello, hint, merge,
+    mint, minted, page_entry, read_anywhere, record, region, reply, report, request, scan, spread,
+    view, write, write_gone,
 };
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::codec::encode;
@@ -62,6 +62,7 @@ fn add_requests(seeds: &mut Seeds) {
         ("hint", Operation::Hint(hint(record))),
         ("touch", Operation::Touch(touch)),
         ("scan", Operation::Scan(scan())),
+        ("copy_arc", Operation::CopyArc(copy_arc())),
         ("mint", mint(Vec::new())),
         ("mint_for_others", mint(vec![NodeId(2), NodeId(3)])),
         ("merge", merge()),
@@ -129,6 +130,7 @@ fn add_replies(seeds: &mut Seeds) {
         reached: Some("reached".into()),
     };
     let floor = Stamp::at(6);
+    let copied = copied(&stored);
     let answers = [
         ("found_head", Answer::FoundHead(stored.head)),
         ("found", Answer::Found(stored)),
@@ -139,6 +141,7 @@ fn add_replies(seeds: &mut Seeds) {
         ("written", Answer::Written(Written { superseded })),
         ("lacking", Answer::Lacking(Lacking {})),
         ("page", Answer::Page(page)),
+        ("copied", Answer::Copied(copied)),
         ("refused", Answer::Refused(refusal)),
         ("unknown", Answer::Unknown),
     ];
