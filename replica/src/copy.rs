@@ -1,8 +1,8 @@
 //! Copies what a server is to own from those who own it.
 //!
 //! While a partition is joint, every owner of its next list asks every owner of the lists as they
-//! are for all that it holds of the arc, be it new there or not: a new one takes all of it, one that
-//! stays compares, page by page, and takes what is different. A copy is over when a majority of the
+//! are for all that it holds of the arc, be it new there or not: a new one takes all of it, one
+//! that stays compares, page by page, and takes what is different. A copy is over when a majority of the
 //! owners in every prefix of the lists that buckets use has been asked to the end, and the others,
 //! too, as far as they answer. All of it is under the epoch that set these lists: what came under
 //! another one counts for nothing.
@@ -42,12 +42,13 @@ use bytes::Bytes;
 pub use faults::Fault;
 use page::Between;
 use std::collections::{BTreeMap, BTreeSet};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Pages that are on the way at a time, unless configured.
 const UNDER_WAY_MAX: usize = 4;
-/// How long to wait after an owner did not answer, or what it told could not be taken.
+/// The pause, unless configured.
 const PAUSE_MS: u64 = 500;
-/// So often an owner is asked in vain before a majority of the others will do.
+/// The failures, unless configured.
 const FAILURES_MAX: u32 = 3;
 
 /// See the module.
@@ -55,6 +56,11 @@ const FAILURES_MAX: u32 = 3;
 pub struct Copier {
     /// Pages that are on the way at a time.
     pub under_way_max: usize,
+    /// How long to wait after an owner told nothing, or what it told could not be taken, in
+    /// milliseconds.
+    pub pause_ms: u64,
+    /// So often an owner is asked in vain before a majority of the others will do.
+    pub failures_max: u32,
     jobs: BTreeMap<Job, Progress>,
     /// A rule that is broken on purpose, so that tests can show that they would notice.
     #[cfg(feature = "faults")]
@@ -103,6 +109,8 @@ impl Default for Copier {
     fn default() -> Self {
         Self {
             under_way_max: UNDER_WAY_MAX,
+            pause_ms: PAUSE_MS,
+            failures_max: FAILURES_MAX,
             jobs: BTreeMap::new(),
             #[cfg(feature = "faults")]
             fault: None,
@@ -185,6 +193,30 @@ impl Copier {
         others.map(job).collect()
     }
 
+    /// Whom to ask next. One owner of an arc is asked at a time, to the end: what the next one has
+    /// is then only compared. Different arcs are begun with different owners.
+    fn due(&self, unready: &[Holding], now_ms: u64) -> Option<Job> {
+        let busy = self.jobs.iter().filter(|(_, progress)| progress.busy);
+        let busy: BTreeSet<_> = busy.map(|(job, _)| (job.from, job.until)).collect();
+        if busy.len() >= self.under_way_max {
+            return None;
+        }
+        let is_ready = |job: &Job| !unready.iter().any(|h| h.meets(job.from, job.until));
+        let due = self.jobs.iter().filter(|(job, progress)| {
+            let idle = !progress.over && !busy.contains(&(job.from, job.until));
+            idle && progress.is_due(now_ms, self.pause_ms) && is_ready(job)
+        });
+        let turn = |(job, progress): &(&Job, &Progress)| {
+            let bytes = [job.from.0.to_be_bytes(), job.source.0.to_be_bytes()].concat();
+            (
+                progress.failures,
+                progress.after.is_empty(),
+                xxh3_64(&bytes),
+            )
+        };
+        due.min_by_key(turn).map(|(job, _)| *job)
+    }
+
     /// The next page to ask for; `None`: none just now. `unready`: what has to be emptied before it
     /// is copied.
     ///
@@ -198,15 +230,11 @@ impl Copier {
         unready: &[Holding],
         now_ms: u64,
     ) -> Result<Option<Errand>, StoreError> {
-        let busy = self.jobs.values().filter(|progress| progress.busy);
-        if busy.count() >= self.under_way_max {
+        let pause_ms = self.pause_ms;
+        let Some(job) = self.due(unready, now_ms) else {
             return Ok(None);
-        }
-        let is_ready = |job: &Job| !unready.iter().any(|h| h.meets(job.from, job.until));
-        let mut due = self.jobs.iter_mut().filter(|(job, progress)| {
-            !progress.over && !progress.busy && progress.is_due(now_ms) && is_ready(job)
-        });
-        let Some((job, progress)) = due.next() else {
+        };
+        let Some(progress) = self.jobs.get_mut(&job) else {
             return Ok(None);
         };
         let mut asked = CopyArc {
@@ -219,7 +247,7 @@ impl Copier {
             digest: None,
             bytes_max: PAGE_BYTES_MAX,
         };
-        progress.due_ms = now_ms + PAUSE_MS;
+        progress.due_ms = now_ms + pause_ms;
         let between = Between {
             view,
             source: job.source,
@@ -316,7 +344,8 @@ impl Copier {
         if self.takes_one_copy() {
             return current_owners(view, joint.partition).iter().any(has);
         }
-        let away = |owner: &NodeId| progress(*owner).is_some_and(|p| p.failures >= FAILURES_MAX);
+        let away =
+            |owner: &NodeId| progress(*owner).is_some_and(|p| p.failures >= self.failures_max);
         let owners = current_owners(view, joint.partition);
         if !owners.iter().all(|owner| has(owner) || away(owner)) {
             return false;
@@ -357,8 +386,8 @@ impl Copier {
 
 impl Progress {
     /// A time that is far ahead is of a clock that was ahead, and has been set right.
-    fn is_due(&self, now_ms: u64) -> bool {
-        self.due_ms <= now_ms || self.due_ms > now_ms + PAUSE_MS
+    fn is_due(&self, now_ms: u64, pause_ms: u64) -> bool {
+        self.due_ms <= now_ms || self.due_ms > now_ms + pause_ms
     }
 
     /// The part of an arc that was asked for: keys lie evenly on the ring.

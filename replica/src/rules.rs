@@ -493,24 +493,32 @@ impl Replica {
                 let place = self.admit_learn(moment, strong, learn)?;
                 (place, learn.bucket, &learn.key)
             }
-            Mutation::Task(task) => {
-                let place = match task {
-                    Task::Copied { since, entry } => self.admit_copied(moment, *since, entry)?,
-                    _ => None,
-                };
-                return Ok(Admitted {
-                    storage_key: task.key().clone(),
-                    place,
-                    mutation,
-                    brought,
-                });
-            }
+            Mutation::Task(task) => return self.admit_task(moment, mutation, task),
         };
         Ok(Admitted {
             storage_key: storage_key(place.hash, bucket, key),
             place: Some(place),
             mutation,
             brought,
+        })
+    }
+
+    /// Checks what the server itself found out.
+    fn admit_task<'a>(
+        &self,
+        moment: Moment<'a>,
+        mutation: &'a Mutation,
+        task: &Task,
+    ) -> Result<Admitted<'a>, Refusal> {
+        let place = match task {
+            Task::Copied { since, entry } => self.admit_copied(moment, *since, entry)?,
+            _ => None,
+        };
+        Ok(Admitted {
+            storage_key: task.key().clone(),
+            place,
+            mutation,
+            brought: None,
         })
     }
 

@@ -62,6 +62,7 @@ pub(crate) struct Metrics {
     pub(crate) epoch_unfinished: Gauge,
     pub(crate) hints_delivered: Counter,
     pub(crate) hints_damaged: Counter,
+    pub(crate) copied_bytes: Counter,
     pub(crate) spread: Counter,
     pub(crate) crowded: Counter,
     pub(crate) damaged: Counter,
@@ -134,6 +135,7 @@ impl Metrics {
             epoch_unfinished: Gauge::default(),
             hints_delivered: Counter::default(),
             hints_damaged: Counter::default(),
+            copied_bytes: Counter::default(),
             spread: Counter::default(),
             crowded: Counter::default(),
             damaged: Counter::default(),
@@ -165,6 +167,8 @@ impl Metrics {
         r.register("hints_delivered", help, self.hints_delivered.clone());
         let help = "Times that a record kept for others could not be read";
         r.register("hints_damaged", help, self.hints_damaged.clone());
+        let help = "Bytes of what this server copied since it is to own it";
+        r.register("copied_bytes", help, self.copied_bytes.clone());
         let help = "Records of concurrent values sent on to owners that lacked something";
         r.register("spread", help, self.spread.clone());
         let help = "Writes that left a key with more than 25 concurrent values";

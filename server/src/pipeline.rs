@@ -261,6 +261,11 @@ impl Pipeline {
         &self.shared.parts.disk
     }
 
+    /// How long the write lane takes, from queue to answer.
+    pub(crate) fn write_delay(&self) -> Duration {
+        self.shared.write_delay.last()
+    }
+
     /// How busy the lanes are.
     pub(crate) fn load(&self) -> Load {
         Load {

@@ -106,11 +106,7 @@ impl Server {
         let (folder, engine) = open(&config, owner)?;
         let chain = begin_chain(&*engine, node, file)?;
         let view = Arc::clone(chain.view());
-        let unready = Holdings::load(&Plain(&*engine));
-        let unready = unready.map_err(|error| ServerError::StoreFailed(error.to_string()))?;
-
-        let served = Arc::new(ServedView::new(Arc::clone(&view))?);
-        let current = Arc::new(Current::new(served.with_unready(unready.unready)));
+        let current = Arc::new(Current::new(first_served(&*engine, Arc::clone(&view))?));
         let tls = Arc::new(tls);
         let listener = match listener {
             Some(listener) => listener,
@@ -270,6 +266,14 @@ fn begin_chain(engine: &dyn Engine, node: NodeId, file: View) -> Result<Chain, S
         );
     }
     Ok(chain)
+}
+
+/// What is acted under at the start.
+fn first_served(engine: &dyn Engine, view: Arc<View>) -> Result<Arc<ServedView>, ServerError> {
+    let noted = Holdings::load(&Plain(engine));
+    let noted = noted.map_err(|error| ServerError::StoreFailed(error.to_string()))?;
+    let served = Arc::new(ServedView::new(view)?);
+    Ok(served.with_unready(noted.unready))
 }
 
 /// The view of the cluster file, and which of its members this server is.

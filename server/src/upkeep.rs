@@ -1,8 +1,10 @@
 //! What a server does by itself, while no client waits: it hands over what it keeps for others,
-//! sends on what was minted here, looks at all that it stores, and brings back what is damaged. The
-//! decisions are the replica's; this gives them time, threads and connections.
+//! copies what it comes to own, sends on what was minted here, looks at all that it stores, and
+//! brings back what is damaged. The decisions are the replica's; this gives them time, threads and
+//! connections.
 
 mod ask;
+mod copy;
 mod deliver;
 mod restore;
 mod spread;
@@ -16,6 +18,7 @@ use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::hints::{ASIDE_LISTED_MAX, HintAside, HintsReport, HintsWaiting};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::DiskState;
+use annulet_replica::copy::Copier;
 use annulet_replica::courier::Courier;
 use annulet_replica::hints::{self, Kept, Tally};
 use annulet_replica::rules::Mutation;
@@ -36,6 +39,7 @@ const FULL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Upkeep {
     courier: Mutex<Courier>,
+    copier: Mutex<Copier>,
 }
 
 impl Upkeep {
@@ -48,6 +52,11 @@ impl Upkeep {
     fn courier(&self) -> MutexGuard<'_, Courier> {
         self.courier.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// How far copies are. A page is taken or not, so a poisoned lock is still good.
+    pub(crate) fn copier(&self) -> MutexGuard<'_, Copier> {
+        self.copier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Does all of it for ever.
@@ -57,7 +66,9 @@ pub(crate) async fn run(state: Arc<State>, tls: Arc<Tls>) {
         sweep(&state),
         reclaim(&state),
         restore::run(&state, &tls),
-        spread::run(&state, &tls)
+        spread::run(&state, &tls),
+        copy::run(&state, &tls),
+        copy::hand_over(&state, &tls)
     );
 }
 

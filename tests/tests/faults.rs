@@ -4,13 +4,8 @@
 use annulet::core::client::Fault as Client;
 use annulet_replica::chain::Fault as Chain;
 use annulet_replica::rules::Fault as Replica;
-use annulet_tests::sim::{Fault, Options, run};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Seeds after which a fault must have been noticed: as many as are simulated without one. Most
-/// are noticed within some hundred.
-const SEEDS: u64 = 10_000;
+use annulet_tests::sim::Fault;
+use annulet_tests::sim::noticed::noticed;
 
 #[test]
 fn answers_that_do_not_wait_for_their_sync_are_noticed() {
@@ -260,42 +255,3 @@ fn a_proposal_that_is_wrongly_said_not_to_be_applied_is_noticed() {
 
 /// What sees that a rule of strong buckets is broken.
 const STRONG: &[&str] = &["linearizable", "monotonic", "not-applied", "twin"];
-
-/// Runs seeds until one breaks a promise, and checks that it is one of those that the fault is
-/// about: what is noticed by accident may not be noticed tomorrow.
-fn noticed(fault: Fault, oracles: &[&str]) {
-    let next = AtomicU64::new(0);
-    let first = AtomicU64::new(u64::MAX);
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= SEEDS.min(first.load(Ordering::Relaxed)) {
-                        break;
-                    }
-                    if attempt(seed, fault).is_some_and(|oracle| oracles.contains(&oracle)) {
-                        first.fetch_min(seed, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    let first = first.into_inner();
-    assert!(first < SEEDS, "{fault:?} was not noticed in {SEEDS} seeds");
-    let oracle = attempt(first, fault).expect("it was noticed once");
-    println!("{fault:?}: noticed by `{oracle}` after {} seeds", first + 1);
-}
-
-/// The oracle that a seed violates.
-fn attempt(seed: u64, fault: Fault) -> Option<&'static str> {
-    let options = Options {
-        traced: false,
-        fault,
-    };
-    match catch_unwind(AssertUnwindSafe(|| run(seed, options))) {
-        Ok(result) => result.err().map(|violation| violation.oracle),
-        Err(_) => Some("panic"),
-    }
-}

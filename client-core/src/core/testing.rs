@@ -302,6 +302,7 @@ impl<C: Coordinator> Rig<C> {
             Operation::Hint(_) => "hint",
             Operation::Touch(_) => "touch",
             Operation::Scan(_) => "scan",
+            Operation::CopyArc(_) => "copy_arc",
             Operation::Mint(mint) if mint.owners.is_empty() => "mint",
             Operation::Mint(_) => "mint hint",
             Operation::Merge(merge) if !merge.owners.is_empty() => "merge hint",

@@ -1,1 +1,455 @@
+//! Four servers, of which 1, 2 and 3 own the one partition of a ring, which 4 is to own in place of
+//! 3.
 
+use super::empty::Emptier;
+use super::handover::Handover;
+use super::*;
+use crate::holdings::Holdings;
+use crate::memory::MemoryStore;
+use crate::rules::{Moment, Mutation, Replica};
+use crate::store::{Change, Family};
+use annulet_protocol::ballot::Ballot;
+use annulet_protocol::bucket::{Bucket, Mode};
+use annulet_protocol::clock::Stamp;
+use annulet_protocol::ids::{ClusterId, Incarnation, OpId};
+use annulet_protocol::message::{Operation, Read, RefusalKind, Source, Write};
+use annulet_protocol::record::{Origin, Record};
+use annulet_protocol::register::message::Prepare;
+use annulet_protocol::view::{Member, MemberState};
+use annulet_ring::cluster::Plan;
+
+const NOW_MS: u64 = 1_000_000;
+const LWW: u32 = 1;
+const STRONG: u32 = 2;
+const NARROW: u32 = 3;
+
+struct Cluster {
+    view: View,
+    servers: Vec<(Replica, MemoryStore)>,
+    unready: Vec<Holding>,
+}
+
+fn view() -> View {
+    let member = |id| Member {
+        id: NodeId(id),
+        address: format!("server-{id}:1"),
+        capacity: 1,
+        zone: String::new(),
+        region: String::new(),
+        state: MemberState::Active,
+    };
+    let bucket = |number, name: &str, mode, replicas| Bucket {
+        mode,
+        replicas,
+        ..Bucket::new(number, name)
+    };
+    let plan = Plan {
+        cluster: ClusterId([1; 16]),
+        name: "test".into(),
+        seed: 1,
+        epoch: 3,
+        value_bytes_max: 1 << 20,
+        partitions: 1,
+        list_length: 3,
+        members: (1..=4).map(member).collect(),
+        buckets: vec![
+            bucket(LWW, "lww", Mode::Lww, 3),
+            bucket(STRONG, "strong", Mode::Strong, 3),
+            bucket(NARROW, "narrow", Mode::Lww, 2),
+        ],
+    };
+    let mut view = plan.view().unwrap();
+    view.table.regions[0].set(0, &[0, 1, 2]);
+    view
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let server = |id: u64| {
+            let replica = Replica::new(NodeId(id), Incarnation([id as u8; 16]));
+            (replica, MemoryStore::default())
+        };
+        Self {
+            view: view(),
+            servers: (1..=4).map(server).collect(),
+            unready: Vec::new(),
+        }
+    }
+
+    /// The next epoch gives the partition this next list.
+    fn open(&mut self, next: &[u32]) {
+        self.view.epoch += 1;
+        let joint = Joint {
+            partition: 0,
+            region: String::new(),
+            next: next.to_vec(),
+        };
+        self.view.table.open(joint, self.view.epoch);
+    }
+
+    fn moment(&self) -> Moment<'_> {
+        Moment {
+            now_ms: NOW_MS,
+            stamp: Stamp::at(NOW_MS),
+            clock_trusted: true,
+            disk_full: false,
+            view: &self.view,
+            unready: &self.unready,
+        }
+    }
+
+    fn decide(&self, server: usize, mutations: &[Mutation]) -> Vec<Answer> {
+        let (replica, store) = &self.servers[server - 1];
+        let with_epoch = mutations.iter().map(|m| (self.view.epoch, m));
+        let decided = replica.decide(store, self.moment(), with_epoch).unwrap();
+        store.write(decided.batch).unwrap();
+        decided.answers
+    }
+
+    fn put(&self, server: usize, bucket: u32, key: &str, value: Option<&str>) {
+        let op = OpId {
+            client: Incarnation([9; 16]),
+            sequence: 1,
+            first_sent_ms: NOW_MS,
+        };
+        let stamp = Stamp::at(NOW_MS);
+        let origin = Origin { stamp, op };
+        let value = value.map(|value| Bytes::copy_from_slice(value.as_bytes()));
+        let write = Write {
+            bucket,
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            source: Source::Repair,
+            record: Record::seal(bucket, key.as_bytes(), origin, value, None),
+            gone: false,
+        };
+        let answers = self.decide(server, &[Mutation::Write(write)]);
+        assert!(matches!(answers[..], [Answer::Written(_)]), "{answers:?}");
+    }
+
+    fn prepare(&self, server: usize, key: &str, number: u64) -> Answer {
+        let prepare = Prepare {
+            bucket: STRONG,
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            ballot: Ballot {
+                number,
+                proposer: Incarnation([8; 16]),
+            },
+            value_bytes_max: 0,
+        };
+        let answers = self.decide(server, &[Mutation::Prepare(prepare)]);
+        answers.into_iter().next().unwrap()
+    }
+
+    fn found(&self, server: usize, bucket: u32, key: &str) -> Answer {
+        let (replica, store) = &self.servers[server - 1];
+        let read = Read::new(bucket, Bytes::copy_from_slice(key.as_bytes()));
+        let read = replica.read(store, self.moment(), [(self.view.epoch, &read)]);
+        read.answers.into_iter().next().unwrap()
+    }
+
+    fn ask(&self, errand: &Errand) -> Answer {
+        let (replica, store) = &self.servers[errand.owner.0 as usize - 1];
+        let asked = [(self.view.epoch, &errand.asked)];
+        let answers = replica.copy(store, self.moment(), asked).answers;
+        answers.into_iter().next().unwrap()
+    }
+
+    fn next(&self, copier: &mut Copier, server: usize, now_ms: u64) -> Option<Errand> {
+        let store = &self.servers[server - 1].1;
+        let own = NodeId(server as u64);
+        let next = copier.next(store, &self.view, own, &self.unready, now_ms);
+        next.unwrap()
+    }
+
+    /// Takes a page. Gives how many entries came.
+    fn take(&self, copier: &mut Copier, server: usize, errand: &Errand) -> usize {
+        let Answer::Copied(page) = self.ask(errand) else {
+            copier.handle_failure(errand);
+            return 0;
+        };
+        let count = page.entries.len();
+        let tasks = copier.handle_answer(errand, page);
+        let mutations: Vec<_> = tasks.iter().cloned().map(Mutation::Task).collect();
+        let answers = self.decide(server, &mutations);
+        copier.handle_done(errand, &tasks, &answers);
+        count
+    }
+
+    /// Copies all that a server is to own from those that answer. Gives how many entries came.
+    fn copy(&self, copier: &mut Copier, server: usize) -> usize {
+        copier.follow(&self.view, NodeId(server as u64));
+        let mut count = 0;
+        while let Some(errand) = self.next(copier, server, NOW_MS) {
+            count += self.take(copier, server, &errand);
+        }
+        count
+    }
+
+    fn done(&self, copier: &Copier, server: usize) -> bool {
+        !copier.done(&self.view, NodeId(server as u64)).is_empty()
+    }
+}
+
+#[test]
+fn a_newcomer_has_all_that_a_majority_has_and_keeps_its_promises() {
+    let mut cluster = Cluster::new();
+    cluster.put(1, LWW, "a", Some("of one"));
+    cluster.put(3, LWW, "b", None);
+    let long = "x".repeat(10_000);
+    cluster.put(2, LWW, "c", Some(&long));
+    cluster.put(2, NARROW, "d", Some("not its own"));
+    let promised = Stamp::at(NOW_MS).0 + 5;
+    assert!(matches!(
+        cluster.prepare(2, "s", promised),
+        Answer::Promise(_)
+    ));
+    cluster.open(&[0, 1, 3]);
+    let mut copier = Copier::default();
+    assert!(!cluster.done(&copier, 4));
+    assert!(cluster.copy(&mut copier, 4) >= 4);
+    assert!(cluster.done(&copier, 4));
+    for (key, value) in [("a", Some("of one")), ("b", None), ("c", Some(&long[..]))] {
+        let Answer::Found(record) = cluster.found(4, LWW, key) else {
+            panic!("`{key}` was not copied");
+        };
+        assert_eq!(record.value, value.unwrap_or_default(), "{key}");
+    }
+    let keys = cluster.servers[3].1.entries(Family::Records);
+    assert!(
+        keys.iter().all(|(key, _)| !key.ends_with(b"d")),
+        "it has two owners"
+    );
+    let lower = cluster.prepare(4, "s", promised - 1);
+    assert!(matches!(lower, Answer::Outbid(_)), "{lower:?}");
+}
+
+#[test]
+fn an_owner_that_stays_is_sent_only_what_is_different() {
+    let mut cluster = Cluster::new();
+    for key in ["a", "b", "c"] {
+        (1..=3).for_each(|server| cluster.put(server, LWW, key, Some("v")));
+    }
+    cluster.open(&[0, 1, 3]);
+    let mut copier = Copier::default();
+    assert_eq!(cluster.copy(&mut copier, 1), 0, "all have the same");
+    assert!(cluster.done(&copier, 1));
+    cluster.put(3, LWW, "d", Some("v"));
+    let mut again = Copier::default();
+    assert!(cluster.copy(&mut again, 1) > 0);
+    assert!(matches!(cluster.found(1, LWW, "d"), Answer::Found(_)));
+}
+
+#[test]
+fn a_majority_of_every_prefix_is_asked_and_who_is_away_is_waited_for() {
+    let mut cluster = Cluster::new();
+    cluster.put(1, LWW, "a", Some("v"));
+    cluster.open(&[0, 3, 2]);
+    let mut copier = Copier {
+        failures_max: 2,
+        ..Copier::default()
+    };
+    copier.follow(&cluster.view, NodeId(4));
+    let mut failures = 0;
+    for now_ms in (NOW_MS..).step_by(1_000).take(10) {
+        let Some(errand) = cluster.next(&mut copier, 4, now_ms) else {
+            break;
+        };
+        assert_eq!(cluster.next(&mut copier, 4, now_ms), None, "one at a time");
+        assert!(
+            !cluster.done(&copier, 4) || failures >= 2,
+            "2 may still answer"
+        );
+        match errand.owner == NodeId(2) {
+            true => copier.handle_failure(&errand),
+            false => _ = cluster.take(&mut copier, 4, &errand),
+        }
+        failures += u32::from(errand.owner == NodeId(2));
+    }
+    assert!(failures > 2, "it is asked on and on");
+    // Of the two owners of `narrow`, 1 and 2, both are a majority.
+    assert!(!cluster.done(&copier, 4), "2 owns what has two owners");
+    cluster
+        .view
+        .buckets
+        .retain(|bucket| bucket.number != NARROW);
+    assert!(cluster.done(&copier, 4));
+}
+
+#[test]
+fn only_those_who_act_under_the_very_lists_tell_and_take() {
+    let mut cluster = Cluster::new();
+    (1..=3).for_each(|server| cluster.put(server, LWW, "a", Some("v")));
+    cluster.open(&[0, 1, 3]);
+    let mut copier = Copier::default();
+    copier.follow(&cluster.view, NodeId(4));
+    let errand = cluster.next(&mut copier, 4, NOW_MS).unwrap();
+    let Answer::Copied(page) = cluster.ask(&errand) else {
+        panic!("it tells");
+    };
+    cluster.open(&[0, 3, 2]);
+    let refused = |answer: &Answer| match answer {
+        Answer::Refused(refusal) => refusal.kind,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&cluster.ask(&errand)), RefusalKind::StaleEpoch);
+    let tasks = copier.handle_answer(&errand, page);
+    let mutations: Vec<_> = tasks.iter().cloned().map(Mutation::Task).collect();
+    let answers = cluster.decide(4, &mutations);
+    assert_eq!(refused(&answers[0]), RefusalKind::StaleEpoch);
+    let early = Errand {
+        asked: CopyArc {
+            since: cluster.view.epoch + 1,
+            ..errand.asked.clone()
+        },
+        ..errand
+    };
+    assert_eq!(refused(&cluster.ask(&early)), RefusalKind::Behind);
+}
+
+#[test]
+fn a_copy_goes_on_after_a_restart_and_over_a_doubling() {
+    let mut cluster = Cluster::new();
+    for number in 0..40 {
+        cluster.put(1, LWW, &format!("key {number}"), Some(&"x".repeat(60_000)));
+    }
+    cluster.open(&[0, 1, 3]);
+    let mut copier = Copier::default();
+    copier.follow(&cluster.view, NodeId(4));
+    let (errand, first) = loop {
+        let errand = cluster.next(&mut copier, 4, NOW_MS).unwrap();
+        let count = cluster.take(&mut copier, 4, &errand);
+        if count > 0 {
+            break (errand, count);
+        }
+    };
+    assert_eq!(errand.owner, NodeId(1), "the others have nothing");
+    assert!((10..40).contains(&first), "a page has an end: {first}");
+    let share = copier.shares(&cluster.view);
+    assert!(share[0].done > 0.0 && share[0].done < 1.0, "{share:?}");
+    cluster.view.epoch += 1;
+    cluster.view.table.halve();
+    let mut copier = Copier::load(&cluster.servers[3].1).unwrap();
+    let rest = cluster.copy(&mut copier, 4);
+    assert_eq!(first + rest, 40);
+    assert_eq!(
+        copier.done(&cluster.view, NodeId(4)).len(),
+        2,
+        "both halves"
+    );
+    cluster.view.epoch += 1;
+    let epoch = cluster.view.epoch;
+    for partition in 0..2 {
+        cluster.view.table.settle(partition, true, epoch);
+    }
+    let stale = copier.follow(&cluster.view, NodeId(4));
+    assert_eq!(
+        stale.len(),
+        6,
+        "nothing is left of three owners of two halves"
+    );
+}
+
+#[test]
+fn what_was_gained_is_emptied_before_anything_is_answered_or_taken() {
+    let mut cluster = Cluster::new();
+    let before = cluster.view.clone();
+    cluster.put(1, LWW, "a", Some("v"));
+    cluster.open(&[0, 1, 3]);
+    cluster.put(4, LWW, "of old", Some("v"));
+    let gained = Holdings::between(&before, &cluster.view, NodeId(4));
+    cluster.unready = gained.unready;
+    let found = cluster.found(4, LWW, "of old");
+    assert!(matches!(found, Answer::Refused(refusal) if refusal.kind == RefusalKind::Behind));
+    let mut copier = Copier::default();
+    assert_eq!(cluster.copy(&mut copier, 4), 0, "it waits");
+    let store = &cluster.servers[3].1;
+    let tasks = Emptier::default().step(store, &cluster.view, &cluster.unready);
+    let mutations: Vec<_> = tasks.unwrap().into_iter().map(Mutation::Task).collect();
+    cluster.decide(4, &mutations);
+    cluster.unready.clear();
+    assert!(matches!(cluster.found(4, LWW, "of old"), Answer::Absent(_)));
+    assert_eq!(cluster.copy(&mut copier, 4), 1);
+}
+
+#[test]
+fn what_was_lost_is_brought_to_its_owners_before_it_goes() {
+    let mut cluster = Cluster::new();
+    (1..=3).for_each(|server| cluster.put(server, LWW, "a", Some("everywhere")));
+    cluster.put(3, LWW, "b", Some("here alone"));
+    let before = cluster.view.clone();
+    cluster.view.epoch += 1;
+    let epoch = cluster.view.epoch;
+    cluster.view.table.regions[0].set(0, &[0, 1, 3]);
+    cluster.view.table.epoch = epoch;
+    let noted = Holdings::between(&before, &cluster.view, NodeId(3));
+    let mut handover = Handover::default();
+    let store = &cluster.servers[2].1;
+    let round = handover.round(store, &cluster.view, NodeId(3), &noted, NOW_MS);
+    let mut round = round.unwrap().unwrap();
+    let ended = loop {
+        for (owner, operations) in round.questions().collect::<Vec<_>>() {
+            let answers: Vec<_> = operations
+                .into_iter()
+                .map(|operation| match operation {
+                    Operation::Read(read) => {
+                        let (replica, store) = &cluster.servers[owner.0 as usize - 1];
+                        let asked = [(epoch, &read)];
+                        replica
+                            .read(store, cluster.moment(), asked)
+                            .answers
+                            .remove(0)
+                    }
+                    Operation::Write(write) => {
+                        let write = Mutation::Write(write);
+                        cluster.decide(owner.0 as usize, &[write]).remove(0)
+                    }
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            round.take(owner, &answers);
+        }
+        match round.end() {
+            Ok(next) => round = next,
+            Err(ended) => break ended,
+        }
+    };
+    let tasks = handover.handle_end(ended, NOW_MS);
+    let mutations: Vec<_> = tasks.into_iter().map(Mutation::Task).collect();
+    store
+        .write(vec![Change::Put(
+            Family::Notes,
+            noted.lost[0].lost_note(),
+            Bytes::new(),
+        )])
+        .unwrap();
+    cluster.decide(3, &mutations);
+    for server in [1, 2, 4] {
+        assert!(
+            matches!(cluster.found(server, LWW, "b"), Answer::Found(_)),
+            "{server}"
+        );
+    }
+    assert!(store.entries(Family::Records).is_empty(), "it has gone");
+    assert_eq!(Holdings::load(store).unwrap(), Holdings::default());
+}
+
+#[test]
+fn what_nobody_takes_stays() {
+    let mut cluster = Cluster::new();
+    cluster.put(3, LWW, "b", Some("here alone"));
+    let before = cluster.view.clone();
+    cluster.view.epoch += 1;
+    cluster.view.table.regions[0].set(0, &[0, 1, 3]);
+    cluster.view.table.epoch = cluster.view.epoch;
+    let noted = Holdings::between(&before, &cluster.view, NodeId(3));
+    let mut handover = Handover::default();
+    let store = &cluster.servers[2].1;
+    let own = NodeId(3);
+    let round = handover.round(store, &cluster.view, own, &noted, NOW_MS);
+    let ended = round.unwrap().unwrap().end().unwrap_err();
+    assert_eq!(handover.handle_end(ended, NOW_MS), []);
+    let pause = handover.round(store, &cluster.view, own, &noted, NOW_MS + 1);
+    assert!(pause.unwrap().is_none());
+    let again = handover.round(store, &cluster.view, own, &noted, NOW_MS + 60_000);
+    assert!(again.unwrap().is_some());
+}

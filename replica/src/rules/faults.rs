@@ -39,7 +39,8 @@ pub enum Fault {
     CopiedUnfenced,
     /// Promises are not copied.
     PromisesLeft,
-    /// A server answers under the view that it has, whatever the request's epoch.
+    /// A server answers under the view that it has, whatever the request's epoch, and says that it
+    /// is as far.
     BehindServes,
 }
 
@@ -97,7 +98,7 @@ impl Replica {
         breaks!(self, BehindServes)
     }
     pub(super) fn copies_unfenced(&self) -> bool {
-        breaks!(self, CopiedUnfenced)
+        breaks!(self, CopiedUnfenced) || self.serves_behind()
     }
     pub(super) fn leaves_promises(&self) -> bool {
         breaks!(self, PromisesLeft)

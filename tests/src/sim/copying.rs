@@ -24,7 +24,10 @@ impl World {
         let at = &mut self.servers[server];
         #[cfg(feature = "faults")]
         let fault = at.upkeep.copier.fault;
-        at.upkeep.copier = Copier::load(&at.store).expect("notes are never damaged here");
+        let mut copier = Copier::load(&at.store).expect("notes are never damaged here");
+        // Moves are soon over here, and a majority is asked only now and then.
+        (copier.pause_ms, copier.failures_max) = (20, 1);
+        at.upkeep.copier = copier;
         #[cfg(feature = "faults")]
         (at.upkeep.copier.fault = fault);
         let noted = Holdings::load(&at.store).expect("notes are never damaged here");
@@ -83,6 +86,7 @@ impl World {
             at.store.sync().expect("a store in memory does not fail");
         }
         at.upkeep.copier.handle_done(errand, &tasks, &answers);
+        self.ask_for_pages(server);
     }
 
     fn hand_over(&mut self, server: usize) {

@@ -222,6 +222,7 @@ impl World {
                 let newest = newest.max_by(Head::freshness);
                 if !all.is_empty() {
                     self.oracle.held((bucket.number, key), newest.as_ref());
+                    self.check_owed((bucket.number, key), newest.as_ref());
                 }
                 let heads = all.windows(2).any(|pair| head(&pair[0]) != head(&pair[1]));
                 if heads || values.len() > 1 {

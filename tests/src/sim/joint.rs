@@ -96,6 +96,9 @@ impl World {
             closed = !settled.is_empty();
             closed
         });
+        if closed && !aborts {
+            self.check_promises(&view, &closing);
+        }
         if closed {
             self.oracle.moved();
         }
@@ -139,12 +142,14 @@ impl World {
             .write(changed.notes())
             .expect("a store in memory does not fail");
         at.store.sync().expect("a store in memory does not fail");
-        let (gained, lost) = (changed.unready.len(), changed.lost.len());
+        let gained = changed.unready.len();
         at.unready.extend(changed.unready);
+        self.note_promises(server, view);
+        self.note_owed(server, view, &changed.lost);
         if gained > 0 {
             self.coverage.hit("view", "arc_gained");
         }
-        if lost > 0 {
+        if !changed.lost.is_empty() {
             self.coverage.hit("view", "arc_lost");
             // What too few others have is not read until it has been handed over.
             self.oracle.moved();

@@ -14,7 +14,7 @@
 //! - `network`: what becomes of a message
 //! - `server`: a replica with its queue; `disk`: its syncs, and the answers that wait for them;
 //!   `upkeep`: what servers do by themselves; `copying`: when they come to own something, and own
-//!   it no more
+//!   it no more; `carried`: what must not get lost then
 //! - `client`: a core with its operations; `calls`: its messages; `results`: what it tells its
 //!   application; `workload`: what that asks for; `probe`: requests that no honest client sends
 //! - `operator`: crashes, partitions, clocks; `damage`: flipped bits; `views`: new views;
@@ -23,6 +23,7 @@
 //!   it goes on
 //! - `sessions`: clients that must not be shown anything older than what they have seen
 //! - `siblings`: the same in buckets that keep concurrent writes; `strong`: in strong buckets
+//! - `noticed`: whether a rule that is broken on purpose is seen to be
 //! - `oracle`: what must hold; `causal`: the same of concurrent values; `levels`: which quorums
 //!   overlap; `histories`: what must hold of strong buckets; `touches`: what is told of touches
 //! - `coverage`: what has happened at all; `trace`: the story of a run
@@ -58,9 +59,13 @@
 //! | `acknowledged` | a change of a bucket that was acknowledged is in the chain for ever, once |
 //! | `number` | no number is given to a second bucket |
 //! | `deleted` | nothing of a deleted bucket is answered, nor stays on disk |
+//! | `lists` | after quiet no partition is joint, and nobody has what others own |
+//! | `carried` | promises of a majority, and what one server held alone, come to the next owners |
+//! | `ghost` | what was left of an earlier time is not there when an arc is owned again |
 //! | `chain` | after quiet all servers act under the same epoch |
 
 mod calls;
+mod carried;
 mod causal;
 mod chain;
 mod changes;
@@ -74,6 +79,8 @@ mod histories;
 mod joint;
 mod levels;
 mod network;
+#[cfg(feature = "faults")]
+pub mod noticed;
 mod operator;
 mod oracle;
 mod probe;
@@ -151,6 +158,14 @@ impl Fault {
     fn closes_early(self) -> bool {
         #[cfg(feature = "faults")]
         return self.of_lists(ListsFault::ClosedEarly);
+        #[cfg(not(feature = "faults"))]
+        false
+    }
+
+    /// Whether a server that is behind says that it is not.
+    fn claims_epochs(self) -> bool {
+        #[cfg(feature = "faults")]
+        return self == Self::Replica(annulet_replica::rules::Fault::BehindServes);
         #[cfg(not(feature = "faults"))]
         false
     }

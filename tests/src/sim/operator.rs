@@ -367,6 +367,7 @@ impl World {
         let flip = |bytes: &mut Vec<u8>| bytes[bit / 8] ^= 1 << (bit % 8);
         self.servers[server].store.damage(family, storage_key, flip);
         self.oracle.promises_end();
+        self.carried.forgive(None);
         self.coverage.hit("fault", "damage");
         let now_us = self.now_us;
         self.trace.line(now_us, || {
@@ -384,6 +385,7 @@ impl World {
         self.crash(server);
         self.servers[server].go_down(State::Perished);
         self.oracle.promises_end();
+        self.carried.forgive(None);
         self.coverage.hit("fault", "perish");
     }
 

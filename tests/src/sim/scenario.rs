@@ -1,7 +1,7 @@
 //! What a seed draws: the cluster, and the faults with their rates.
 
 use super::operator::Trouble;
-use super::world::{GROUP, HASTY, SIBLINGS};
+use super::world::{GROUP, HASTY, NARROW, SIBLINGS};
 use annulet_protocol::level::Level;
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -168,7 +168,7 @@ impl Scenario {
 
     /// Some seeds are about one thing more than about others.
     fn special(self, rng: &mut ChaCha8Rng) -> Self {
-        let mut drawn = match rng.random_bool(0.3) {
+        let mut drawn = match rng.random_bool(0.5) {
             true => self.moving(rng),
             false if rng.random_bool(0.5) => self.deciding(rng),
             false => self,
@@ -272,7 +272,20 @@ impl Scenario {
         self.follow = 0.8;
         if rng.random_bool(0.5) {
             self.only_level = Some(Level::Quorum);
-            self.only_buckets = &[GROUP, SIBLINGS];
+            self.only_buckets = *[&[GROUP, SIBLINGS][..], &[GROUP], &[GROUP, NARROW]]
+                .choose(rng)
+                .expect("not empty");
+        }
+        if rng.random_bool(0.5) {
+            // Few more than a majority have what was written last, and nobody repairs it.
+            (self.keys, self.strong) = (1, *[0.02, 0.9].choose(rng).expect("not empty"));
+            (self.nodes, self.partitions) = (4, *[1, 2].choose(rng).expect("not empty"));
+            (self.scans, self.gap_us, self.timeout_ms_max) = (0.0, 4_000, 600);
+            (self.network.lost, self.network.delay_us_max) = (0.25, 2_000);
+            if self.strong > 0.5 {
+                // Ballots of one client are below those that another one has used already.
+                (self.clients, self.repairs, self.client_skew_ms_max) = (4, 0.2, CLIENT_SKEW_MS);
+            }
         }
     }
 

@@ -304,6 +304,10 @@ impl World {
                 }
             });
             let results = results.collect();
+            let epoch = match self.options.fault.claims_epochs() {
+                true => epoch.max(request.epoch),
+                false => epoch,
+            };
             let parked = Parked {
                 from: *from,
                 point,
@@ -415,6 +419,7 @@ impl World {
             at.store.sync().expect("a store in memory does not fail");
             at.unready
                 .retain(|holding| !decided.ready.contains(holding));
+            self.carried.forgive(Some(server));
         }
         let dropped = kept.dropped(&self.servers[server].store);
         let checked = self

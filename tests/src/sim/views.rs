@@ -1,5 +1,6 @@
 //! New views that the operator makes, and how they spread.
 
+use super::server::State;
 use super::strong::{stored, value_apart};
 use super::world::{Event, World};
 use annulet_protocol::bucket::{Bucket, Durability};
@@ -60,6 +61,9 @@ impl World {
             let now_us = self.now_us;
             self.trace
                 .line(now_us, || format!("s{server} has epoch {next}"));
+        }
+        if self.servers[server].state == State::Up {
+            self.copy(server);
         }
     }
 

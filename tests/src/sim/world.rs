@@ -1,5 +1,6 @@
 //! Virtual time, and the order of events.
 
+use super::carried::Carried;
 use super::chain::{ChainEvent, Decided, Part};
 use super::client::Client;
 use super::coverage::Coverage;
@@ -173,6 +174,8 @@ pub(crate) struct World {
     pub(crate) histories: Histories,
     /// What the applications of clients with sessions have seen.
     pub(crate) steps: BTreeMap<usize, Steps>,
+    /// What must be carried over when lists change hands.
+    pub(crate) carried: Carried,
     /// Nothing goes wrong any more.
     pub(crate) quiet: bool,
     over: bool,
@@ -217,6 +220,7 @@ impl World {
             remembered: BTreeMap::new(),
             histories: Histories::default(),
             steps: BTreeMap::new(),
+            carried: Carried::default(),
             quiet: false,
             over: false,
             oracle: Oracle::default(),
