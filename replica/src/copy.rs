@@ -2,10 +2,10 @@
 //!
 //! While a partition is joint, every owner of its next list asks every owner of the lists as they
 //! are for all that it holds of the arc, be it new there or not: a new one takes all of it, one
-//! that stays compares, page by page, and takes what is different. A copy is over when a majority of the
-//! owners in every prefix of the lists that buckets use has been asked to the end, and the others,
-//! too, as far as they answer. All of it is under the epoch that set these lists: what came under
-//! another one counts for nothing.
+//! that stays compares, page by page, and takes what is different. A copy is over when a majority
+//! of the owners in every prefix of the lists that buckets use has been asked to the end, and the
+//! others, too, as far as they answer. All of it is under the epoch that set these lists: what came
+//! under another one counts for nothing.
 //!
 //! How far each owner was asked is noted in the batch that holds what it told, so a copy goes on
 //! after a restart where it was.

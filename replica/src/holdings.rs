@@ -2,9 +2,9 @@
 //!
 //! What it gains it begins with empty: it may hold of an earlier time what was deleted and
 //! forgotten since. What it loses it keeps until those who own it now have shown that they miss
-//! nothing of it. Either is noted in the batch that makes the new view durable, so it is never forgotten: the note
-//! is a key of two bytes of tag, the first (8) and the last position (8) of the arc, and the least
-//! and the most replicas of the buckets that it is about; its value is empty.
+//! nothing of it. Either is noted in the batch that makes the new view durable, so it is never
+//! forgotten: the note is a key of two bytes of tag, the first (8) and the last position (8) of the
+//! arc, and the least and the most replicas of the buckets that it is about; its value is empty.
 
 use crate::store::{Batch, Change, Family, Span, Store, StoreError};
 use annulet_protocol::bucket::Bucket;
