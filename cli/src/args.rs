@@ -10,6 +10,7 @@ use crate::commands::dev::DevArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::many::{MgetArgs, MputArgs};
+use crate::commands::node::NodeCommand;
 use crate::commands::scan::ScanArgs;
 use crate::commands::serve::ServeArgs;
 use crate::units;
@@ -100,6 +101,9 @@ pub(crate) enum Command {
     /// Look at the cluster
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Let servers leave, or own more or less
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Look at buckets, make, change and delete them
     #[command(subcommand)]
     Bucket(BucketCommand),

@@ -68,7 +68,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 
 async fn dispatch(command: Command, common: Common) -> Result<Exit, Failure> {
     use commands::{bench, bucket, cert, check, cluster, data, dev};
-    use commands::{export, import, many, scan, serve};
+    use commands::{export, import, many, node, scan, serve};
     match command {
         Command::Dev(args) => dev::run(args, &common).await,
         Command::Serve(args) => serve::run(args).await,
@@ -85,6 +85,7 @@ async fn dispatch(command: Command, common: Common) -> Result<Exit, Failure> {
         Command::Export(args) => export::run(args, &common).await,
         Command::Cert(command) => cert::run(&command, &common),
         Command::Cluster(command) => cluster::run(command, &common).await,
+        Command::Node(command) => node::run(command, &common).await,
         Command::Bucket(command) => bucket::run(command, &common).await,
         Command::Bench(args) => bench::run(args, &common).await,
         Command::Check(args) => check::run(args, &common).await,

@@ -1,29 +1,18 @@
 //! Making, changing and deleting buckets. The servers decide each change among themselves; any one
 //! of them takes it.
 
+use crate::changes::make;
 use crate::client::Client;
-use crate::core::SendFailure;
-use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::net::connection::Connection;
+use crate::error::{Error, ErrorKind, Result};
 use crate::options::Ttl;
-use crate::shared::Shared;
 use crate::system;
 use annulet_protocol::bucket::{Bucket as BucketPolicy, Durability, Mode};
 use annulet_protocol::codec;
 use annulet_protocol::epoch::{BucketCommand, BucketReply, BucketRequest, DeleteBucket, SetBucket};
-use annulet_protocol::ids::NodeId;
 use annulet_protocol::level::Level;
 use annulet_protocol::siblings::merges::Merge;
 use bytes::Bytes;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// Longest time that a change of a bucket takes.
-const CHANGE_MAX: Duration = Duration::from_secs(12);
-/// Longest time that one server has for it: more than it tries by itself.
-const SERVER_MAX: Duration = Duration::from_secs(6);
-/// Longest time to connect to one.
-const CONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// The policy of a new bucket. All but levels and time to live never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,7 +182,8 @@ impl Client {
             command,
         };
         let body = Bytes::from(codec::encode(&request));
-        let BucketReply { epoch, bucket, .. } = make(shared, body).await?;
+        let reply = make(shared, "/v1/buckets", body, codec::decode_bucket_reply).await?;
+        let BucketReply { epoch, bucket, .. } = reply;
         if let Err(why) = shared.refresh(epoch).await {
             // It is fetched when it is needed.
             tracing::debug!(%why, epoch, "the view of a change that was made");
@@ -205,121 +195,6 @@ impl Client {
 /// Replicas of buckets whose makers do not say.
 const USUAL_REPLICAS: u8 = 3;
 
-/// Asks one server after the other. They know a change by its name: asked of another server again,
-/// it is not made twice.
-async fn make(shared: &Arc<Shared>, body: Bytes) -> Result<BucketReply> {
-    let view = shared.view();
-    let mut addresses: Vec<_> = view.members.iter().map(|m| m.address.clone()).collect();
-    let turn = shared.jitter(NodeId(view.epoch)) % addresses.len().max(1) as u64;
-    addresses.rotate_left(turn as usize);
-    let open = |address: String| {
-        let tls = Arc::clone(&shared.tls);
-        async move { Connection::open(&address, tls, CONNECT_MAX).await }
-    };
-    let post = |connection| post(connection, body.clone());
-    make_at(addresses, CHANGE_MAX, open, post).await
-}
-
-/// What is known of a change that no server has confirmed.
-struct Course {
-    outcome: Outcome,
-    last: Error,
-}
-
-impl Course {
-    fn new() -> Self {
-        Self {
-            outcome: Outcome::NotApplied,
-            last: Error::new(ErrorKind::Unavailable, "no server is known"),
-        }
-    }
-
-    /// Takes why a server has not confirmed it. `before`: what was known before the server was
-    /// asked, which still holds if it has not worked on the request.
-    ///
-    /// # Errors
-    /// If no other server is to be asked.
-    fn failed(&mut self, before: Outcome, address: &str, failure: SendFailure) -> Result<()> {
-        match failure {
-            SendFailure::NotSent(why) => {
-                self.outcome = before;
-                self.last = Error::new(ErrorKind::Unavailable, why);
-            }
-            SendFailure::Unanswered(why) => {
-                self.outcome = Outcome::Unknown;
-                self.last = Error::new(ErrorKind::Unavailable, format!("{address}: {why}"));
-            }
-            SendFailure::Rejected(error, _) => match error.kind() {
-                ErrorKind::Overloaded => {
-                    self.outcome = before;
-                    self.last = error;
-                }
-                ErrorKind::Unavailable | ErrorKind::Internal => {
-                    self.outcome = Outcome::Unknown;
-                    self.last = error;
-                }
-                _ => return Err(error),
-            },
-        }
-        Ok(())
-    }
-}
-
-/// Asks those at these addresses within `limit`.
-async fn make_at<C, Opening, Posting>(
-    addresses: Vec<String>,
-    limit: Duration,
-    open: impl Fn(String) -> Opening,
-    post: impl Fn(C) -> Posting,
-) -> Result<BucketReply>
-where
-    Opening: Future<Output = std::result::Result<C, SendFailure>>,
-    Posting: Future<Output = std::result::Result<BucketReply, SendFailure>>,
-{
-    let mut course = Course::new();
-    let asking = async {
-        for address in addresses {
-            let before = course.outcome;
-            let reply = match open(address.clone()).await {
-                Ok(connection) => {
-                    // Whoever stops waiting from now on does not know.
-                    course.outcome = Outcome::Unknown;
-                    post(connection).await
-                }
-                Err(failure) => Err(failure),
-            };
-            match reply {
-                Ok(reply) => return Ok(reply),
-                Err(failure) => course.failed(before, &address, failure)?,
-            }
-        }
-        Err(course.last.clone())
-    };
-    let made = tokio::time::timeout(limit, asking).await;
-    made.unwrap_or_else(|_| {
-        let why = format!("no server made the change within {} s", limit.as_secs());
-        Err(Error::new(ErrorKind::Timeout, why))
-    })
-    .map_err(|error| match error.is_retryable() {
-        true => error.with_outcome(course.outcome),
-        false => error,
-    })
-}
-
-async fn post(
-    mut connection: Connection,
-    body: Bytes,
-) -> std::result::Result<BucketReply, SendFailure> {
-    let posted = connection.post("/v1/buckets", body);
-    let body = tokio::time::timeout(SERVER_MAX, posted)
-        .await
-        .unwrap_or_else(|_| {
-            let why = format!("no answer within {} s", SERVER_MAX.as_secs());
-            Err(SendFailure::Unanswered(why))
-        })?;
-    codec::decode_bucket_reply(&body).map_err(|error| SendFailure::Unanswered(error.to_string()))
-}
-
 fn milliseconds(ttl: Duration) -> Result<u64> {
     match u64::try_from(ttl.as_millis()) {
         Ok(ms) if ms > 0 => Ok(ms),
@@ -327,64 +202,5 @@ fn milliseconds(ttl: Duration) -> Result<u64> {
             ErrorKind::InvalidInput,
             "a time to live must be at least 1 ms",
         )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::future::{pending, ready};
-    use std::sync::Mutex;
-
-    const LIMIT: Duration = Duration::from_millis(20);
-
-    /// How servers fail that are asked one after the other; `None`: one never answers.
-    async fn outcome(mut failures: Vec<Option<SendFailure>>) -> (ErrorKind, Option<Outcome>) {
-        let addresses = failures.iter().map(|_| "server:1".into()).collect();
-        failures.reverse();
-        let failures = Mutex::new(failures);
-        let open = |_| ready(Ok(()));
-        let post = |()| {
-            let failure = failures.lock().expect("no panic").pop().flatten();
-            async {
-                match failure {
-                    Some(failure) => Err(failure),
-                    None => pending().await,
-                }
-            }
-        };
-        let made = make_at(addresses, LIMIT, open, post).await;
-        let error = made.expect_err("nobody makes it");
-        (error.kind(), error.outcome())
-    }
-
-    #[tokio::test]
-    async fn a_change_that_is_on_its_way_when_time_is_over_may_be_made() {
-        let unknown = (ErrorKind::Timeout, Some(Outcome::Unknown));
-        assert_eq!(outcome(vec![None]).await, unknown);
-        let not_sent = || Some(SendFailure::NotSent("refused".into()));
-        assert_eq!(outcome(vec![not_sent(), None]).await, unknown);
-    }
-
-    #[tokio::test]
-    async fn a_change_is_not_made_that_no_server_has_worked_on() {
-        let not_sent = || Some(SendFailure::NotSent("refused".into()));
-        let busy = Error::new(ErrorKind::Overloaded, "too much to do");
-        let busy = || Some(SendFailure::Rejected(busy.clone(), None));
-        let not_applied = (ErrorKind::Unavailable, Some(Outcome::NotApplied));
-        assert_eq!(outcome(vec![busy(), not_sent()]).await, not_applied);
-        let unanswered = Some(SendFailure::Unanswered("no answer".into()));
-        let unknown = (ErrorKind::Unavailable, Some(Outcome::Unknown));
-        assert_eq!(outcome(vec![unanswered, not_sent()]).await, unknown);
-    }
-
-    #[tokio::test]
-    async fn a_change_is_not_made_while_no_server_can_be_connected_to() {
-        let open = |_| pending::<std::result::Result<(), SendFailure>>();
-        let post = |()| ready(Err(SendFailure::NotSent("no".into())));
-        let made = make_at(vec!["server:1".into()], LIMIT, open, post).await;
-        let error = made.expect_err("nobody makes it");
-        let outcome = (error.kind(), error.outcome());
-        assert_eq!(outcome, (ErrorKind::Timeout, Some(Outcome::NotApplied)));
     }
 }

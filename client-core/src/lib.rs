@@ -21,10 +21,12 @@
 
 mod bucket;
 mod buckets;
+mod changes;
 mod client;
 mod config;
 pub mod core;
 mod error;
+mod members;
 mod net;
 mod op_id;
 mod options;
@@ -40,15 +42,18 @@ mod testing;
 
 pub use annulet_protocol::bucket::{Bucket as BucketPolicy, Durability, Mode};
 pub use annulet_protocol::hints::HintsReport;
+pub use annulet_protocol::ids::NodeId;
 pub use annulet_protocol::level::Level;
 pub use annulet_protocol::siblings::merges::{Counter, Merge, Set};
-pub use annulet_protocol::view::View;
+pub use annulet_protocol::table::Joint;
+pub use annulet_protocol::view::{Member, View};
 pub use bucket::{Bucket, Committed, Update};
 pub use buckets::{BucketChanges, BucketOptions};
 pub use client::{Client, MemberHints, MemberStatus};
 pub use config::Config;
 pub use core::strong::Resolved;
 pub use error::{Error, ErrorKind, Outcome, Result};
+pub use members::MemberChanges;
 pub use op_id::OpId;
 pub use options::{Context, Entry, ReadOptions, Ttl, WriteOptions, Written};
 pub use profile::{PROFILE_VARIABLE, Profile};

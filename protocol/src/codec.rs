@@ -7,6 +7,7 @@ use crate::limits::{
     DEPTH_MAX, EPOCHS_MAX, KEY_BYTES_MAX, OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES,
     SIBLINGS_LONGEST_MAX, VIEW_BYTES_MAX,
 };
+use crate::members::{MemberReply, MemberRequest};
 use crate::message::{Failure, Hello, Reply, Request};
 use crate::view::View;
 use serde::{Deserialize, Serialize};
@@ -151,6 +152,24 @@ pub fn decode_bucket_request(bytes: &[u8]) -> Result<BucketRequest, DecodeError>
 /// # Errors
 /// If it is malformed or too long.
 pub fn decode_bucket_reply(bytes: &[u8]) -> Result<BucketReply, DecodeError> {
+    limit("bytes", bytes.len(), REQUEST_OVERHEAD_BYTES)?;
+    decode(bytes)
+}
+
+/// Reads what is to be changed of a member.
+///
+/// # Errors
+/// If it is malformed or too long.
+pub fn decode_member_request(bytes: &[u8]) -> Result<MemberRequest, DecodeError> {
+    limit("bytes", bytes.len(), REQUEST_OVERHEAD_BYTES)?;
+    decode(bytes)
+}
+
+/// Reads what was changed of a member.
+///
+/// # Errors
+/// If it is malformed or too long.
+pub fn decode_member_reply(bytes: &[u8]) -> Result<MemberReply, DecodeError> {
     limit("bytes", bytes.len(), REQUEST_OVERHEAD_BYTES)?;
     decode(bytes)
 }

@@ -12,7 +12,7 @@ use crate::codec::{self, DecodeError};
 use crate::ids::{ChangeId, ClusterId, EpochHash, NodeId};
 use crate::level::Level;
 use crate::limits::{
-    BUCKET_CHANGES_MAX, EPOCH_BYTES_MAX, EPOCHS_MAX, KEEPERS_MAX, LIST_CHANGES_MAX,
+    BUCKET_CHANGES_MAX, EPOCH_BYTES_MAX, EPOCHS_MAX, JOINT_MAX, KEEPERS_MAX, LIST_CHANGES_MAX,
     MEMBER_CHANGES_MAX, REPLICAS_MAX,
 };
 use crate::names::tagged;
@@ -235,8 +235,14 @@ tagged! {
         Prepare(Prepare) = "prepare",
         /// Accept this record.
         Accept(Accept) = "accept",
+        /// Say which partitions you are to own and have copied.
+        Copies(Copies) = "copies",
     }
 }
+
+/// Asks a server which of the partitions that it is to own it has copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copies {}
 
 /// Decided records, each of which follows the one before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -289,6 +295,8 @@ tagged! {
         Promised(Promised) = "promised",
         /// It accepted the record.
         Accepted(Granted) = "accepted",
+        /// It has copied these partitions.
+        Copied(CopiesOver) = "copied",
         /// It promised a higher ballot before.
         Rejected(Ballot) = "rejected",
         /// The successor has been decided already.
@@ -298,6 +306,14 @@ tagged! {
         /// It will not, for this reason.
         Refused(String) = "refused",
     }
+}
+
+/// Partitions of which a server has all that it is to own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiesOver {
+    /// Each under the epoch that made it joint as it is.
+    #[serde(deserialize_with = "bounded::list::<JOINT_MAX, _, _>")]
+    pub over: Vec<ListPlace>,
 }
 
 /// A promise, and what was accepted before it.

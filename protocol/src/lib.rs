@@ -33,6 +33,7 @@ pub mod hints;
 pub mod ids;
 pub mod level;
 pub mod limits;
+pub mod members;
 pub mod message;
 mod names;
 pub mod record;

@@ -161,6 +161,10 @@ impl Chain {
                 Some(answer) => Ok(Step::answer(answer)),
                 None => Ok(self.accept(accept)),
             },
+            ChainQuestion::Copies(_) => {
+                let why = "the chain does not know what was copied".into();
+                Ok(Step::answer(ChainAnswer::Refused(why)))
+            }
             ChainQuestion::Unknown => {
                 let why = "this version does not know the question".into();
                 Ok(Step::answer(ChainAnswer::Refused(why)))

@@ -25,15 +25,14 @@ mod members;
 pub mod proposer;
 #[cfg(test)]
 mod tests;
+mod wish;
 
 use annulet_protocol::bucket::Bucket;
 use annulet_protocol::codec;
-use annulet_protocol::epoch::{
-    self, BucketChange, BucketCommand, BucketGone, BucketSettings, DeleteBucket, EpochRecord,
-    Point, SetBucket,
-};
-use annulet_protocol::ids::{ChangeId, EpochHash};
+use annulet_protocol::epoch::{self, BucketChange, BucketGone, EpochRecord, Point};
+use annulet_protocol::ids::EpochHash;
 use annulet_protocol::view::{MemberState, Tip, View};
+pub use wish::{Objection, activate, propose, propose_member};
 
 /// Begins a chain with a view: gives it keepers, and a hash over all of it but the addresses of its
 /// members, which may change without anybody's consent.
@@ -182,85 +181,6 @@ fn check_new(view: &View, bucket: &Bucket) -> Result<(), String> {
 fn bucket_mut(view: &mut View, number: u32) -> Result<&mut Bucket, String> {
     let found = view.buckets.iter_mut().find(|b| b.number == number);
     found.ok_or_else(|| format!("there is no bucket of number {number}"))
-}
-
-/// Why what somebody asks for cannot be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Objection {
-    /// It is so already, or is not as the asker thinks.
-    #[error("{0}")]
-    Conflict(String),
-    /// It breaks a rule.
-    #[error("{0}")]
-    Invalid(String),
-}
-
-/// The record that makes a change on top of a view. The keepers stay.
-///
-/// # Errors
-/// [`Objection`].
-pub fn propose(
-    view: &View,
-    change: ChangeId,
-    command: &BucketCommand,
-) -> Result<EpochRecord, Objection> {
-    let buckets = vec![bucket_change(view, command)?];
-    let record = EpochRecord {
-        generation: view.tip.generation,
-        number: view.epoch.saturating_add(1),
-        before: view.tip.hash,
-        keepers: view.tip.keepers.clone(),
-        change,
-        buckets,
-        ..EpochRecord::default()
-    };
-    match apply(view, &record) {
-        Ok(_) => Ok(record),
-        Err(ApplyError::Unsound { why, .. }) => Err(Objection::Invalid(why)),
-        Err(error) => Err(Objection::Invalid(error.to_string())),
-    }
-}
-
-fn bucket_change(view: &View, command: &BucketCommand) -> Result<BucketChange, Objection> {
-    let named = |name: &str, number: Option<u32>| {
-        let found = view.bucket_named(name);
-        let found = found.filter(|bucket| number.is_none_or(|number| bucket.number == number));
-        found.ok_or_else(|| Objection::Conflict(format!("there is no bucket `{name}` any more")))
-    };
-    Ok(match command {
-        BucketCommand::Create(bucket) if view.bucket_named(&bucket.name).is_some() => {
-            let why = format!("there is a bucket `{}` already", bucket.name);
-            return Err(Objection::Conflict(why));
-        }
-        BucketCommand::Create(bucket) => BucketChange::Created(Bucket {
-            number: view.tip.next_bucket,
-            ..bucket.clone()
-        }),
-        BucketCommand::Set(SetBucket {
-            name,
-            number,
-            read_level,
-            write_level,
-            ttl_ms,
-        }) => {
-            let bucket = named(name, *number)?;
-            let ttl_ms = ttl_ms.map_or(bucket.ttl_ms, |ms| (ms > 0).then_some(ms));
-            BucketChange::Set(BucketSettings {
-                number: bucket.number,
-                read_level: read_level.unwrap_or(bucket.read_level),
-                write_level: write_level.unwrap_or(bucket.write_level),
-                ttl_ms,
-            })
-        }
-        BucketCommand::Delete(DeleteBucket { name, number }) => {
-            let number = named(name, *number)?.number;
-            BucketChange::Deleted(BucketGone { number })
-        }
-        BucketCommand::Unknown => {
-            let why = "this version does not know such a change";
-            return Err(Objection::Invalid(why.into()));
-        }
-    })
 }
 
 /// How another server's chain stands to the one here.

@@ -7,8 +7,9 @@
 //! # Layout
 //! - this file: questions and their answers
 //! - `propose`: a change of a bucket becomes the next epoch, and what others began is finished
-//! - [`follow`]: newer epochs are fetched from others
+//! - [`follow`]: newer epochs are fetched from others; `course`: what follows a view by itself
 
+mod course;
 pub(crate) mod follow;
 pub(crate) mod propose;
 
@@ -19,7 +20,7 @@ use crate::served::{Current, ServedView};
 use crate::store::wrap::Plain;
 use crate::tls::Tls;
 use annulet_protocol::ballot::Ballot;
-use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, Deltas, Offer, Point};
+use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, CopiesOver, Deltas, Offer, Point};
 use annulet_protocol::ids::Incarnation;
 use annulet_replica::chain::{Chain, Step};
 use annulet_replica::store::StoreError;
@@ -105,6 +106,11 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) async fn run(state: Arc<State>) {
     follow::begin(&state).await;
     state.epochs.begun.send_replace(true);
+    tokio::join!(finish(&state), course::run(&state));
+}
+
+/// Finishes what is left unfinished, for ever.
+async fn finish(state: &Arc<State>) {
     let mut since = None;
     loop {
         let epoch = state.view().epoch;
@@ -112,7 +118,7 @@ pub(crate) async fn run(state: Arc<State>) {
             .metrics
             .epoch
             .set(i64::try_from(epoch).unwrap_or(i64::MAX));
-        since = propose::finish(&state, since).await;
+        since = propose::finish(state, since).await;
         let unfinished = i64::from(since.is_some());
         state.metrics.epoch_unfinished.set(unfinished);
         tokio::time::sleep(LOOK).await;
@@ -128,9 +134,22 @@ pub(crate) async fn answer(
     state: &Arc<State>,
     question: ChainQuestion,
 ) -> Result<ChainAnswer, Failed> {
+    if let ChainQuestion::Copies(_) = question {
+        return copies(state).await;
+    }
     let state = Arc::clone(state);
     let answering = tokio::spawn(async move { answer_wholly(&state, question).await });
     answering.await.unwrap_or(Err(Failed))
+}
+
+/// Which of the partitions that it is to own this server has copied. What is noted of it is durable.
+async fn copies(state: &Arc<State>) -> Result<ChainAnswer, Failed> {
+    let state = Arc::clone(state);
+    let looked = tokio::task::spawn_blocking(move || {
+        let over = state.upkeep.copier().done(&state.view(), state.node);
+        ChainAnswer::Copied(CopiesOver { over })
+    });
+    looked.await.map_err(|_| Failed)
 }
 
 async fn answer_wholly(state: &Arc<State>, question: ChainQuestion) -> Result<ChainAnswer, Failed> {

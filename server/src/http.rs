@@ -93,6 +93,7 @@ enum Endpoint {
     Hints,
     Chain,
     Buckets,
+    Members,
     Hello,
     Propose,
     Metrics,
@@ -108,6 +109,7 @@ impl Endpoint {
             "/v1/hints" => Self::Hints,
             "/v1/chain" => Self::Chain,
             "/v1/buckets" => Self::Buckets,
+            "/v1/members" => Self::Members,
             "/v1/peer/hello" => Self::Hello,
             "/v1/peer/chain" => Self::Propose,
             "/metrics" => Self::Metrics,
@@ -119,7 +121,7 @@ impl Endpoint {
 
     fn method(self) -> Method {
         match self {
-            Self::Ops | Self::Buckets | Self::Hello | Self::Propose => Method::POST,
+            Self::Ops | Self::Buckets | Self::Members | Self::Hello | Self::Propose => Method::POST,
             Self::View | Self::Chain | Self::Hints | Self::Metrics | Self::Health | Self::Ready => {
                 Method::GET
             }
@@ -133,6 +135,7 @@ impl Endpoint {
             Self::Hints => "hints",
             Self::Chain => "chain",
             Self::Buckets => "buckets",
+            Self::Members => "members",
             Self::Hello => "hello",
             Self::Propose => "peer_chain",
             Self::Metrics => "metrics",
@@ -150,6 +153,8 @@ impl Endpoint {
                 Some(&[Role::Client, Role::Admin, Role::Peer])
             }
             Self::Buckets => Some(&[Role::Admin]),
+            // A server asks to join by itself.
+            Self::Members => Some(&[Role::Admin, Role::Peer]),
             Self::Hello | Self::Propose => Some(&[Role::Peer]),
         }
     }
@@ -198,6 +203,7 @@ async fn answer(
         Endpoint::Hints => hints(state).await,
         Endpoint::Chain => chain::deltas(state, request.uri()).await,
         Endpoint::Buckets => chain::change(state, request).await,
+        Endpoint::Members => chain::change_member(state, request, is_peer(caller)).await,
         Endpoint::Hello => hello(state, request).await,
         Endpoint::Propose => chain::answer(state, request).await,
         Endpoint::Metrics => {

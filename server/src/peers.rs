@@ -99,6 +99,15 @@ impl Peers {
         }
     }
 
+    /// Whether a peer was heard of lately.
+    pub(crate) fn is_heard(&self, node: NodeId) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.every * ROUNDS_KEPT;
+        heard
+            .get(&node)
+            .is_some_and(|heard| clock::since(heard.at) < kept)
+    }
+
     /// Warns if a peer of the same epoch was given another cluster file. Says whether it was.
     pub(crate) fn compare(&self, theirs: &Hello, ours: &Hello) -> bool {
         let disagrees = theirs.epoch == ours.epoch && theirs.view_digest != ours.view_digest;

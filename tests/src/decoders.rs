@@ -54,6 +54,8 @@ pub const DECODERS: &[Decoder] = &[
     Decoder::new("deltas", Shape::Message, epochs::deltas),
     Decoder::new("bucket_request", Shape::Message, epochs::bucket_request),
     Decoder::new("bucket_reply", Shape::Message, epochs::bucket_reply),
+    Decoder::new("member_request", Shape::Message, epochs::member_request),
+    Decoder::new("member_reply", Shape::Message, epochs::member_reply),
     Decoder::new("hints_report", Shape::Message, messages::hints_report),
     Decoder::new("siblings", Shape::Message, messages::siblings),
     Decoder::new("session", Shape::Message, messages::session),

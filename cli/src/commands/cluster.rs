@@ -5,7 +5,7 @@ mod hints;
 use crate::args::Common;
 use crate::failure::{Exit, Failure};
 use crate::{connect, output};
-use annulet::{Client, MemberStatus, View};
+use annulet::{Client, Joint, MemberStatus, View};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -62,6 +62,7 @@ fn to_json(view: &View, members: &[MemberStatus], lacking: &[(&str, u8, usize)])
                 "id": member.id.to_string(),
                 "address": member.address,
                 "state": member.state,
+                "membership": membership(view, member),
                 "capacity": member.capacity,
                 "zone": member.zone,
                 "region": member.region,
@@ -76,11 +77,32 @@ fn to_json(view: &View, members: &[MemberStatus], lacking: &[(&str, u8, usize)])
         "epoch": view.epoch,
         "keepers": view.tip.keepers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "partitions": view.table.partitions,
-        // No move is under way as long as the members are a fixed list.
-        "moves": [],
+        "moves": view.table.joint.iter().map(|joint| a_move(view, joint)).collect::<Vec<_>>(),
         "members": members,
         "under_replicated": lacking.iter().map(|(name, ..)| name).collect::<Vec<_>>(),
     })
+}
+
+/// One list that is becoming another.
+fn a_move(view: &View, joint: &Joint) -> Value {
+    let id = |at: usize| view.members.get(at).map(|member| member.id.to_string());
+    let table = view.table.regions.iter().find(|t| t.region == joint.region);
+    let from = table.into_iter().flat_map(|t| t.list(joint.partition));
+    let from: Vec<_> = from.filter_map(id).collect();
+    let to = joint.next.iter().map(|owner| *owner as usize);
+    let to: Vec<_> = to.filter_map(id).collect();
+    json!({
+        "partition": joint.partition,
+        "region": joint.region,
+        "from": from,
+        "to": to,
+    })
+}
+
+/// Where a member stands: `active`, `joining` or `leaving`.
+fn membership(view: &View, member: &MemberStatus) -> &'static str {
+    view.member(member.id)
+        .map_or("", |member| member.state.as_str())
 }
 
 fn text(
@@ -89,11 +111,15 @@ fn text(
     lacking: &[(&str, u8, usize)],
 ) -> Result<(), Failure> {
     output::line(&format!(
-        "cluster {} ({}), epoch {}, {} partitions, {}",
+        "cluster {} ({}), epoch {}, {} partitions{}, {}",
         view.name,
         view.cluster,
         view.epoch,
         view.table.partitions,
+        match view.table.joint.len() {
+            0 => String::new(),
+            moving => format!(" ({moving} of them moving)"),
+        },
         how_many_are_up(members.iter().map(|member| member.state))
     ))?;
     for (name, replicas, servers) in lacking {
@@ -111,7 +137,10 @@ fn text(
         vec![
             member.id.to_string(),
             member.address.clone(),
-            member.state.to_owned(),
+            match membership(view, member) {
+                "" | "active" => member.state.to_owned(),
+                other => format!("{}, {other}", member.state),
+            },
             format!("{:.1} %", member.share * 100.0),
             member.capacity.to_string(),
             or_dash(&member.zone),

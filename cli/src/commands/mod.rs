@@ -10,5 +10,6 @@ pub(crate) mod dev;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod many;
+pub(crate) mod node;
 pub(crate) mod scan;
 pub(crate) mod serve;

@@ -178,7 +178,10 @@ impl Proposer {
                 self.asked[at].said = Said::Failed;
                 self.refusal = Some(why);
             }
-            ChainAnswer::Accepted(_) | ChainAnswer::Decided(_) | ChainAnswer::Unknown => {
+            ChainAnswer::Accepted(_)
+            | ChainAnswer::Decided(_)
+            | ChainAnswer::Copied(_)
+            | ChainAnswer::Unknown => {
                 self.asked[at].said = Said::Failed;
             }
         }

@@ -14,7 +14,8 @@ use annulet_protocol::epoch::{
     BucketChange, BucketCommand, BucketReply, BucketRequest, ChainAnswer, ChainQuestion,
     ChainRequest, EpochRecord, Offer,
 };
-use annulet_protocol::ids::NodeId;
+use annulet_protocol::ids::{ChangeId, NodeId};
+use annulet_protocol::members::{MemberCommand, MemberReply, MemberRequest};
 use annulet_protocol::view::View;
 use annulet_replica::chain::Unfinished;
 use annulet_ring::chain::proposer::{Effect, Outcome, Proposer, Question};
@@ -56,7 +57,7 @@ impl From<Failed> for NotMade {
     }
 }
 
-/// Makes a change, or says why it cannot be made.
+/// Makes a change of a bucket, or says why it cannot be made.
 ///
 /// # Errors
 /// [`NotMade`].
@@ -64,6 +65,50 @@ pub(crate) async fn change(
     state: &Arc<State>,
     request: &BucketRequest,
 ) -> Result<BucketReply, NotMade> {
+    let BucketRequest {
+        change, command, ..
+    } = request;
+    let own = |view: &View| chain::propose(view, *change, command);
+    let (view, record) = make(state, *change, own).await?;
+    reply(&view, request, &record)
+}
+
+/// Makes a change of a member, or says why it cannot be made.
+///
+/// # Errors
+/// [`NotMade`].
+pub(crate) async fn change_member(
+    state: &Arc<State>,
+    request: &MemberRequest,
+) -> Result<MemberReply, NotMade> {
+    let MemberRequest {
+        change, command, ..
+    } = request;
+    let own = |view: &View| chain::propose_member(view, *change, command);
+    let (view, record) = make(state, *change, own).await?;
+    let id = match command {
+        MemberCommand::Join(member) => member.id,
+        MemberCommand::Set(set) => set.id,
+        MemberCommand::Leave(leave) => leave.id,
+        MemberCommand::Unknown => return Err(NotMade::Failed),
+    };
+    Ok(MemberReply {
+        cluster: view.cluster,
+        epoch: record.number,
+        member: view.member(id).cloned(),
+    })
+}
+
+/// Proposes what `own` says until it is made. Gives the view in which it was, or a later one, and
+/// the record that made it.
+///
+/// # Errors
+/// [`NotMade`].
+pub(super) async fn make(
+    state: &Arc<State>,
+    change: ChangeId,
+    own: impl Fn(&View) -> Result<EpochRecord, Objection>,
+) -> Result<(Arc<View>, EpochRecord), NotMade> {
     let deadline = clock::now() + CHANGE;
     let mut exposed = false;
     let mut why = "other changes are under way".to_owned();
@@ -73,15 +118,14 @@ pub(crate) async fn change(
     };
     loop {
         let before = state.view();
-        if let Some(record) = made(state, request).await? {
-            return reply(&before, request, &record);
+        if let Some(record) = made(state, change).await? {
+            return Ok((before, record));
         }
         if clock::now() >= deadline {
             return unavailable(why, exposed);
         }
-        let own = chain::propose(&before, request.change, &request.command);
-        let own = own.map_err(NotMade::Objection)?.encode();
-        let proposer = next(state, &mut turn, &before, own).await;
+        let wanted = own(&before).map_err(NotMade::Objection)?.encode();
+        let proposer = next(state, &mut turn, &before, wanted).await;
         match attempt(state, proposer, &mut exposed).await? {
             Outcome::Settled(record) => conclude(state, record).await?,
             Outcome::Unsettled(_) => {
@@ -118,8 +162,7 @@ async fn next(
 }
 
 /// The epoch that made the change, if one did.
-async fn made(state: &Arc<State>, request: &BucketRequest) -> Result<Option<EpochRecord>, NotMade> {
-    let change = request.change;
+async fn made(state: &Arc<State>, change: ChangeId) -> Result<Option<EpochRecord>, NotMade> {
     let made = in_chain(state, move |chain, state| {
         chain.made(&Plain(state.pipeline.engine()), change)
     });

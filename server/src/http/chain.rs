@@ -10,6 +10,7 @@ use crate::pipeline::Failed;
 use annulet_protocol::codec::{self, CHAIN_BYTES_MAX};
 use annulet_protocol::epoch::{ChainReply, Point};
 use annulet_protocol::limits::REQUEST_OVERHEAD_BYTES;
+use annulet_protocol::members::MemberCommand;
 use annulet_protocol::message::FailureKind;
 use annulet_ring::chain::Objection;
 use http::{Request, StatusCode, Uri};
@@ -79,7 +80,34 @@ pub(super) async fn change(
     // It goes on if the caller does not wait: what was begun is better finished.
     let changing = Arc::clone(state);
     let changed = tokio::spawn(async move { propose::change(&changing, &request).await });
-    match changed.await.unwrap_or(Err(NotMade::Failed)) {
+    made(changed.await.unwrap_or(Err(NotMade::Failed)))
+}
+
+/// Makes a change of a member. A server may do no more than join.
+pub(super) async fn change_member(
+    state: &Arc<State>,
+    request: Request<Incoming>,
+    is_peer: bool,
+) -> Result<Response, Refused> {
+    let (body, _share) = body::message(state, request, REQUEST_OVERHEAD_BYTES).await?;
+    let request = codec::decode_member_request(&body)?;
+    let cluster = state.view().cluster;
+    if request.cluster != cluster {
+        return Err(respond::wrong_cluster(request.cluster, cluster));
+    }
+    if is_peer && !matches!(request.command, MemberCommand::Join(_)) {
+        let why = "a server may join; for other changes of members role admin is needed";
+        let (status, kind) = (StatusCode::FORBIDDEN, FailureKind::Unauthorized);
+        return Err(refusal(status, kind, why));
+    }
+    let changing = Arc::clone(state);
+    let changed = tokio::spawn(async move { propose::change_member(&changing, &request).await });
+    made(changed.await.unwrap_or(Err(NotMade::Failed)))
+}
+
+/// What is told of a change.
+fn made(changed: Result<impl Serialize, NotMade>) -> Result<Response, Refused> {
+    match changed {
         Ok(reply) => Ok(message(&reply)),
         Err(NotMade::Objection(Objection::Conflict(why))) => {
             Err(refusal(StatusCode::CONFLICT, FailureKind::Conflict, why))

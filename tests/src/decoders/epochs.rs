@@ -3,7 +3,7 @@
 use super::messages::round_trip;
 use annulet_protocol::codec::{
     CHAIN_BYTES_MAX, decode_bucket_reply, decode_bucket_request, decode_chain_reply,
-    decode_chain_request, decode_deltas,
+    decode_chain_request, decode_deltas, decode_member_reply, decode_member_request,
 };
 use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, EpochRecord};
 use annulet_protocol::limits::{BUCKET_CHANGES_MAX, EPOCH_BYTES_MAX, EPOCHS_MAX, KEEPERS_MAX};
@@ -31,7 +31,7 @@ pub(super) fn request(bytes: &[u8]) -> bool {
             offer.records.iter().map(|record| record.len()).sum()
         }
         ChainQuestion::Accept(accept) => accept.record.len(),
-        ChainQuestion::Prepare(_) | ChainQuestion::Unknown => 0,
+        ChainQuestion::Prepare(_) | ChainQuestion::Copies(_) | ChainQuestion::Unknown => 0,
     };
     assert!(content <= bytes.len(), "{content} bytes out of nothing");
     true
@@ -49,6 +49,7 @@ pub(super) fn reply(bytes: &[u8]) -> bool {
         | ChainAnswer::Accepted(_)
         | ChainAnswer::Rejected(_)
         | ChainAnswer::Lacks(_)
+        | ChainAnswer::Copied(_)
         | ChainAnswer::Unknown => 0,
     };
     assert!(content <= bytes.len(), "{content} bytes out of nothing");
@@ -67,6 +68,14 @@ pub(super) fn deltas(bytes: &[u8]) -> bool {
 
 pub(super) fn bucket_request(bytes: &[u8]) -> bool {
     round_trip(bytes, decode_bucket_request).is_some()
+}
+
+pub(super) fn member_request(bytes: &[u8]) -> bool {
+    round_trip(bytes, decode_member_request).is_some()
+}
+
+pub(super) fn member_reply(bytes: &[u8]) -> bool {
+    round_trip(bytes, decode_member_reply).is_some()
 }
 
 pub(super) fn bucket_reply(bytes: &[u8]) -> bool {

@@ -240,7 +240,7 @@ impl World {
             vote: match asked {
                 ChainQuestion::Prepare(prepare) => Some((prepare.of.hash, prepare.ballot)),
                 ChainQuestion::Accept(accept) => Some((accept.of.hash, accept.ballot)),
-                ChainQuestion::Offer(_) | ChainQuestion::Unknown => None,
+                ChainQuestion::Offer(_) | ChainQuestion::Copies(_) | ChainQuestion::Unknown => None,
             },
             answer,
             then,

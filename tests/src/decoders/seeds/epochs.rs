@@ -7,12 +7,15 @@ use annulet_protocol::bucket::Bucket;
 use annulet_protocol::codec::encode;
 use annulet_protocol::epoch::{
     Accept, BucketChange, BucketCommand, BucketGone, BucketReply, BucketRequest, BucketSettings,
-    ChainAnswer, ChainQuestion, ChainReply, ChainRequest, Decided, DeleteBucket, Deltas,
-    EpochRecord, Granted, ListChange, ListPlace, MemberChange, MemberGone, MemberSettings,
-    NextList, Offer, Prepare, Promised, SetBucket,
+    ChainAnswer, ChainQuestion, ChainReply, ChainRequest, Copies, CopiesOver, Decided,
+    DeleteBucket, Deltas, EpochRecord, Granted, ListChange, ListPlace, MemberChange, MemberGone,
+    MemberSettings, NextList, Offer, Prepare, Promised, SetBucket,
 };
 use annulet_protocol::ids::{ChangeId, ClusterId, EpochHash, Incarnation, NodeId};
 use annulet_protocol::level::Level;
+use annulet_protocol::members::{
+    LeaveMember, MemberCommand, MemberReply, MemberRequest, SetMember,
+};
 use annulet_protocol::view::{Member, MemberState};
 use bytes::Bytes;
 
@@ -114,6 +117,7 @@ pub(super) fn add(seeds: &mut Seeds) {
     add_questions(seeds);
     add_answers(seeds);
     add_buckets(seeds);
+    add_members(seeds);
 }
 
 fn add_questions(seeds: &mut Seeds) {
@@ -129,6 +133,7 @@ fn add_questions(seeds: &mut Seeds) {
             "accept",
             ChainQuestion::Accept(Accept { of, ballot, record }),
         ),
+        ("copies", ChainQuestion::Copies(Copies {})),
         ("unknown", ChainQuestion::Unknown),
     ] {
         let request = ChainRequest {
@@ -171,6 +176,11 @@ pub(super) fn add_crowded(seeds: &mut Seeds) {
 fn add_answers(seeds: &mut Seeds) {
     let (point, ballot, record) = (record().point(), ballot(), record().encode());
     let promised = |record| Promised { ballot, record };
+    let place = ListPlace {
+        partition: 5,
+        since: 6,
+    };
+    let over = vec![place, place];
     for (name, answer) in [
         ("holds", ChainAnswer::Holds(point)),
         (
@@ -187,6 +197,7 @@ fn add_answers(seeds: &mut Seeds) {
             }),
         ),
         ("lacks", ChainAnswer::Lacks(point)),
+        ("copied", ChainAnswer::Copied(CopiesOver { over })),
         ("refused", ChainAnswer::Refused("why".into())),
     ] {
         let reply = ChainReply {
@@ -224,6 +235,44 @@ fn add_answers(seeds: &mut Seeds) {
         b"records\xdd\xff\xff\xff\xff",
     );
     seeds.add("deltas", "list_of_4_gib", many);
+}
+
+fn add_members(seeds: &mut Seeds) {
+    let member = Member {
+        id: NodeId(4),
+        address: "host:7400".into(),
+        capacity: 2,
+        zone: "z".into(),
+        region: "r".into(),
+        state: MemberState::Joining,
+    };
+    let set = SetMember {
+        id: NodeId(4),
+        address: Some("other:7400".into()),
+        capacity: Some(3),
+        zone: Some(String::new()),
+    };
+    for (file, command) in [
+        ("join", MemberCommand::Join(member.clone())),
+        ("set", MemberCommand::Set(set)),
+        ("leave", MemberCommand::Leave(LeaveMember { id: NodeId(4) })),
+        ("unknown", MemberCommand::Unknown),
+    ] {
+        let request = MemberRequest {
+            cluster: CLUSTER,
+            change: ChangeId([0xab; 16]),
+            command,
+        };
+        seeds.add("member_request", file, encode(&request));
+    }
+    for (file, member) in [("made", Some(member)), ("gone", None)] {
+        let reply = MemberReply {
+            cluster: CLUSTER,
+            epoch: 7,
+            member,
+        };
+        seeds.add("member_reply", file, encode(&reply));
+    }
 }
 
 fn add_buckets(seeds: &mut Seeds) {

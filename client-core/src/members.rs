@@ -1,0 +1,72 @@
+//! Changing members. The servers decide each change among themselves; what follows of it, as the
+//! copying of what a server comes to own, they do by themselves.
+
+use crate::changes::make;
+use crate::client::Client;
+use crate::error::Result;
+use crate::system;
+use annulet_protocol::codec;
+use annulet_protocol::ids::NodeId;
+use annulet_protocol::members::{
+    LeaveMember, MemberCommand, MemberReply, MemberRequest, SetMember,
+};
+use annulet_protocol::view::Member;
+use bytes::Bytes;
+
+/// What is to change of a member. The default leaves everything as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberChanges {
+    /// Its share of the data, relative to the others', at least 1.
+    pub capacity: Option<u32>,
+    /// What fails together with it.
+    pub zone: Option<String>,
+    /// Host and port that clients and servers connect to.
+    pub address: Option<String>,
+}
+
+impl Client {
+    /// Changes a member, and gives it as it is now. Where its share of the data changes, the
+    /// servers move what must be moved, a few partitions at a time, while everything goes on.
+    ///
+    /// # Errors
+    /// `Conflict` if there is no such member, `InvalidInput` if it cannot be so, `Unauthorized`
+    /// without the role `admin`, `Unavailable` if too few servers can be reached to decide it.
+    pub async fn set_member(&self, id: NodeId, changes: &MemberChanges) -> Result<Option<Member>> {
+        let set = SetMember {
+            id,
+            address: changes.address.clone(),
+            capacity: changes.capacity,
+            zone: changes.zone.clone(),
+        };
+        self.change_member(MemberCommand::Set(set)).await
+    }
+
+    /// Lets a member leave: the others copy what it owns, then it is no member any more. It must
+    /// run until then; one that is lost for good leaves in the same way, and the others copy from
+    /// those who are left.
+    ///
+    /// # Errors
+    /// As those of [`Client::set_member`]; `InvalidInput` if nobody would be left.
+    pub async fn remove_member(&self, id: NodeId) -> Result<Option<Member>> {
+        let leave = MemberCommand::Leave(LeaveMember { id });
+        self.change_member(leave).await
+    }
+
+    async fn change_member(&self, command: MemberCommand) -> Result<Option<Member>> {
+        let shared = self.shared();
+        shared.check_open()?;
+        let request = MemberRequest {
+            cluster: shared.cluster,
+            change: system::change()?,
+            command,
+        };
+        let body = Bytes::from(codec::encode(&request));
+        let reply = make(shared, "/v1/members", body, codec::decode_member_reply).await?;
+        let MemberReply { epoch, member, .. } = reply;
+        if let Err(why) = shared.refresh(epoch).await {
+            // It is fetched when it is needed.
+            tracing::debug!(%why, epoch, "the view of a change that was made");
+        }
+        Ok(member)
+    }
+}

@@ -1,0 +1,185 @@
+//! What follows a view by itself: lists move towards a balanced table, who has joined comes to own
+//! its share, who leaves is gone in the end. One keeper proposes it, the first that is there; two at
+//! a time are only in each other's way.
+
+use super::propose::{self, NotMade};
+use crate::http::State;
+use crate::random;
+use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, Copies, CopiesOver, ListPlace, Offer};
+use annulet_protocol::ids::{ChangeId, NodeId};
+use annulet_protocol::table::Joint;
+use annulet_protocol::view::{MemberState, View};
+use annulet_ring::chain::{self, Objection, course};
+use annulet_ring::planner::Limits;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Time between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+/// Servers that are asked at a time.
+const ASKED_MAX: usize = 64;
+/// How much moves at a time: in the whole cluster, to one server, and from one.
+const LIMITS: Limits = Limits {
+    total: 1_024,
+    arriving: 4,
+    giving: 4,
+};
+
+/// Looks for ever.
+pub(super) async fn run(state: &Arc<State>) {
+    // The epoch after which nothing was to follow.
+    let mut still = None;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let view = state.view();
+        if !leads(state, &view) || still == Some(view.epoch) {
+            continue;
+        }
+        match step(state, &view).await {
+            Ok(true) => {}
+            Ok(false) if waits(&view) => {}
+            Ok(false) => still = Some(view.epoch),
+            Err(NotMade::Objection(objection)) => {
+                tracing::debug!(%objection, "what was to follow the view does not any more");
+            }
+            Err(NotMade::Unavailable { why, .. }) => {
+                tracing::warn!(%why, "what is to follow the view cannot be decided now");
+            }
+            Err(NotMade::Failed) => return,
+        }
+    }
+}
+
+/// Whether this server is the first keeper that is there.
+fn leads(state: &State, view: &View) -> bool {
+    let mut keepers = view.tip.keepers.iter();
+    let first = keepers.find(|keeper| **keeper == state.node || state.peers.is_heard(**keeper));
+    first == Some(&state.node)
+}
+
+/// Whether something is under way that ends by itself.
+fn waits(view: &View) -> bool {
+    let joining = |state| state == MemberState::Joining;
+    !view.table.joint.is_empty() || view.members.iter().any(|m| joining(m.state))
+}
+
+/// Proposes what should follow. Says whether there was something.
+async fn step(state: &Arc<State>, view: &Arc<View>) -> Result<bool, NotMade> {
+    let Ok(bits) = random::bytes() else {
+        return Ok(false);
+    };
+    let change = ChangeId(bits);
+    let ready = ready(state, view).await;
+    let record = match chain::activate(view, change, &ready) {
+        Some(record) => Some(record),
+        None => {
+            let done = done(state, view).await;
+            let before = Arc::clone(view);
+            // It takes some hundred milliseconds where there are tens of thousands of servers.
+            let follows = move || course::follow(&before, change, &done, LIMITS);
+            match tokio::task::spawn_blocking(follows).await {
+                Ok(Ok(record)) => record,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "no table can be planned for these members");
+                    None
+                }
+                Err(_) => return Err(NotMade::Failed),
+            }
+        }
+    };
+    let Some(record) = record else {
+        return Ok(false);
+    };
+    let (opened, members) = (record.lists.len(), record.members.len());
+    tracing::info!(lists = opened, members, "the ring goes on");
+    let own = |now: &View| match now.epoch == view.epoch {
+        true => Ok(record.clone()),
+        false => Err(Objection::Conflict("the view is another one".into())),
+    };
+    propose::make(state, change, own).await?;
+    Ok(true)
+}
+
+/// Members that have joined and hold the view.
+async fn ready(state: &Arc<State>, view: &View) -> Vec<NodeId> {
+    let joining = view.members.iter();
+    let joining = joining.filter(|member| member.state == MemberState::Joining);
+    let joining = joining.map(|member| member.id).collect();
+    let offer = ChainQuestion::Offer(Offer {
+        records: Vec::new(),
+        settled: 0,
+    });
+    let answers = ask_all(state, joining, &offer).await;
+    let holds = |answer: &ChainAnswer| match answer {
+        ChainAnswer::Holds(point) => point.number >= view.epoch,
+        _ => false,
+    };
+    let ready = answers.into_iter().filter(|(_, answer)| holds(answer));
+    ready.map(|(node, _)| node).collect()
+}
+
+/// Joint partitions of which every owner to be has all that it should.
+async fn done(state: &Arc<State>, view: &View) -> Vec<u32> {
+    let owners: BTreeSet<_> = view
+        .table
+        .joint
+        .iter()
+        .flat_map(|j| next(view, j))
+        .collect();
+    let owners = owners.into_iter().collect();
+    let answers = ask_all(state, owners, &ChainQuestion::Copies(Copies {})).await;
+    let over: BTreeMap<NodeId, BTreeSet<(u32, u64)>> = answers
+        .into_iter()
+        .filter_map(|(node, answer)| match answer {
+            ChainAnswer::Copied(CopiesOver { over }) => {
+                let place = |place: ListPlace| (place.partition, place.since);
+                Some((node, over.into_iter().map(place).collect()))
+            }
+            _ => None,
+        })
+        .collect();
+    let is_done = |joint: &&Joint| {
+        let place = (joint.partition, view.table.lists_epoch(joint.partition));
+        let has = |node| over.get(&node).is_some_and(|over| over.contains(&place));
+        next(view, joint).into_iter().all(has)
+    };
+    let done = view.table.joint.iter().filter(is_done);
+    done.map(|joint| joint.partition).collect()
+}
+
+/// All who are to own a partition.
+fn next(view: &View, joint: &Joint) -> Vec<NodeId> {
+    let others = view.table.regions.iter();
+    let others = others.filter(|table| table.region != joint.region);
+    let others = others.flat_map(|table| table.list(joint.partition));
+    let next = joint.next.iter().map(|owner| *owner as usize);
+    let members = others.chain(next).filter_map(|at| view.members.get(at));
+    members.map(|member| member.id).collect()
+}
+
+/// What those who answer say.
+async fn ask_all(
+    state: &Arc<State>,
+    nodes: Vec<NodeId>,
+    question: &ChainQuestion,
+) -> Vec<(NodeId, ChainAnswer)> {
+    let mut answers = Vec::new();
+    let mut asked = JoinSet::new();
+    for node in nodes {
+        if asked.len() >= ASKED_MAX {
+            answers.extend(asked.join_next().await);
+        }
+        let (state, question) = (Arc::clone(state), question.clone());
+        asked.spawn(async move { (node, propose::ask(&state, node, question).await) });
+    }
+    while let Some(answer) = asked.join_next().await {
+        answers.push(answer);
+    }
+    let said = answers.into_iter().filter_map(|answer| {
+        let (node, answer) = answer.ok()?;
+        Some((node, answer.ok()?))
+    });
+    said.collect()
+}
