@@ -160,12 +160,12 @@ mod tests {
             let failure = failures.lock().expect("no panic").pop().flatten();
             async {
                 match failure {
-                    Some(failure) => Err(failure),
+                    Some(failure) => Err::<(), _>(failure),
                     None => pending().await,
                 }
             }
         };
-        let made = make_at::<_, (), _, _>(addresses, LIMIT, open, post).await;
+        let made = make_at(addresses, LIMIT, open, post).await;
         let error = made.expect_err("nobody makes it");
         (error.kind(), error.outcome())
     }
@@ -193,7 +193,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_is_not_made_while_no_server_can_be_connected_to() {
         let open = |_| pending::<std::result::Result<(), SendFailure>>();
-        let post = |()| ready(Err(SendFailure::NotSent("no".into())));
+        let post = |()| ready(Err::<(), _>(SendFailure::NotSent("no".into())));
         let made = make_at(vec!["server:1".into()], LIMIT, open, post).await;
         let error = made.expect_err("nobody makes it");
         let outcome = (error.kind(), error.outcome());

@@ -142,7 +142,8 @@ pub(crate) async fn answer(
     answering.await.unwrap_or(Err(Failed))
 }
 
-/// Which of the partitions that it is to own this server has copied. What is noted of it is durable.
+/// Which of the partitions that it is to own this server has copied. What is noted of it is
+/// durable.
 async fn copies(state: &Arc<State>) -> Result<ChainAnswer, Failed> {
     let state = Arc::clone(state);
     let looked = tokio::task::spawn_blocking(move || {

@@ -1,13 +1,15 @@
 use super::*;
 use crate::cluster::Plan;
 use annulet_protocol::bucket::{Durability, Mode};
-use annulet_protocol::ids::{ClusterId, NodeId};
+use annulet_protocol::epoch::{BucketCommand, DeleteBucket, SetBucket};
+use annulet_protocol::ids::{ChangeId, ClusterId, NodeId};
 use annulet_protocol::level::Level;
 use annulet_protocol::view::{Member, MemberState};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 mod members;
+mod wish;
 
 fn first(servers: u64) -> View {
     first_of(&(1..=servers).collect::<Vec<_>>())

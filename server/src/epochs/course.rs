@@ -1,6 +1,6 @@
 //! What follows a view by itself: lists move towards a balanced table, who has joined comes to own
-//! its share, who leaves is gone in the end. One keeper proposes it, the first that is there; two at
-//! a time are only in each other's way.
+//! its share, who leaves is gone in the end. One keeper proposes it, the first that is there; two
+//! at a time are only in each other's way.
 
 use super::propose::{self, NotMade};
 use crate::http::State;

@@ -263,7 +263,11 @@ fn add_members(seeds: &mut Seeds) {
             change: ChangeId([0xab; 16]),
             command,
         };
-        seeds.add("member_request", file, encode(&request));
+        let bytes = encode(&request);
+        if file == "join" {
+            seeds.add("member_request", "cut_short", &bytes[..bytes.len() / 2]);
+        }
+        seeds.add("member_request", file, bytes);
     }
     for (file, member) in [("made", Some(member)), ("gone", None)] {
         let reply = MemberReply {
@@ -271,7 +275,11 @@ fn add_members(seeds: &mut Seeds) {
             epoch: 7,
             member,
         };
-        seeds.add("member_reply", file, encode(&reply));
+        let bytes = encode(&reply);
+        if file == "made" {
+            seeds.add("member_reply", "cut_short", &bytes[..bytes.len() / 2]);
+        }
+        seeds.add("member_reply", file, bytes);
     }
 }
 

@@ -1,0 +1,118 @@
+//! What somebody asks of members.
+
+use super::*;
+use annulet_protocol::epoch::{MemberChange, MemberSettings};
+use annulet_protocol::members::{LeaveMember, MemberCommand, SetMember};
+use annulet_protocol::view::Member;
+
+const CHANGE: ChangeId = ChangeId([7; 16]);
+
+fn made(view: &View, command: &MemberCommand) -> View {
+    let record = propose_member(view, CHANGE, command).unwrap();
+    assert_eq!(record.change, CHANGE);
+    apply(view, &record).unwrap()
+}
+
+fn leave(id: NodeId) -> MemberCommand {
+    MemberCommand::Leave(LeaveMember { id })
+}
+
+fn newcomer(id: u64) -> Member {
+    Member {
+        id: NodeId(id),
+        address: format!("new-{id}:7400"),
+        capacity: 2,
+        zone: "z".into(),
+        region: String::new(),
+        state: MemberState::Active,
+    }
+}
+
+#[test]
+fn who_leaves_is_no_keeper_and_owns_what_it_owned_for_now() {
+    let view = first(4);
+    let keeper = view.tip.keepers[0];
+    let after = made(&view, &leave(keeper));
+    assert_eq!(after.member(keeper).unwrap().state, MemberState::Leaving);
+    assert!(!after.tip.keepers.contains(&keeper));
+    assert_eq!(after.table.regions, view.table.regions);
+    let again = propose_member(&after, CHANGE, &leave(keeper));
+    assert!(matches!(again, Err(Objection::Conflict(_))), "{again:?}");
+    let stranger = propose_member(&view, CHANGE, &leave(NodeId(99)));
+    assert!(
+        matches!(stranger, Err(Objection::Conflict(_))),
+        "{stranger:?}"
+    );
+}
+
+#[test]
+fn somebody_stays_to_own_everything() {
+    let mut view = first(4);
+    let ids: Vec<_> = view.members.iter().map(|member| member.id).collect();
+    let (last, others) = ids.split_last().unwrap();
+    for id in others {
+        view = made(&view, &leave(*id));
+    }
+    let refused = propose_member(&view, CHANGE, &leave(*last));
+    assert!(matches!(refused, Err(Objection::Invalid(_))), "{refused:?}");
+}
+
+#[test]
+fn what_is_left_out_of_a_change_stays() {
+    let view = first(4);
+    let before = view.members[1].clone();
+    let set = SetMember {
+        id: before.id,
+        capacity: Some(7),
+        ..SetMember::default()
+    };
+    let after = made(&view, &MemberCommand::Set(set.clone()));
+    let expected = Member {
+        capacity: 7,
+        ..before.clone()
+    };
+    assert_eq!(after.members[1], expected);
+    let none = SetMember {
+        capacity: Some(0),
+        ..set
+    };
+    let refused = propose_member(&view, CHANGE, &MemberCommand::Set(none));
+    assert!(matches!(refused, Err(Objection::Invalid(_))), "{refused:?}");
+}
+
+#[test]
+fn who_joins_owns_its_share_only_once_it_holds_the_view() {
+    let view = first(4);
+    let joined = made(&view, &MemberCommand::Join(newcomer(50)));
+    assert_eq!(
+        joined.member(NodeId(50)).unwrap().state,
+        MemberState::Joining
+    );
+    assert_eq!(activate(&joined, CHANGE, &[]), None);
+    let known = view.members[0].id;
+    assert_eq!(activate(&joined, CHANGE, &[known]), None, "it is active");
+    let record = activate(&joined, CHANGE, &[NodeId(50)]).unwrap();
+    let set = MemberChange::Set(MemberSettings {
+        id: NodeId(50),
+        address: "new-50:7400".into(),
+        capacity: 2,
+        zone: "z".into(),
+        state: MemberState::Active,
+    });
+    assert_eq!(record.members, [set]);
+    let active = apply(&joined, &record).unwrap();
+    assert_eq!(active.tip.keepers, joined.tip.keepers);
+    for twice in [
+        newcomer(50),
+        Member {
+            id: NodeId(51),
+            ..newcomer(50)
+        },
+    ] {
+        let refused = propose_member(&joined, CHANGE, &MemberCommand::Join(twice));
+        assert!(
+            matches!(refused, Err(Objection::Conflict(_))),
+            "{refused:?}"
+        );
+    }
+}
