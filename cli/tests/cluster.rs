@@ -301,9 +301,18 @@ fn the_cluster_its_buckets_and_a_benchmark_are_shown() {
     assert_eq!(members.len(), 3);
     for member in members {
         let expected = [
-            "id", "address", "state", "capacity", "zone", "region", "share", "error",
+            "id",
+            "address",
+            "state",
+            "membership",
+            "capacity",
+            "zone",
+            "region",
+            "share",
+            "error",
         ];
         assert_eq!(fields(member), expected);
+        assert_eq!(member["membership"], json!("active"));
         assert_eq!(
             (&member["state"], &member["capacity"]),
             (&json!("up"), &json!(1))
