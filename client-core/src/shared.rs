@@ -25,6 +25,10 @@ use tokio::runtime::Handle;
 /// Longest time that looking for a newer view takes.
 const REFRESH_MAX: Duration = Duration::from_secs(2);
 
+/// How often a view is looked for that an operation waits for.
+const REFRESH_TRIES: u32 = 10;
+/// Time between two such looks.
+const REFRESH_AGAIN: Duration = Duration::from_millis(100);
 /// How often an unknown bucket makes it look for a newer view.
 const LOOK_AGAIN_MS: u64 = 1_000;
 
@@ -274,8 +278,18 @@ impl Shared {
         }
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
-            if let Err(why) = shared.refresh(epoch).await {
-                tracing::warn!(%why, epoch, "no newer view");
+            // Few servers are asked at a time, and these may learn of it a moment later than the
+            // one that named it.
+            let tries = if target.is_some() { REFRESH_TRIES } else { 1 };
+            for left in (0..tries).rev() {
+                let Err(why) = shared.refresh(epoch).await else {
+                    break;
+                };
+                if left == 0 {
+                    tracing::warn!(%why, epoch, "no newer view");
+                } else {
+                    tokio::time::sleep(REFRESH_AGAIN).await;
+                }
             }
             if let Some(target) = target {
                 let mut out = Vec::new();
