@@ -285,6 +285,18 @@ fn import(dev: &Dev) {
     dev.run(&["exists", "y"]).expect(1);
 }
 
+const FIELDS_OF_MEMBERS: [&str; 9] = [
+    "id",
+    "address",
+    "state",
+    "membership",
+    "capacity",
+    "zone",
+    "region",
+    "share",
+    "error",
+];
+
 #[test]
 fn the_cluster_its_buckets_and_a_benchmark_are_shown() {
     let dev = Dev::start();
@@ -300,18 +312,7 @@ fn the_cluster_its_buckets_and_a_benchmark_are_shown() {
     let members = status["members"].as_array().unwrap();
     assert_eq!(members.len(), 3);
     for member in members {
-        let expected = [
-            "id",
-            "address",
-            "state",
-            "membership",
-            "capacity",
-            "zone",
-            "region",
-            "share",
-            "error",
-        ];
-        assert_eq!(fields(member), expected);
+        assert_eq!(fields(member), FIELDS_OF_MEMBERS);
         assert_eq!(member["membership"], json!("active"));
         assert_eq!(
             (&member["state"], &member["capacity"]),

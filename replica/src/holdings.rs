@@ -46,6 +46,12 @@ impl Holding {
         self.from <= until && from <= self.until
     }
 
+    /// The epoch that set the lists of the partition that its arc begins in.
+    pub fn lists_epoch(&self, view: &View) -> u64 {
+        let partition = self.from.partition(view.table.partitions);
+        view.table.lists_epoch(partition)
+    }
+
     /// Whether nothing in the arc is owned besides.
     pub fn is_whole(&self) -> bool {
         self.most == u8::MAX

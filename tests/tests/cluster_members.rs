@@ -108,25 +108,6 @@ async fn check(client: &Client) {
     }
 }
 
-/// Tries once more what may be tried once more, a few times. (A function over such closures would
-/// not run in a task.)
-macro_rules! again {
-    ($act:expr) => {{
-        let mut tries = 0;
-        loop {
-            match $act.await {
-                Ok(done) => break done,
-                Err(error) if error.is_retryable() && tries < 5 => {
-                    println!("tried again: {error}");
-                    tries += 1;
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                Err(error) => panic!("after {tries} more tries: {error}"),
-            }
-        }
-    }};
-}
-
 /// Writes and reads on and on until it is told to stop; gives how often each key was written.
 async fn load(client: Client, stop: Arc<AtomicBool>) -> Vec<u64> {
     let (plain, strong) = (client.bucket("default"), client.bucket("strong"));
@@ -138,12 +119,16 @@ async fn load(client: Client, stop: Arc<AtomicBool>) -> Vec<u64> {
         let name = format!("count {key}");
         let value = Bytes::from((written[key] + 1).to_string());
         let (put, get) = (write_at(Level::Quorum), read_at(Level::Quorum));
-        again!(plain.put_with(name.clone(), value.clone(), &put));
-        again!(strong.put(name.clone(), value.clone()));
+        let done = plain.put_with(name.clone(), value.clone(), &put).await;
+        done.unwrap_or_else(|error| panic!("a put in round {round}: {error}"));
+        let done = strong.put(name.clone(), value.clone()).await;
+        done.unwrap_or_else(|error| panic!("a strong put in round {round}: {error}"));
         written[key] += 1;
-        let read = again!(plain.get_with(name.clone(), &get));
+        let read = plain.get_with(name.clone(), &get).await;
+        let read = read.unwrap_or_else(|error| panic!("a get in round {round}: {error}"));
         assert_eq!(read.unwrap().value, value, "{name}");
-        let read = again!(strong.get(name.clone()));
+        let read = strong.get(name.clone()).await;
+        let read = read.unwrap_or_else(|error| panic!("a strong get in round {round}: {error}"));
         assert_eq!(read.unwrap().value, value, "{name}, strong");
     }
     written

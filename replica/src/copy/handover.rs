@@ -36,8 +36,9 @@ const PAUSE_MS: u64 = 2_000;
 /// Where the look at what was lost stands.
 #[derive(Clone, Debug, Default)]
 pub struct Handover {
-    /// What is looked at, and the storage key up to which that was done.
-    at: Option<(Holding, Bytes)>,
+    /// What is looked at under the lists of which epoch, and the storage key up to which that was
+    /// done.
+    at: Option<(Holding, u64, Bytes)>,
     /// A record of it could not be handed over.
     stuck: bool,
     /// A round is on the way.
@@ -104,15 +105,18 @@ impl Handover {
                 .any(|gained| gained.meets(lost.from, lost.until))
         };
         let mut lost = noted.lost.iter().filter(|lost| stays(lost));
-        let at = self.at.take();
-        let (holding, after) = match at.filter(|(at, _)| lost.clone().any(|lost| lost == at)) {
+        // Under other lists all of it is looked at anew: it may have been gained meanwhile.
+        let goes_on = |(at, since, _): &(Holding, u64, Bytes)| {
+            at.lists_epoch(view) == *since && lost.clone().any(|lost| lost == at)
+        };
+        let (holding, since, after) = match self.at.take().filter(goes_on) {
             Some(at) => at,
             None => {
                 let Some(first) = lost.next() else {
                     return Ok(None);
                 };
                 self.stuck = false;
-                (*first, Bytes::new())
+                (*first, first.lists_epoch(view), Bytes::new())
             }
         };
         let span = holding.span(ROUND_MAX, ROUND_BYTES);
@@ -128,13 +132,13 @@ impl Handover {
             self.look(store, (view, own), holding, key, &mut round)?;
         }
         match found.cut {
-            true => self.at = Some((holding, reached)),
+            true => self.at = Some((holding, since, reached)),
             // Rounds that are on the way may still fail: then the note stays, and all is looked at
             // once more.
-            false => round.tasks.push(Task::Note {
-                key: holding.lost_note(),
-                value: None,
-                over: false,
+            false => round.tasks.push(Task::Handed {
+                holding,
+                note: holding.lost_note(),
+                since,
             }),
         }
         self.busy = true;
@@ -201,7 +205,7 @@ impl Handover {
         self.stuck |= stuck;
         if self.stuck {
             // All of the arc is looked at again before it is forgotten.
-            tasks.retain(|task| !matches!(task, Task::Note { .. }));
+            tasks.retain(|task| !matches!(task, Task::Handed { .. }));
             self.due_ms = now_ms + PAUSE_MS;
         }
         tasks

@@ -453,3 +453,40 @@ fn what_nobody_takes_stays() {
     let again = handover.round(store, &cluster.view, own, &noted, NOW_MS + 60_000);
     assert!(again.unwrap().is_some());
 }
+
+#[test]
+fn what_was_lost_once_more_meanwhile_is_looked_at_once_more() {
+    let mut cluster = Cluster::new();
+    let before = cluster.view.clone();
+    cluster.view.epoch += 1;
+    cluster.view.table.regions[0].set(0, &[0, 1, 3]);
+    cluster.view.table.epoch = cluster.view.epoch;
+    let noted = Holdings::between(&before, &cluster.view, NodeId(3));
+    let store = &cluster.servers[2].1;
+    store.write(noted.notes()).unwrap();
+    let mut handover = Handover::default();
+    let mut pass = |cluster: &Cluster| {
+        let round = handover.round(store, &cluster.view, NodeId(3), &noted, NOW_MS);
+        let ended = round.unwrap().unwrap().end().unwrap_err();
+        let tasks = handover.handle_end(ended, NOW_MS);
+        tasks.into_iter().map(Mutation::Task).collect::<Vec<_>>()
+    };
+    let tasks = pass(&cluster);
+    // It was gained and lost again before the tasks were done.
+    let mut later = Cluster::new();
+    later.view = cluster.view.clone();
+    later.view.epoch += 2;
+    later.view.table.epoch = later.view.epoch;
+    let decide = |view: &Cluster, tasks: &[Mutation]| {
+        let with_epoch = tasks.iter().map(|task| (view.view.epoch, task));
+        let decided = cluster.servers[2]
+            .0
+            .decide(store, view.moment(), with_epoch);
+        store.write(decided.unwrap().batch).unwrap();
+    };
+    decide(&later, &tasks);
+    assert_eq!(Holdings::load(store).unwrap(), noted);
+    let tasks = pass(&later);
+    decide(&later, &tasks);
+    assert_eq!(Holdings::load(store).unwrap(), Holdings::default());
+}

@@ -163,6 +163,7 @@ fn note(
         | Task::Copied { .. }
         | Task::Vacate { .. }
         | Task::Ready { .. }
+        | Task::Handed { .. }
         | Task::Note { .. } => return Ok(written()),
     };
     if after.as_ref() != Some(&current) {

@@ -133,6 +133,15 @@ pub enum Task {
         /// Key of its note.
         note: Bytes,
     },
+    /// Those who own what was lost miss nothing of what was here of it.
+    Handed {
+        /// What was lost.
+        holding: Holding,
+        /// Key of its note.
+        note: Bytes,
+        /// The epoch that set the lists under which it was looked at.
+        since: u64,
+    },
     /// Something that the server notes for itself.
     Note {
         /// Key of the note.
@@ -211,7 +220,7 @@ impl Task {
             | Self::Vacate { key, .. }
             | Self::Note { key, .. } => key,
             Self::Copied { entry, .. } => &entry.key,
-            Self::Ready { note, .. } => note,
+            Self::Ready { note, .. } | Self::Handed { note, .. } => note,
         }
     }
 }

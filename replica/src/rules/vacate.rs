@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub(super) fn is_about(task: &Task) -> bool {
     matches!(
         task,
-        Task::Vacate { .. } | Task::Ready { .. } | Task::Note { .. }
+        Task::Vacate { .. } | Task::Ready { .. } | Task::Handed { .. } | Task::Note { .. }
     )
 }
 
@@ -38,6 +38,12 @@ impl Replica {
             Task::Ready { holding, .. } if moment.unready.contains(holding) => {
                 draft.make_ready(holding);
             }
+            // It may have been gained and lost again meanwhile: then all of it is looked at once more.
+            Task::Handed {
+                holding,
+                note,
+                since,
+            } if holding.lists_epoch(moment.view) == *since => draft.put_note(note, None, false),
             Task::Note { key, value, over } => draft.put_note(key, value.as_ref(), *over),
             _ => {}
         }

@@ -26,7 +26,7 @@ pub(super) async fn answer(
     is_peer: bool,
 ) -> Result<Response, Refused> {
     let arrived = clock::now();
-    let mut view = state.view();
+    let view = state.view();
     let value_bytes_max = view.value_bytes_max as usize;
     let most = codec::request_bytes_max(value_bytes_max);
     let (body, _share) = body::message(state, request, most).await?;
@@ -49,7 +49,6 @@ pub(super) async fn answer(
     }
     if request.epoch > view.epoch {
         follow::catch_up(state, request.epoch, deadline).await;
-        view = state.view();
     }
     let answered = state
         .pipeline
@@ -66,7 +65,9 @@ pub(super) async fn answer(
     let reply = Reply {
         cluster: view.cluster,
         node: state.node,
-        epoch: view.epoch,
+        // It may have changed while the lanes worked: a refusal that tells of a newer epoch must
+        // not come with an older one, which would tell the client that there is nothing to fetch.
+        epoch: state.view().epoch,
         time_ms: clock::now_ms(),
         load: state.pipeline.load(),
         results: answered.answers,

@@ -49,6 +49,7 @@ pub(super) async fn run(state: &Arc<State>, tls: &Arc<Tls>) {
         None => return,
     }
     let mut emptier = Emptier::default();
+    let mut followed = None;
     let mut under_way = JoinSet::new();
     let mut links = HashMap::<NodeId, Vec<Link>>::new();
     loop {
@@ -56,8 +57,12 @@ pub(super) async fn run(state: &Arc<State>, tls: &Arc<Tls>) {
             Some(emptier) => emptier,
             None => return,
         };
-        let stale = state.upkeep.copier().follow(&state.view(), state.node);
-        note(state, stale.into_iter().map(Mutation::Task).collect()).await;
+        let view = state.view();
+        if followed != Some(view.epoch) {
+            let stale = state.upkeep.copier().follow(&view, state.node);
+            note(state, stale.into_iter().map(Mutation::Task).collect()).await;
+            followed = Some(view.epoch);
+        }
         while let Some(errand) = next(state).await {
             let link = links.get_mut(&errand.owner).and_then(Vec::pop);
             let (state, tls) = (Arc::clone(state), Arc::clone(tls));

@@ -226,6 +226,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "ready",
             "noted",
             "handed_over",
+            "handed",
         ],
     ),
     (

@@ -362,6 +362,7 @@ impl World {
             Task::Copied { .. } => "copied",
             Task::Vacate { .. } => "vacated",
             Task::Ready { .. } => "ready",
+            Task::Handed { .. } => "handed",
             Task::Note { .. } => "noted",
         };
         self.coverage.hit("upkeep", name);
