@@ -35,7 +35,7 @@ use annulet_protocol::limits::PAGE_BYTES_MAX;
 use annulet_protocol::message::Answer;
 use annulet_protocol::table::Joint;
 use annulet_protocol::view::View;
-use annulet_ring::owners::Nodes;
+use annulet_ring::owners::{Nodes, current_lists, next_lists};
 use annulet_ring::quorum::majority;
 use bytes::Bytes;
 #[cfg(feature = "faults")]
@@ -338,23 +338,20 @@ impl Copier {
             self.jobs.get(&job)
         };
         let has = |owner: &NodeId| *owner == own || progress(*owner).is_some_and(|p| p.over);
-        if self.skips_comparing() && current_owners(view, joint.partition).contains(&own) {
+        let owners = current_owners(view, joint.partition);
+        if self.skips_comparing() && owners.contains(&own) {
             return true;
         }
         if self.takes_one_copy() {
-            return current_owners(view, joint.partition).iter().any(has);
+            return owners.iter().any(has);
         }
         let away =
             |owner: &NodeId| progress(*owner).is_some_and(|p| p.failures >= self.failures_max);
-        let owners = current_owners(view, joint.partition);
         if !owners.iter().all(|owner| has(owner) || away(owner)) {
             return false;
         }
-        let lists = view.table.regions.iter();
-        let lists: Vec<Nodes> = lists
-            .map(|table| ids(view, table.list(joint.partition)))
-            .filter(|list| !list.is_empty())
-            .collect();
+        let mut lists = current_lists(view, joint.partition);
+        lists.retain(|list| !list.is_empty());
         prefixes(view, own, joint).into_iter().all(|replicas| {
             lists.iter().all(|list| {
                 let most = match self.takes_list_majority() {
@@ -434,17 +431,12 @@ fn further(one: &Progress, other: &Progress) -> std::cmp::Ordering {
     (one.over, &one.after).cmp(&(other.over, &other.after))
 }
 
-/// The members of these indices.
-fn ids(view: &View, indices: impl Iterator<Item = usize>) -> Nodes {
-    let members = indices.filter_map(|at| view.members.get(at));
-    members.map(|member| member.id).collect()
-}
-
 /// All owners of a partition as its lists are, in every region.
 fn current_owners(view: &View, partition: u32) -> Nodes {
-    let regions = view.table.regions.iter();
-    let lists = regions.map(|table| ids(view, table.list(partition)));
-    lists.flatten().collect()
+    current_lists(view, partition)
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Whether a server is an owner by the lists to be.
@@ -452,16 +444,6 @@ fn is_next_owner(view: &View, own: NodeId, joint: &Joint) -> bool {
     next_lists(view, joint)
         .iter()
         .any(|list| list.contains(&own))
-}
-
-/// The lists to be.
-fn next_lists(view: &View, joint: &Joint) -> Vec<Nodes> {
-    let regions = view.table.regions.iter();
-    let list = regions.map(|table| match table.region == joint.region {
-        true => ids(view, joint.next.iter().map(|owner| *owner as usize)),
-        false => ids(view, table.list(joint.partition)),
-    });
-    list.collect()
 }
 
 /// The numbers of replicas of buckets in which a server is to own a partition.

@@ -32,3 +32,5 @@ pub mod rules;
 pub mod spread;
 pub mod store;
 pub mod sweep;
+#[cfg(test)]
+mod testing;

@@ -201,9 +201,14 @@ impl Replica {
         let mut found = Vec::new();
         let mut keys = Vec::new();
         for (epoch, read) in reads {
-            let placed = match read.hinted {
-                true => self.locate(moment, (epoch, MERGED), read.bucket, &read.key),
-                false => self.place(moment, (epoch, MERGED), read.bucket, &read.key),
+            let asked = (epoch, MERGED);
+            // What is left here of a key that this server does not own, or not yet, is no answer:
+            // it may have been deleted since.
+            let (placed, owned) = match self.place(moment, asked, read.bucket, &read.key) {
+                Err(_) if read.hinted => {
+                    (self.locate(moment, asked, read.bucket, &read.key), false)
+                }
+                placed => (placed, true),
             };
             match placed {
                 Err(refusal) => answers.push(Answer::Refused(refusal)),
@@ -212,14 +217,15 @@ impl Replica {
                         touched.push(hash);
                     }
                     keys.push(storage_key(hash, read.bucket, &read.key));
-                    found.push((answers.len(), read, bucket.mode));
+                    found.push((answers.len(), read, bucket.mode, owned));
                     answers.push(Answer::Absent(Absent::default()));
                 }
             }
         }
         let entries = store.read(Family::Records, &keys);
         let mut damaged = Vec::new();
-        for (((at, read, mode), key), entry) in found.into_iter().zip(keys).zip(entries) {
+        for (((at, read, mode, owned), key), entry) in found.into_iter().zip(keys).zip(entries) {
+            let entry = if owned { entry } else { Ok(None) };
             answers[at] = answer_read(store, (read, mode), key.clone(), entry);
             if is_damage(&answers[at]) {
                 damaged.push(key);

@@ -3,6 +3,7 @@
 use annulet_protocol::bucket::Bucket;
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::ids::NodeId;
+use annulet_protocol::table::Joint;
 use annulet_protocol::view::View;
 use smallvec::SmallVec;
 use std::collections::HashSet;
@@ -135,6 +136,27 @@ impl Owners {
         found.extend(self.all().take(most.saturating_sub(found.len())));
         found
     }
+}
+
+/// The lists of a partition as they are, whole, one for each region of the table.
+pub fn current_lists(view: &View, partition: u32) -> Vec<Nodes> {
+    let regions = view.table.regions.iter();
+    let lists = regions.map(|table| nodes(view, usize::MAX, table.list(partition)));
+    lists.collect()
+}
+
+/// The same of a joint partition as they are to be.
+pub fn next_lists(view: &View, joint: &Joint) -> Vec<Nodes> {
+    let regions = view.table.regions.iter();
+    let list = regions.map(|table| match table.region == joint.region {
+        true => nodes(
+            view,
+            usize::MAX,
+            joint.next.iter().map(|owner| *owner as usize),
+        ),
+        false => nodes(view, usize::MAX, table.list(joint.partition)),
+    });
+    list.collect()
 }
 
 /// The first of these members, at most so many.

@@ -8,15 +8,14 @@ use crate::holdings::Holdings;
 use crate::memory::MemoryStore;
 use crate::rules::{Moment, Mutation, Replica};
 use crate::store::{Change, Family};
+use crate::testing::{opened, three_of_four};
 use annulet_protocol::ballot::Ballot;
 use annulet_protocol::bucket::{Bucket, Mode};
 use annulet_protocol::clock::Stamp;
-use annulet_protocol::ids::{ClusterId, Incarnation, OpId};
+use annulet_protocol::ids::{Incarnation, OpId};
 use annulet_protocol::message::{Operation, Read, RefusalKind, Source, Write};
 use annulet_protocol::record::{Origin, Record};
 use annulet_protocol::register::message::Prepare;
-use annulet_protocol::view::{Member, MemberState};
-use annulet_ring::cluster::Plan;
 
 const NOW_MS: u64 = 1_000_000;
 const LWW: u32 = 1;
@@ -30,37 +29,16 @@ struct Cluster {
 }
 
 fn view() -> View {
-    let member = |id| Member {
-        id: NodeId(id),
-        address: format!("server-{id}:1"),
-        capacity: 1,
-        zone: String::new(),
-        region: String::new(),
-        state: MemberState::Active,
-    };
     let bucket = |number, name: &str, mode, replicas| Bucket {
         mode,
         replicas,
         ..Bucket::new(number, name)
     };
-    let plan = Plan {
-        cluster: ClusterId([1; 16]),
-        name: "test".into(),
-        seed: 1,
-        epoch: 3,
-        value_bytes_max: 1 << 20,
-        partitions: 1,
-        list_length: 3,
-        members: (1..=4).map(member).collect(),
-        buckets: vec![
-            bucket(LWW, "lww", Mode::Lww, 3),
-            bucket(STRONG, "strong", Mode::Strong, 3),
-            bucket(NARROW, "narrow", Mode::Lww, 2),
-        ],
-    };
-    let mut view = plan.view().unwrap();
-    view.table.regions[0].set(0, &[0, 1, 2]);
-    view
+    three_of_four(vec![
+        bucket(LWW, "lww", Mode::Lww, 3),
+        bucket(STRONG, "strong", Mode::Strong, 3),
+        bucket(NARROW, "narrow", Mode::Lww, 2),
+    ])
 }
 
 impl Cluster {
@@ -78,13 +56,7 @@ impl Cluster {
 
     /// The next epoch gives the partition this next list.
     fn open(&mut self, next: &[u32]) {
-        self.view.epoch += 1;
-        let joint = Joint {
-            partition: 0,
-            region: String::new(),
-            next: next.to_vec(),
-        };
-        self.view.table.open(joint, self.view.epoch);
+        self.view = opened(&self.view, next);
     }
 
     fn moment(&self) -> Moment<'_> {
@@ -489,4 +461,39 @@ fn what_was_lost_once_more_meanwhile_is_looked_at_once_more() {
     let tasks = pass(&later);
     decide(&later, &tasks);
     assert_eq!(Holdings::load(store).unwrap(), Holdings::default());
+}
+
+#[test]
+fn what_does_not_lie_where_it_is_said_to_is_not_taken() {
+    let mut cluster = Cluster::new();
+    (1..=3).for_each(|server| cluster.put(server, LWW, "a", Some("v")));
+    cluster.open(&[0, 1, 3]);
+    let mut copier = Copier::default();
+    copier.follow(&cluster.view, NodeId(4));
+    let errand = cluster.next(&mut copier, 4, NOW_MS).unwrap();
+    let Answer::Copied(mut page) = cluster.ask(&errand) else {
+        panic!("it tells");
+    };
+    let mut key = page.entries[0].key.to_vec();
+    key[7] ^= 1;
+    page.entries[0].key = key.into();
+    let tasks = copier.handle_answer(&errand, page);
+    let mutations: Vec<_> = tasks.into_iter().map(Mutation::Task).collect();
+    let answers = cluster.decide(4, &mutations);
+    let refused = |answer: &Answer| matches!(answer, Answer::Refused(r) if r.kind == RefusalKind::BadChecksum);
+    assert!(refused(&answers[0]), "{answers:?}");
+}
+
+#[test]
+fn what_is_left_of_an_earlier_time_is_no_answer_for_whoever_asks_every_server() {
+    let mut cluster = Cluster::new();
+    cluster.put(3, LWW, "a", Some("of old"));
+    cluster.view.table.regions[0].set(0, &[0, 1, 3]);
+    let (replica, store) = &cluster.servers[2];
+    let read = Read {
+        hinted: true,
+        ..Read::new(LWW, "a".into())
+    };
+    let read = replica.read(store, cluster.moment(), [(cluster.view.epoch, &read)]);
+    assert!(matches!(read.answers[..], [Answer::Absent(_)]), "{read:?}");
 }

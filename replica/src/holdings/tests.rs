@@ -1,47 +1,9 @@
 use super::*;
 use crate::memory::MemoryStore;
-use annulet_protocol::ids::ClusterId;
-use annulet_protocol::table::Joint;
-use annulet_protocol::view::{Member, MemberState};
-use annulet_ring::cluster::Plan;
+use crate::testing::{opened, three_of_four};
 
-/// Four servers, of which three own the one partition of a ring.
 fn view() -> View {
-    let member = |id| Member {
-        id: NodeId(id),
-        address: format!("server-{id}:1"),
-        capacity: 1,
-        zone: String::new(),
-        region: String::new(),
-        state: MemberState::Active,
-    };
-    let plan = Plan {
-        cluster: ClusterId([1; 16]),
-        name: "test".into(),
-        seed: 1,
-        epoch: 3,
-        value_bytes_max: 1 << 20,
-        partitions: 1,
-        list_length: 3,
-        members: (1..=4).map(member).collect(),
-        buckets: vec![Bucket::new(1, "default")],
-    };
-    let mut view = plan.view().unwrap();
-    view.table.regions[0].set(0, &[0, 1, 2]);
-    view
-}
-
-/// The view that follows, in which the partition has this next list.
-fn opened(view: &View, next: &[u32]) -> View {
-    let mut view = view.clone();
-    view.epoch += 1;
-    let joint = Joint {
-        partition: 0,
-        region: String::new(),
-        next: next.to_vec(),
-    };
-    view.table.open(joint, view.epoch);
-    view
+    three_of_four(vec![Bucket::new(1, "default")])
 }
 
 fn settled(view: &View, takes: bool) -> View {

@@ -15,6 +15,7 @@ use crate::store::{Store, StoreError};
 use annulet_protocol::ballot::Ballot;
 use annulet_protocol::copy::{CopiedEntry, CopyArc};
 use annulet_protocol::hash::{KeyHash, parse_storage_key};
+use annulet_protocol::limits::KEY_BYTES_MAX;
 use annulet_protocol::message::{Answer, Refusal, RefusalKind, Written};
 use annulet_protocol::record::{Head, Record};
 use annulet_protocol::siblings::Siblings;
@@ -82,9 +83,14 @@ impl Replica {
         since: u64,
         entry: &CopiedEntry,
     ) -> Result<Option<Place<'a>>, Refusal> {
-        let Some((hash, number, _)) = parse_storage_key(&entry.key) else {
+        let Some((hash, number, name)) = parse_storage_key(&entry.key) else {
             return Err(Refusal::new(RefusalKind::BadChecksum, "no storage key"));
         };
+        let belongs = moment.view.hash(number, name) == hash;
+        if !belongs || name.is_empty() || name.len() > KEY_BYTES_MAX {
+            let why = "a key that does not lie there";
+            return Err(Refusal::new(RefusalKind::BadChecksum, why));
+        }
         self.refuse_since(moment, hash, since)?;
         let Some(bucket) = moment.view.bucket(number) else {
             if moment.view.had_bucket(number) {

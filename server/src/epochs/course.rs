@@ -10,6 +10,7 @@ use annulet_protocol::ids::{ChangeId, NodeId};
 use annulet_protocol::table::Joint;
 use annulet_protocol::view::{MemberState, View};
 use annulet_ring::chain::{self, Objection, course};
+use annulet_ring::owners::next_lists;
 use annulet_ring::planner::Limits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -126,7 +127,8 @@ async fn done(state: &Arc<State>, view: &View) -> Vec<u32> {
         .table
         .joint
         .iter()
-        .flat_map(|j| next(view, j))
+        .flat_map(|joint| next_lists(view, joint))
+        .flatten()
         .collect();
     let owners = owners.into_iter().collect();
     let answers = ask_all(state, owners, &ChainQuestion::Copies(Copies {})).await;
@@ -143,20 +145,10 @@ async fn done(state: &Arc<State>, view: &View) -> Vec<u32> {
     let is_done = |joint: &&Joint| {
         let place = (joint.partition, view.table.lists_epoch(joint.partition));
         let has = |node| over.get(&node).is_some_and(|over| over.contains(&place));
-        next(view, joint).into_iter().all(has)
+        next_lists(view, joint).into_iter().flatten().all(has)
     };
     let done = view.table.joint.iter().filter(is_done);
     done.map(|joint| joint.partition).collect()
-}
-
-/// All who are to own a partition.
-fn next(view: &View, joint: &Joint) -> Vec<NodeId> {
-    let others = view.table.regions.iter();
-    let others = others.filter(|table| table.region != joint.region);
-    let others = others.flat_map(|table| table.list(joint.partition));
-    let next = joint.next.iter().map(|owner| *owner as usize);
-    let members = others.chain(next).filter_map(|at| view.members.get(at));
-    members.map(|member| member.id).collect()
 }
 
 /// What those who answer say.

@@ -11,9 +11,9 @@ use annulet_protocol::table::{Joint, Table};
 use annulet_protocol::view::View;
 use annulet_replica::holdings::Holdings;
 use annulet_replica::store::Store;
+use annulet_ring::owners::next_lists;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// How long a partition stays joint at least before it is looked whether it can be closed, and
@@ -69,8 +69,8 @@ impl World {
                 partition: joint.partition,
                 since: view.table.lists_epoch(joint.partition),
             };
-            let owners = next_owners(&view, joint);
-            let mut done = owners.into_iter().map(|node| self.has_copied(node, place));
+            let owners = next_lists(&view, joint).into_iter().flatten();
+            let mut done = owners.map(|node| self.has_copied(node, place));
             if early {
                 done.any(|done| done)
             } else {
@@ -174,15 +174,6 @@ impl World {
         }
         self.check_ghosts();
     }
-}
-
-/// Those who are to own a partition.
-fn next_owners(view: &View, joint: &Joint) -> BTreeSet<NodeId> {
-    let others = view.table.regions.iter();
-    let others = others.filter(|table| table.region != joint.region);
-    let others = others.flat_map(|table| table.list(joint.partition));
-    let next = joint.next.iter().map(|owner| *owner as usize);
-    others.chain(next).map(|at| view.members[at].id).collect()
 }
 
 /// Another list for a partition: with one other owner, or in another order.
