@@ -480,8 +480,10 @@ fn what_does_not_lie_where_it_is_said_to_is_not_taken() {
     let tasks = copier.handle_answer(&errand, page);
     let mutations: Vec<_> = tasks.into_iter().map(Mutation::Task).collect();
     let answers = cluster.decide(4, &mutations);
-    let refused = |answer: &Answer| matches!(answer, Answer::Refused(r) if r.kind == RefusalKind::BadChecksum);
-    assert!(refused(&answers[0]), "{answers:?}");
+    let Answer::Refused(refusal) = &answers[0] else {
+        panic!("it was taken: {answers:?}");
+    };
+    assert_eq!(refusal.kind, RefusalKind::BadChecksum);
 }
 
 #[test]

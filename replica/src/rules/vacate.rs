@@ -38,7 +38,8 @@ impl Replica {
             Task::Ready { holding, .. } if moment.unready.contains(holding) => {
                 draft.make_ready(holding);
             }
-            // It may have been gained and lost again meanwhile: then all of it is looked at once more.
+            // It may have been gained and lost again meanwhile: then all of it is looked at once
+            // more.
             Task::Handed {
                 holding,
                 note,
