@@ -202,6 +202,7 @@ for number in {1..20}; do
     pairs+=("orphan:$number=written by a client that died, $number")
     keys+=("orphan:$number")
 done
+: >"$work/acknowledged"
 "$annulet" mput --level quorum "${pairs[@]}" >"$work/acknowledged" &
 writer=$!
 # It is killed once all is acknowledged, before it finds out that node 2 will not answer.
