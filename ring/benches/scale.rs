@@ -24,7 +24,7 @@ use annulet_ring::chain::{apply, course};
 use annulet_ring::cluster::Plan;
 use annulet_ring::owners::Owners;
 use annulet_ring::planner::{
-    Candidate, Limits, Present, RegionPlan, Wish, build, moves, partitions_for, rebalance,
+    Candidate, Limits, Present, RegionPlan, Standing, Wish, build, moves, partitions_for, rebalance,
 };
 
 const ZONES: u32 = 12;
@@ -194,7 +194,7 @@ fn join(mut view: View, count: u32) -> (Vec<usize>, Duration, Duration) {
             },
             None => {
                 let done: Vec<_> = view.table.joint.iter().map(|j| j.partition).collect();
-                let follow = || course::follow(&view, ChangeId::default(), &done, LIMITS);
+                let follow = || course::follow(&view, ChangeId::default(), &done, &[], LIMITS);
                 let (record, took) = timed(follow);
                 made = made.max(took);
                 let Some(record) = record.unwrap() else {
@@ -246,7 +246,7 @@ fn plan_tables() {
             let all = (0..count + joins).map(server);
             let members: Vec<_> = all.map(Some).collect();
             let (next, planned) = timed(|| rebalance(&lists, &members, &wish).unwrap());
-            let (begun, chosen) = timed(|| moves(&lists, &next, &[], LIMITS, |_| true));
+            let (begun, chosen) = timed(|| moves(&lists, &next, &[], LIMITS, |_| Standing::Stays));
             let (moved, must) = moved(&plans[0], &next[0], members.len());
             let (partitions, begun) = (wish.partitions, begun.len());
             let fullest = fullest(&next[0], &members);

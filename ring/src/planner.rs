@@ -32,7 +32,7 @@ mod spread;
 mod steps;
 
 pub use rebalance::{Present, rebalance};
-pub use steps::{Limits, Move, moves};
+pub use steps::{Limits, Move, Standing, moves};
 
 /// The most partitions a table may have.
 pub const MAX_PARTITIONS: u32 = 1 << 20;

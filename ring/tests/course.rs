@@ -43,6 +43,8 @@ struct Cluster {
     view: View,
     /// Of members that are to come.
     next_id: u64,
+    /// Does not answer any more, and copies nothing.
+    lost: Option<NodeId>,
 }
 
 impl Cluster {
@@ -69,6 +71,7 @@ impl Cluster {
         Self {
             view: plan.view().unwrap(),
             next_id: 1,
+            lost: None,
         }
     }
 
@@ -134,12 +137,18 @@ impl Cluster {
     /// What follows by itself, for so many epochs, or until nothing does.
     fn settle(&mut self, most: usize) -> Result<usize, PlanError> {
         for round in 0..most {
-            let joint = self.view.table.joint.iter().map(|joint| joint.partition);
+            let is_lost = |index: &u32| {
+                let member = self.view.members.get(*index as usize);
+                member.map(|member| member.id) == self.lost
+            };
+            let joint = self.view.table.joint.iter();
+            let joint = joint.filter(|joint| !joint.next.iter().any(is_lost));
+            let joint = joint.map(|joint| joint.partition);
             let done: Vec<_> = joint
                 .filter(|p| !(*p as usize + round).is_multiple_of(3))
                 .collect();
             let change = ChangeId([round as u8; 16]);
-            let record = course::follow(&self.view, change, &done, LIMITS)?;
+            let record = course::follow(&self.view, change, &done, self.lost.as_slice(), LIMITS)?;
             match record {
                 Some(record) => self.go_on(&record),
                 None if self.view.table.joint.is_empty() => return Ok(round),
@@ -285,13 +294,38 @@ fn a_move_to_somebody_who_leaves_is_aborted() {
         .iter()
         .position(|m| m.id != NodeId(1_000));
     cluster.ask(&Wanted::Leave(newcomer.unwrap()));
-    let record = course::follow(&cluster.view, ChangeId::default(), &[], LIMITS);
+    let record = course::follow(&cluster.view, ChangeId::default(), &[], &[], LIMITS);
     cluster.go_on(&record.unwrap().unwrap());
     let arrives = |list: &Vec<u32>| list.len() > 1;
     let next = cluster.view.table.joint.iter().map(|joint| &joint.next);
     assert_eq!(next.filter(|list| arrives(list)).count(), 0);
     cluster.settle(10_000).unwrap();
     cluster.check_settled();
+}
+
+#[test]
+fn who_is_lost_while_lists_change_keeps_nobody_waiting() {
+    let mut cluster = Cluster::bootstrapped();
+    for _ in 0..4 {
+        cluster.ask(&Wanted::Join(2, 0, 0));
+        cluster.settle(10_000).unwrap();
+    }
+    let [leaves, lost] = [1, 3].map(|at| cluster.active()[at].id);
+    let leave = |cluster: &mut Cluster, id| {
+        let at = cluster.active().iter().position(|m| m.id == id);
+        cluster.ask(&Wanted::Leave(at.unwrap()));
+    };
+    leave(&mut cluster, leaves);
+    cluster.settle(3).unwrap();
+    // Its disk is gone in the middle, and it stands in lists that are to be.
+    cluster.lost = Some(lost);
+    let rounds = cluster.settle(200).unwrap();
+    assert_eq!(rounds, 200, "it may come back, so all wait for it");
+    leave(&mut cluster, lost);
+    let rounds = cluster.settle(500).unwrap();
+    assert!(rounds < 500, "nobody waits for who is lost");
+    cluster.check_settled();
+    assert_eq!(cluster.view.members.len(), 3);
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {

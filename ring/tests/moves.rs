@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use annulet_ring::planner::{
-    Candidate, Limits, MAX_LIST_LENGTH, Move, Present, RegionPlan, Wish, build, moves,
+    Candidate, Limits, MAX_LIST_LENGTH, Move, Present, RegionPlan, Standing, Wish, build, moves,
     partitions_for, rebalance,
 };
 use proptest::prelude::*;
@@ -107,7 +107,10 @@ fn carry_out(
     wish: &Wish,
     mut over: impl FnMut(usize) -> usize,
 ) -> (Vec<Present>, usize) {
-    let stays = |member: u32| members[member as usize].is_some();
+    let standing = |member: u32| match members[member as usize] {
+        Some(_) => Standing::Stays,
+        None => Standing::Leaves,
+    };
     let mut under_way: Vec<Move> = Vec::new();
     let mut copied = 0;
     loop {
@@ -116,7 +119,7 @@ fn carry_out(
             .map(|lists| lists.after(&under_way))
             .collect();
         let plan = rebalance(&done, members, wish).unwrap();
-        let new = moves(&present, &plan, &under_way, LIMITS, stays);
+        let new = moves(&present, &plan, &under_way, LIMITS, standing);
         for one in &new {
             let have = list(&present, one);
             check_move(&have, &one.next);
@@ -223,7 +226,10 @@ fn lists_that_are_too_short_come_first_then_those_of_who_leaves() {
             std::slice::from_ref(&wanted),
             &[],
             limits(total),
-            |m| m != 3,
+            |m| match m {
+                3 => Standing::Leaves,
+                _ => Standing::Stays,
+            },
         );
         moves
             .into_iter()

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long all that follows of a change may take: hundreds of partitions move, some at a time.
-const MOVES: Duration = Duration::from_secs(120);
+const MOVES: Duration = Duration::from_secs(240);
 
 /// A client that may change members.
 async fn admin(cluster: &Cluster) -> Client {

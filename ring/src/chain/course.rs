@@ -6,7 +6,7 @@
 //! of mind in the middle costs hardly more than what was begun.
 
 use super::keepers;
-use crate::planner::{self, Candidate, Limits, Move, PlanError, Present, Wish};
+use crate::planner::{self, Candidate, Limits, Move, PlanError, Present, Standing, Wish};
 use annulet_protocol::epoch::{
     EpochRecord, ListChange, ListPlace, MemberChange, MemberGone, NextList,
 };
@@ -17,8 +17,8 @@ use annulet_protocol::view::{Member, MemberState, View};
 use std::collections::BTreeMap;
 
 /// The record that should follow a view; `None`: everything is as it should be, or has to wait for
-/// moves that are under way. `done`: joint partitions whose copies are over. `limits`: how much may
-/// move at a time.
+/// moves that are under way. `done`: joint partitions whose copies are over. `lost`: members that do
+/// not answer; of those that are to leave nobody waits for. `limits`: how much may move at a time.
 ///
 /// # Errors
 /// [`PlanError`]: there is no table for the members that are to own something, so nothing moves.
@@ -26,6 +26,7 @@ pub fn follow(
     view: &View,
     change: ChangeId,
     done: &[u32],
+    lost: &[NodeId],
     limits: Limits,
 ) -> Result<Option<EpochRecord>, PlanError> {
     let mut record = EpochRecord {
@@ -41,10 +42,10 @@ pub fn follow(
         return Ok(Some(record));
     }
     let mut after = view.clone();
-    record.lists = settle(&mut after, done, record.number);
+    record.lists = settle(&mut after, done, lost, record.number);
     // They are applied before the lists change.
     record.members = gone(view, &record.keepers);
-    let opened = open(&after, limits)?;
+    let opened = open(&after, lost, limits)?;
     let room = LIST_CHANGES_MAX - record.lists.len();
     record.lists.extend(opened.into_iter().take(room));
     let changes = !record.lists.is_empty() || !record.members.is_empty();
@@ -71,8 +72,9 @@ fn list_length(view: &View) -> usize {
 }
 
 /// Makes partitions stable: those that are done, and as they were those that were to go to somebody
-/// who is to own nothing any more, or would have fewer owners than they are to have by now.
-fn settle(view: &mut View, done: &[u32], epoch: u64) -> Vec<ListChange> {
+/// who is to own nothing any more, would have fewer owners than they are to have by now, or wait
+/// for somebody who is lost and can go first.
+fn settle(view: &mut View, done: &[u32], lost: &[NodeId], epoch: u64) -> Vec<ListChange> {
     let stays = |index: &u32| {
         let member = view.members.get(*index as usize);
         member.is_some_and(|member| member.state == MemberState::Active)
@@ -98,16 +100,24 @@ fn settle(view: &mut View, done: &[u32], epoch: u64) -> Vec<ListChange> {
         let due = active.unwrap_or(0).min(length);
         joint.next.len() < due && joint.next.len() < current
     };
+    let waits = |joint: &Joint| {
+        let table = view.table.regions.iter().find(|t| t.region == joint.region);
+        let current = table.into_iter().flat_map(|t| t.list(joint.partition));
+        let is_lost = |index: usize| standing(view, lost, index) == Standing::Lost;
+        // A list changes by one owner at a time: of two that are lost one stays in any case.
+        let one = current.filter(|index| is_lost(*index)).count() == 1;
+        one && joint.next.iter().any(|index| is_lost(*index as usize))
+    };
     let changes = view.table.joint.iter().filter_map(|joint| {
         let place = ListPlace {
             partition: joint.partition,
             since: view.table.lists_epoch(joint.partition),
         };
-        let lost = joint.next.iter().any(|i| arrives(joint, i) && !stays(i));
+        let in_vain = joint.next.iter().any(|i| arrives(joint, i) && !stays(i));
         match done.contains(&joint.partition) {
             _ if is_short(joint) => Some(ListChange::Aborted(place)),
             true => Some(ListChange::Closed(place)),
-            false if lost => Some(ListChange::Aborted(place)),
+            false if in_vain || waits(joint) => Some(ListChange::Aborted(place)),
             false => None,
         }
     });
@@ -149,8 +159,16 @@ fn gone(view: &View, keepers: &[NodeId]) -> Vec<MemberChange> {
     gone.take(MEMBER_CHANGES_MAX).collect()
 }
 
+fn standing(view: &View, lost: &[NodeId], index: usize) -> Standing {
+    match view.members.get(index) {
+        Some(member) if member.state == MemberState::Active => Standing::Stays,
+        Some(member) if lost.contains(&member.id) => Standing::Lost,
+        Some(_) | None => Standing::Leaves,
+    }
+}
+
 /// Further lists that may begin to change.
-fn open(view: &View, limits: Limits) -> Result<Vec<ListChange>, PlanError> {
+fn open(view: &View, lost: &[NodeId], limits: Limits) -> Result<Vec<ListChange>, PlanError> {
     let candidate = |member: &Member| Candidate {
         capacity: member.capacity,
         zone: member.zone.clone(),
@@ -174,8 +192,8 @@ fn open(view: &View, limits: Limits) -> Result<Vec<ListChange>, PlanError> {
         total: limits.total.min(JOINT_MAX),
         ..limits
     };
-    let is_to_stay = |index: u32| members.get(index as usize).is_some_and(Option::is_some);
-    let moves = planner::moves(&present, &wanted, &under_way, limits, is_to_stay);
+    let standing = |index: u32| standing(view, lost, index as usize);
+    let moves = planner::moves(&present, &wanted, &under_way, limits, standing);
     let id = |index: &u32| view.members.get(*index as usize).map(|member| member.id);
     // The last owner of all waits for one in another region.
     let is_owned = |one: &Move| {

@@ -35,6 +35,17 @@ pub struct Limits {
     pub giving: usize,
 }
 
+/// Whether a member is to own anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is to own its share.
+    Stays,
+    /// It is to own nothing any more.
+    Leaves,
+    /// The same, and it does not answer: nobody may wait for it.
+    Lost,
+}
+
 impl Present {
     /// The list of a partition, without the empty places.
     fn list(&self, partition: u32) -> &[u32] {
@@ -89,14 +100,15 @@ enum Urgency {
 }
 
 /// Further moves towards a plan that may begin beside those that are under way, the most urgent
-/// first. `stays`: whether a member is to own anything at all. The present lists are those before
-/// the moves under way, and in as many partitions as the plan's.
+/// first. The present lists are those before the moves under way, and in as many partitions as the
+/// plan's. Who is lost goes before anybody else comes or goes: every owner of the next list has to
+/// say that it has all it should.
 pub fn moves(
     present: &[Present],
     wanted: &[RegionPlan],
     under_way: &[Move],
     limits: Limits,
-    stays: impl Fn(u32) -> bool,
+    standing: impl Fn(u32) -> Standing,
 ) -> Vec<Move> {
     let mut candidates = Vec::new();
     let busy: HashSet<_> = under_way.iter().map(|one| one.partition).collect();
@@ -111,9 +123,9 @@ pub fn moves(
             let one = Move {
                 region: plan.region.clone(),
                 partition,
-                next: step(have, want),
+                next: step(have, want, &standing),
             };
-            candidates.push((urgency(have, want, &stays), have, one));
+            candidates.push((urgency(have, want, &standing), have, one));
         }
     }
     let planned = |lists: &&Present| wanted.iter().any(|plan| plan.region == lists.region);
@@ -128,7 +140,7 @@ pub fn moves(
             let one = Move {
                 region: lists.region.clone(),
                 partition,
-                next: step(have, &[]),
+                next: step(have, &[], &standing),
             };
             candidates.push((Urgency::Leaves, have, one));
         }
@@ -148,10 +160,10 @@ pub fn moves(
     chosen
 }
 
-fn urgency(have: &[u32], want: &[u32], stays: &impl Fn(u32) -> bool) -> Urgency {
+fn urgency(have: &[u32], want: &[u32], standing: &impl Fn(u32) -> Standing) -> Urgency {
     if have.len() < want.len() {
         Urgency::Lacks
-    } else if have.iter().any(|owner| !stays(*owner)) {
+    } else if have.iter().any(|owner| standing(*owner) != Standing::Stays) {
         Urgency::Leaves
     } else if want.iter().any(|owner| !have.contains(owner)) || have.len() > want.len() {
         Urgency::Balance
@@ -161,12 +173,15 @@ fn urgency(have: &[u32], want: &[u32], stays: &impl Fn(u32) -> bool) -> Urgency 
 }
 
 /// The next list on the way from one that is not the other yet.
-fn step(have: &[u32], want: &[u32]) -> Vec<u32> {
+fn step(have: &[u32], want: &[u32], standing: &impl Fn(u32) -> Standing) -> Vec<u32> {
     let mut next = have.to_vec();
     let comes = want.iter().position(|owner| !have.contains(owner));
-    let goes = have.iter().position(|owner| !want.contains(owner));
+    let lost = have
+        .iter()
+        .position(|owner| standing(*owner) == Standing::Lost);
+    let goes = lost.or_else(|| have.iter().position(|owner| !want.contains(owner)));
     match (comes, goes) {
-        (Some(comes), _) if have.len() < want.len() => {
+        (Some(comes), _) if have.len() < want.len() && lost.is_none() => {
             next.insert(comes.min(have.len()), want[comes]);
         }
         (Some(_), Some(goes)) => {

@@ -19,6 +19,8 @@ use tokio::task::JoinSet;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(1);
+/// Looks in a row at which a server does not answer, until nobody waits for it that is to leave.
+const SILENT_MAX: u32 = 10;
 /// Servers that are asked at a time.
 const ASKED_MAX: usize = 64;
 /// How much moves at a time: in the whole cluster, to one server, and from one.
@@ -32,13 +34,14 @@ const LIMITS: Limits = Limits {
 pub(super) async fn run(state: &Arc<State>) {
     // The epoch after which nothing was to follow.
     let mut still = None;
+    let mut silent = Silent::default();
     loop {
         tokio::time::sleep(EVERY).await;
         let view = state.view();
         if !leads(state, &view) || still == Some(view.epoch) {
             continue;
         }
-        match step(state, &view).await {
+        match step(state, &view, &mut silent).await {
             Ok(true) => {}
             Ok(false) if waits(&view) => {}
             Ok(false) => still = Some(view.epoch),
@@ -67,7 +70,7 @@ fn waits(view: &View) -> bool {
 }
 
 /// Proposes what should follow. Says whether there was something.
-async fn step(state: &Arc<State>, view: &Arc<View>) -> Result<bool, NotMade> {
+async fn step(state: &Arc<State>, view: &Arc<View>, silent: &mut Silent) -> Result<bool, NotMade> {
     let Ok(bits) = random::bytes() else {
         return Ok(false);
     };
@@ -76,10 +79,11 @@ async fn step(state: &Arc<State>, view: &Arc<View>) -> Result<bool, NotMade> {
     let record = match chain::activate(view, change, &ready) {
         Some(record) => Some(record),
         None => {
-            let done = done(state, view).await;
+            let done = done(state, view, silent).await;
+            let lost = silent.lost();
             let before = Arc::clone(view);
             // It takes some hundred milliseconds where there are tens of thousands of servers.
-            let follows = move || course::follow(&before, change, &done, LIMITS);
+            let follows = move || course::follow(&before, change, &done, &lost, LIMITS);
             match tokio::task::spawn_blocking(follows).await {
                 Ok(Ok(record)) => record,
                 Ok(Err(error)) => {
@@ -121,8 +125,28 @@ async fn ready(state: &Arc<State>, view: &View) -> Vec<NodeId> {
     ready.map(|(node, _)| node).collect()
 }
 
+/// How often servers were asked in vain in a row.
+#[derive(Debug, Default)]
+struct Silent(BTreeMap<NodeId, u32>);
+
+impl Silent {
+    fn note(&mut self, asked: &[NodeId], answers: &[(NodeId, ChainAnswer)]) {
+        for node in asked {
+            let answered = answers.iter().any(|(from, _)| from == node);
+            let count = self.0.entry(*node).or_default();
+            *count = if answered { 0 } else { *count + 1 };
+        }
+    }
+
+    /// Those that nobody should wait for any more, if they are to leave anyway.
+    fn lost(&self) -> Vec<NodeId> {
+        let lost = self.0.iter().filter(|(_, count)| **count >= SILENT_MAX);
+        lost.map(|(node, _)| *node).collect()
+    }
+}
+
 /// Joint partitions of which every owner to be has all that it should.
-async fn done(state: &Arc<State>, view: &View) -> Vec<u32> {
+async fn done(state: &Arc<State>, view: &View, silent: &mut Silent) -> Vec<u32> {
     let owners: BTreeSet<_> = view
         .table
         .joint
@@ -130,8 +154,10 @@ async fn done(state: &Arc<State>, view: &View) -> Vec<u32> {
         .flat_map(|joint| next_lists(view, joint))
         .flatten()
         .collect();
-    let owners = owners.into_iter().collect();
-    let answers = ask_all(state, owners, &ChainQuestion::Copies(Copies {})).await;
+    let owners: Vec<_> = owners.into_iter().collect();
+    let question = ChainQuestion::Copies(Copies {});
+    let answers = ask_all(state, owners.clone(), &question).await;
+    silent.note(&owners, &answers);
     let over: BTreeMap<NodeId, BTreeSet<(u32, u64)>> = answers
         .into_iter()
         .filter_map(|(node, answer)| match answer {
