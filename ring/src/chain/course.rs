@@ -17,8 +17,9 @@ use annulet_protocol::view::{Member, MemberState, View};
 use std::collections::BTreeMap;
 
 /// The record that should follow a view; `None`: everything is as it should be, or has to wait for
-/// moves that are under way. `done`: joint partitions whose copies are over. `lost`: members that do
-/// not answer; of those that are to leave nobody waits for. `limits`: how much may move at a time.
+/// moves that are under way. `done`: joint partitions whose copies are over. `lost`: members that
+/// do not answer; nobody waits for those of them that are to leave. `limits`: how much may move at
+/// a time.
 ///
 /// # Errors
 /// [`PlanError`]: there is no table for the members that are to own something, so nothing moves.

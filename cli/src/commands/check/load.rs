@@ -50,11 +50,17 @@ impl Load {
             load: self,
             begun: AtomicU64::new(0),
         });
-        let each = sessions.iter().enumerate().map(|(index, session)| {
-            let worker = Worker::new(index as u64, session, Arc::clone(&shared));
-            worker.work()
-        });
+        let mut workers: Vec<_> = sessions
+            .iter()
+            .enumerate()
+            .map(|(index, session)| Worker::new(index as u64, session, Arc::clone(&shared)))
+            .collect();
+        let each = workers.iter_mut().map(Worker::work);
         let mut history: Vec<_> = join_all(each).await.into_iter().flatten().collect();
+        // Not before all have ended: a write that is under way would stay behind.
+        if let Some(worker) = workers.first_mut() {
+            history.extend(worker.clean_up().await);
+        }
         for session in &sessions {
             session.client.close().await;
         }
@@ -103,8 +109,7 @@ impl Worker {
         }
     }
 
-    /// The first worker leaves no values behind, as far as it can.
-    async fn work(mut self) -> Vec<Operation> {
+    async fn work(&mut self) -> Vec<Operation> {
         let mut history = Vec::new();
         let shared = Arc::clone(&self.shared);
         let load = &shared.load;
@@ -115,10 +120,15 @@ impl Worker {
             let op = self.draw(&key);
             history.push(self.record(key, op).await);
         }
-        if self.process.is_multiple_of(PROCESSES_MAX) {
-            for number in 0..load.keys {
-                history.push(self.record(shared.key(number), Op::Delete).await);
-            }
+        history
+    }
+
+    /// Leaves no values behind, as far as it can.
+    async fn clean_up(&mut self) -> Vec<Operation> {
+        let mut history = Vec::new();
+        for number in 0..self.shared.load.keys {
+            let key = self.shared.key(number);
+            history.push(self.record(key, Op::Delete).await);
         }
         history
     }
