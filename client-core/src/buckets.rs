@@ -151,7 +151,7 @@ impl Client {
     pub async fn buckets(&self) -> Result<Vec<BucketPolicy>> {
         let shared = self.shared();
         shared.check_open()?;
-        let newer = self.view().epoch + 1;
+        let newer = self.view().ordinal() + 1;
         if let Err(why) = shared.refresh(newer).await {
             tracing::debug!(%why, "no newer view");
         }

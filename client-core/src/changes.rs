@@ -14,6 +14,23 @@ use std::time::Duration;
 const CHANGE_MAX: Duration = Duration::from_secs(12);
 /// Longest time that one server has for it: more than it tries by itself.
 const SERVER_MAX: Duration = Duration::from_secs(6);
+/// Reads a reply.
+type Decode<R> = fn(&[u8]) -> std::result::Result<R, DecodeError>;
+
+/// How long something that servers decide is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// In all.
+    pub(crate) whole: Duration,
+    /// For one server.
+    pub(crate) server: Duration,
+}
+
+/// For a change.
+const CHANGE: Patience = Patience {
+    whole: CHANGE_MAX,
+    server: SERVER_MAX,
+};
 /// Longest time to connect to one.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 
@@ -26,7 +43,21 @@ pub(crate) async fn make<R>(
     shared: &Arc<Shared>,
     path: &'static str,
     body: Bytes,
-    decode: fn(&[u8]) -> std::result::Result<R, DecodeError>,
+    decode: Decode<R>,
+) -> Result<R> {
+    make_within(shared, path, body, decode, CHANGE).await
+}
+
+/// The same, with another patience.
+///
+/// # Errors
+/// As [`make`].
+pub(crate) async fn make_within<R>(
+    shared: &Arc<Shared>,
+    path: &'static str,
+    body: Bytes,
+    decode: Decode<R>,
+    patience: Patience,
 ) -> Result<R> {
     let view = shared.view();
     let mut addresses: Vec<_> = view.members.iter().map(|m| m.address.clone()).collect();
@@ -36,8 +67,8 @@ pub(crate) async fn make<R>(
         let tls = Arc::clone(&shared.tls);
         async move { Connection::open(&address, tls, CONNECT_MAX).await }
     };
-    let post = |connection| post(connection, path, body.clone(), decode);
-    make_at(addresses, CHANGE_MAX, open, post).await
+    let post = |connection| post(connection, path, body.clone(), (decode, patience.server));
+    make_at(addresses, patience.whole, open, post).await
 }
 
 /// What is known of a change that no server has confirmed.
@@ -130,13 +161,13 @@ async fn post<R>(
     mut connection: Connection,
     path: &'static str,
     body: Bytes,
-    decode: fn(&[u8]) -> std::result::Result<R, DecodeError>,
+    (decode, limit): (Decode<R>, Duration),
 ) -> std::result::Result<R, SendFailure> {
     let posted = connection.post(path, body);
-    let body = tokio::time::timeout(SERVER_MAX, posted)
+    let body = tokio::time::timeout(limit, posted)
         .await
         .unwrap_or_else(|_| {
-            let why = format!("no answer within {} s", SERVER_MAX.as_secs());
+            let why = format!("no answer within {} s", limit.as_secs());
             Err(SendFailure::Unanswered(why))
         })?;
     decode(&body).map_err(|error| SendFailure::Unanswered(error.to_string()))

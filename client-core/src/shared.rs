@@ -154,7 +154,7 @@ impl Shared {
 
     /// Fetches a newer view in the background if a server has one.
     pub(crate) fn hear_of(self: &Arc<Self>, epoch: u64) {
-        if epoch > self.view().epoch {
+        if epoch > self.view().ordinal() {
             self.refresh_for(epoch, None);
         }
     }
@@ -312,7 +312,7 @@ impl Shared {
             return false;
         }
         self.looked_ms.store(now_ms.max(1), Ordering::Relaxed);
-        let newer = self.view().epoch + 1;
+        let newer = self.view().ordinal() + 1;
         let shared = Arc::clone(self);
         // It goes on when this caller's time is over, for the next one.
         let look = self
@@ -324,21 +324,21 @@ impl Shared {
         self.core().has_bucket(name)
     }
 
-    /// Makes sure that the view is of at least this epoch.
+    /// Makes sure that the view is of at least the epoch of this ordinal.
     ///
     /// # Errors
     /// If no server has one.
     pub(crate) async fn refresh(&self, epoch: u64) -> Result<()> {
         let _one_at_a_time = self.refreshing.lock().await;
         let view = self.view();
-        if view.epoch >= epoch {
+        if view.ordinal() >= epoch {
             return Ok(());
         }
         let mut addresses: Vec<_> = view.members.iter().map(|m| m.address.clone()).collect();
         let turn = (self.jitter(NodeId(epoch)) % addresses.len().max(1) as u64) as usize;
         addresses.rotate_left(turn);
         addresses.extend(self.seeds.iter().cloned());
-        let wanted = |found: &View| found.cluster == self.cluster && found.epoch >= epoch;
+        let wanted = |found: &View| found.cluster == self.cluster && found.ordinal() >= epoch;
         let found = views::fetch(addresses, &self.tls, REFRESH_MAX, Some(view), wanted).await?;
         add(&self.counters.views, 1);
         let found = Arc::new(found);

@@ -1,14 +1,15 @@
 //! Bytes of messages: MessagePack maps, decoded with limits.
 
 use crate::epoch::{BucketReply, BucketRequest, ChainReply, ChainRequest, Deltas};
-use crate::epoch::{ChainQuestion, Offer};
+use crate::epoch::{ChainAnswer, ChainQuestion, Offer};
 use crate::hints::HintsReport;
 use crate::limits::{
-    DEPTH_MAX, EPOCHS_MAX, KEY_BYTES_MAX, OPERATIONS_MAX, REQUEST_OVERHEAD_BYTES,
-    SIBLINGS_LONGEST_MAX, VIEW_BYTES_MAX,
+    DEPTH_MAX, EPOCHS_MAX, KEEPERS_MAX, KEY_BYTES_MAX, MEMBERS_MAX, OPERATIONS_MAX,
+    REQUEST_OVERHEAD_BYTES, SIBLINGS_LONGEST_MAX, VIEW_BYTES_MAX,
 };
 use crate::members::{MemberReply, MemberRequest};
 use crate::message::{Failure, Hello, Reply, Request};
+use crate::recovery::{RecoverOutcome, RecoverReply, RecoverRequest};
 use crate::view::View;
 use serde::{Deserialize, Serialize};
 
@@ -118,10 +119,14 @@ pub fn decode_chain_request(bytes: &[u8]) -> Result<ChainRequest, DecodeError> {
 /// Reads a server's answer about the chain.
 ///
 /// # Errors
-/// If it is malformed or too long.
+/// If it is malformed, too long, or has too many records.
 pub fn decode_chain_reply(bytes: &[u8]) -> Result<ChainReply, DecodeError> {
     limit("bytes", bytes.len(), CHAIN_BYTES_MAX)?;
-    decode(bytes)
+    let reply: ChainReply = decode(bytes)?;
+    if let ChainAnswer::Stands(stands) = &reply.answer {
+        no_more("records", stands.records.len(), EPOCHS_MAX)?;
+    }
+    Ok(reply)
 }
 
 /// Reads the records that follow an epoch.
@@ -137,6 +142,36 @@ pub fn decode_deltas(bytes: &[u8]) -> Result<Deltas, DecodeError> {
 
 /// Longest message about the chain in bytes: some records, or one of any length.
 pub const CHAIN_BYTES_MAX: usize = 2 << 20;
+
+/// Reads who asks for a recovery.
+///
+/// # Errors
+/// If it is malformed or too long.
+pub fn decode_recover_request(bytes: &[u8]) -> Result<RecoverRequest, DecodeError> {
+    limit("bytes", bytes.len(), REQUEST_OVERHEAD_BYTES)?;
+    decode(bytes)
+}
+
+/// Reads what became of a recovery.
+///
+/// # Errors
+/// If it is malformed, too long, or names too many servers.
+pub fn decode_recover_reply(bytes: &[u8]) -> Result<RecoverReply, DecodeError> {
+    limit("bytes", bytes.len(), RECOVER_BYTES_MAX)?;
+    let reply: RecoverReply = decode(bytes)?;
+    no_more("members", reply.members.len(), MEMBERS_MAX)?;
+    let anew = match &reply.outcome {
+        RecoverOutcome::Possible(anew)
+        | RecoverOutcome::Done(anew)
+        | RecoverOutcome::Unsettled(anew) => anew.keepers.len(),
+        RecoverOutcome::Refused(_) | RecoverOutcome::Interrupted(_) | RecoverOutcome::Unknown => 0,
+    };
+    no_more("keepers", reply.keepers.len().max(anew), KEEPERS_MAX)?;
+    Ok(reply)
+}
+
+/// Longest reply about a recovery in bytes: every member, and what it said.
+pub const RECOVER_BYTES_MAX: usize = 32 << 20;
 
 /// Reads what is to be changed of a bucket.
 ///

@@ -12,10 +12,11 @@ use crate::codec::{self, DecodeError};
 use crate::ids::{ChangeId, ClusterId, EpochHash, NodeId};
 use crate::level::Level;
 use crate::limits::{
-    BUCKET_CHANGES_MAX, EPOCH_BYTES_MAX, EPOCHS_MAX, JOINT_MAX, KEEPERS_MAX, LIST_CHANGES_MAX,
-    MEMBER_CHANGES_MAX, REPLICAS_MAX,
+    BUCKET_CHANGES_MAX, EPOCH_BYTES_MAX, EPOCH_NUMBER_MAX, EPOCHS_MAX, GENERATION_MAX, JOINT_MAX,
+    KEEPERS_MAX, LIST_CHANGES_MAX, MEMBER_CHANGES_MAX, REPLICAS_MAX,
 };
 use crate::names::tagged;
+use crate::recovery::{Seal, Stands};
 use crate::view::{Member, MemberState};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -24,10 +25,41 @@ use xxhash_rust::xxh3::xxh3_128;
 /// An epoch of a chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Point {
+    /// How often the chain was begun anew up to it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u64,
     /// Its number: one above that of the epoch before.
     pub number: u64,
     /// Its hash.
     pub hash: EpochHash,
+}
+
+impl Point {
+    /// Where it stands in the order of all epochs.
+    pub fn ordinal(self) -> u64 {
+        ordinal(self.generation, self.number)
+    }
+}
+
+/// Bits of an ordinal that are the epoch's number.
+const NUMBER_BITS: u32 = EPOCH_NUMBER_MAX.count_ones();
+
+/// Where an epoch stands in the order of all: by its generation, then by its number. A chain that
+/// was begun anew goes on from the newest epoch that was found, so its epochs may have numbers
+/// that others had which were lost. Without a recovery it is the number.
+pub fn ordinal(generation: u64, number: u64) -> u64 {
+    let generation = generation.min(GENERATION_MAX);
+    generation << NUMBER_BITS | number.min(EPOCH_NUMBER_MAX)
+}
+
+/// The generation of the epoch that has this ordinal.
+pub fn generation_of(ordinal: u64) -> u64 {
+    ordinal >> NUMBER_BITS
+}
+
+/// The number of the epoch that has this ordinal.
+pub fn number_of(ordinal: u64) -> u64 {
+    ordinal & EPOCH_NUMBER_MAX
 }
 
 /// One decision: what is different from the epoch before.
@@ -205,6 +237,7 @@ impl EpochRecord {
     /// The epoch that it makes.
     pub fn point(&self) -> Point {
         Point {
+            generation: self.generation,
             number: self.number,
             hash: hash(&self.encode()),
         }
@@ -237,6 +270,8 @@ tagged! {
         Accept(Accept) = "accept",
         /// Say which partitions you are to own and have copied.
         Copies(Copies) = "copies",
+        /// Say where you stand, and let nothing change that below a generation.
+        Seal(Seal) = "seal",
     }
 }
 
@@ -253,6 +288,29 @@ pub struct Offer {
     /// The last epoch of this chain that a majority of its own keepers holds, so that it may be
     /// acted under.
     pub settled: u64,
+    /// The hash of that epoch.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hash: EpochHash,
+    /// The generation of the newest epoch that whoever offers holds, to which the records lead.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u64,
+}
+
+impl Offer {
+    /// Records, by one who holds `newest` and knows that `settled` may be acted under.
+    pub fn new(records: Vec<Bytes>, settled: Point, newest: Point) -> Self {
+        Self {
+            records,
+            settled: settled.number,
+            hash: settled.hash,
+            generation: newest.generation,
+        }
+    }
+
+    /// Asks only what is held.
+    pub fn question() -> Self {
+        Self::new(Vec::new(), Point::default(), Point::default())
+    }
 }
 
 /// The first half of a round.
@@ -303,6 +361,10 @@ tagged! {
         Decided(Decided) = "decided",
         /// It does not hold that epoch, but only this one.
         Lacks(Point) = "lacks",
+        /// It stands here, and is sealed if that was asked.
+        Stands(Box<Stands>) = "stands",
+        /// It is not sealed: it is sealed already for this generation, or holds an epoch of it.
+        SealedAbove(u64) = "sealed_above",
         /// It will not, for this reason.
         Refused(String) = "refused",
     }
@@ -412,7 +474,7 @@ pub struct DeleteBucket {
 pub struct BucketReply {
     /// The cluster.
     pub cluster: ClusterId,
-    /// The epoch that made the change.
+    /// The ordinal of the epoch that made the change.
     pub epoch: u64,
     /// The bucket as it is in that epoch, or as it was before.
     pub bucket: Bucket,
@@ -420,6 +482,10 @@ pub struct BucketReply {
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[cfg(test)]
@@ -470,6 +536,23 @@ mod tests {
             read.is_ok_and(|read| read == unknown),
             "applying refuses it"
         );
+    }
+
+    #[test]
+    fn epochs_are_ordered_by_generation_and_then_by_number() {
+        let ordinals = [
+            (0, 0),
+            (0, 9),
+            (0, EPOCH_NUMBER_MAX),
+            (1, 1),
+            (1, 2),
+            (2, 0),
+        ];
+        let ordinals = ordinals.map(|(generation, number)| ordinal(generation, number));
+        assert!(ordinals.is_sorted_by(|a, b| a < b), "{ordinals:?}");
+        assert_eq!(ordinals[1], 9, "the number alone while nothing was lost");
+        assert_eq!((generation_of(ordinals[4]), number_of(ordinals[4])), (1, 2));
+        assert_eq!(ordinal(u64::MAX, u64::MAX), u64::MAX);
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub mod members;
 pub mod message;
 mod names;
 pub mod record;
+pub mod recovery;
 pub mod register;
 pub mod scan;
 pub mod session;

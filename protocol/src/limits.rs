@@ -57,6 +57,10 @@ pub const PAGE_ENTRIES_MAX: u32 = 1_024;
 pub const PAGE_BYTES_MAX: u32 = 1 << 20;
 /// Most keepers of an epoch.
 pub const KEEPERS_MAX: usize = 5;
+/// Highest number of an epoch.
+pub const EPOCH_NUMBER_MAX: u64 = (1 << 48) - 1;
+/// Highest generation of an epoch: how often a chain can be begun anew.
+pub const GENERATION_MAX: u64 = u64::MAX >> 48;
 /// Longest record of an epoch in bytes.
 pub const EPOCH_BYTES_MAX: usize = 256 << 10;
 /// Most changes of buckets in one epoch.

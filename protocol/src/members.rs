@@ -57,7 +57,7 @@ pub struct LeaveMember {
 pub struct MemberReply {
     /// The cluster.
     pub cluster: ClusterId,
-    /// The epoch that made the change.
+    /// The ordinal of the epoch that made the change.
     pub epoch: u64,
     /// The member as it is now, if it is still one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

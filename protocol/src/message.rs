@@ -5,6 +5,7 @@
 
 use crate::bounded;
 use crate::copy::{Copied, CopyArc};
+use crate::epoch::Point;
 use crate::ids::{ClusterId, EpochHash, NodeId};
 use crate::limits::{OPERATIONS_MAX, OWNERS_MAX};
 use crate::names::{named, tagged};
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub struct Request {
     /// The cluster that the sender means; a server of another one refuses.
     pub cluster: ClusterId,
-    /// The epoch that the sender chose the owners by.
+    /// The ordinal of the epoch that the sender chose the owners by.
     pub epoch: u64,
     /// How long the sender still waits, in milliseconds from arrival. What is older is dropped.
     pub budget_ms: u32,
@@ -160,7 +161,7 @@ pub struct Reply {
     pub cluster: ClusterId,
     /// The server that answers.
     pub node: NodeId,
-    /// The server's epoch; a sender with an older one should fetch the view.
+    /// The ordinal of the server's epoch; a sender with an older one should fetch the view.
     pub epoch: u64,
     /// The server's clock, in milliseconds since the Unix epoch.
     pub time_ms: u64,
@@ -340,7 +341,7 @@ pub struct Hello {
     pub cluster: ClusterId,
     /// Who speaks.
     pub node: NodeId,
-    /// Its epoch.
+    /// The number of its epoch.
     pub epoch: u64,
     /// xxh3 of its encoded view: two servers with one epoch and two digests were given different
     /// cluster files.
@@ -356,6 +357,20 @@ pub struct Hello {
     /// The number of the epoch that its chain begins with: what follows was decided.
     #[serde(default, skip_serializing_if = "is_default")]
     pub first: u64,
+    /// The generation of its epoch.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub generation: u64,
+}
+
+impl Hello {
+    /// The epoch that it acts under.
+    pub fn point(&self) -> Point {
+        Point {
+            generation: self.generation,
+            number: self.epoch,
+            hash: self.hash,
+        }
+    }
 }
 
 named! {

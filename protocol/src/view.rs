@@ -6,7 +6,9 @@ use crate::bucket::Bucket;
 use crate::epoch::Point;
 use crate::hash::KeyHash;
 use crate::ids::{ClusterId, EpochHash, NodeId};
-use crate::limits::{BUCKETS_MAX, KEEPERS_MAX, MEMBERS_MAX, NAME_BYTES_MAX};
+use crate::limits::{
+    BUCKETS_MAX, EPOCH_NUMBER_MAX, GENERATION_MAX, KEEPERS_MAX, MEMBERS_MAX, NAME_BYTES_MAX,
+};
 use crate::names::named;
 use crate::table::Table;
 use serde::{Deserialize, Serialize};
@@ -91,9 +93,15 @@ impl View {
     /// The epoch that it is of.
     pub fn point(&self) -> Point {
         Point {
+            generation: self.tip.generation,
             number: self.epoch,
             hash: self.tip.hash,
         }
+    }
+
+    /// Where its epoch stands in the order of all. Requests and replies name epochs by it.
+    pub fn ordinal(&self) -> u64 {
+        self.point().ordinal()
     }
 
     /// The bucket of this name.
@@ -142,6 +150,13 @@ impl View {
             return Err(format!(
                 "largest value of {} bytes is out of range",
                 self.value_bytes_max
+            ));
+        }
+        if self.epoch > EPOCH_NUMBER_MAX || self.tip.generation > GENERATION_MAX {
+            let (generation, number) = (self.tip.generation, self.epoch);
+            return Err(format!(
+                "epoch {number} of generation {generation}; at most {EPOCH_NUMBER_MAX} of \
+                 {GENERATION_MAX}"
             ));
         }
         self.validate_members()?;

@@ -528,6 +528,7 @@ fn failures_greetings_and_views_never_change() {
         disk: DiskState::Filling,
         hash: EpochHash::default(),
         first: 0,
+        generation: 0,
     };
     pin(
         "hello",

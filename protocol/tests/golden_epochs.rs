@@ -233,6 +233,7 @@ fn questions() {
             ChainQuestion::Offer(Offer {
                 records: vec![record.clone()],
                 settled: 6,
+                ..Offer::question()
             }),
             "82a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a87175657374696f6e \
              81a56f6666657282a77265636f72647391c4067265636f7264a7736574746c656406",
@@ -402,6 +403,7 @@ fn what_is_over_a_limit_is_refused() {
     let offer = Offer {
         records: records.clone(),
         settled: 0,
+        ..Offer::question()
     };
     let request = ChainRequest {
         cluster: CLUSTER,

@@ -2,20 +2,25 @@
 //! propose the next one. All that it says rests on what is durable.
 //!
 //! A record that was decided is held at once, and acted under only when it is known that a majority
-//! of its own keepers holds it: then it is *settled*. So there is at most one record at the end of
-//! a chain that is held and not acted under. Who holds the successor of an epoch answers every
-//! proposal for that with the record, for ever.
+//! of its own keepers holds it: then it is *settled*. So there is at most one record of each
+//! generation at the end of a chain that is held and not acted under. Who holds the successor of an
+//! epoch answers every proposal for that with the record, for ever.
 //!
 //! The votes of the [`Acceptor`] are kept by the hash of the epoch whose successor is voted on, and
 //! go when the successor is held.
 //!
+//! Whoever begins the chain anew has *sealed* those that it reaches: below the new generation
+//! nothing is voted on, learned or settled here any more, except what leads to that generation.
+//! What is acted under goes on being served meanwhile.
+//!
 //! # Layout
-//! - this file: questions and answers; `notes`: how it lies in the store; [`open`]: reading it at
-//!   the start, beside the cluster file
+//! - this file: questions and answers; `seal`: a chain that is begun anew; `notes`: how it lies in
+//!   the store; [`open`]: reading it at the start, beside the cluster file
 
 mod faults;
 mod notes;
 pub mod open;
+mod seal;
 #[cfg(test)]
 mod tests;
 
@@ -48,10 +53,13 @@ pub struct Chain {
     first: Point,
     /// What is acted under: the newest that is settled.
     view: Arc<View>,
-    /// The one record that is held beyond it, and what it makes of the view.
-    held: Option<(Bytes, Arc<View>)>,
+    /// The records that are held beyond it, and what they make of the view: one, and those that
+    /// begin the chain anew.
+    held: Vec<(Bytes, Arc<View>)>,
     /// The votes for the successor of the newest epoch that is held.
     votes: Acceptor<Bytes>,
+    /// The generation that this server is sealed for: it is done with all below; 0: none.
+    sealed: u64,
     /// A rule that is broken on purpose, so that tests can show that they would notice.
     #[cfg(feature = "faults")]
     pub fault: Option<Fault>,
@@ -129,12 +137,15 @@ impl Chain {
     }
 
     fn end(&self) -> &Arc<View> {
-        self.held.as_ref().map_or(&self.view, |(_, view)| view)
+        self.held.last().map_or(&self.view, |(_, view)| view)
     }
 
     /// What must be brought to an end if nobody else does.
     pub fn unfinished(&self) -> Option<Unfinished> {
-        if let Some((record, _)) = &self.held {
+        if self.is_sealed() {
+            return None;
+        }
+        if let Some((record, _)) = self.held.last() {
             return Some(Unfinished::Held(record.clone()));
         }
         let accepted = self.votes.accepted()?;
@@ -161,6 +172,7 @@ impl Chain {
                 Some(answer) => Ok(Step::answer(answer)),
                 None => Ok(self.accept(accept)),
             },
+            ChainQuestion::Seal(seal) => self.seal(store, *seal),
             ChainQuestion::Copies(_) => {
                 let why = "the chain does not know what was copied".into();
                 Ok(Step::answer(ChainAnswer::Refused(why)))
@@ -175,6 +187,9 @@ impl Chain {
     /// The answer to whoever wants to vote on the successor of an epoch other than the newest here.
     fn place(&self, store: &impl Store, of: Point) -> Result<Option<ChainAnswer>, StoreError> {
         let newest = self.newest();
+        if of.number >= newest.number && self.is_sealed() {
+            return Ok(Some(self.refused_as_sealed()));
+        }
         if of == newest {
             let keeper = self.end().tip.keepers.contains(&self.node);
             let why = || ChainAnswer::Refused("it is no keeper of that epoch".into());
@@ -215,6 +230,9 @@ impl Chain {
         let sound = EpochRecord::decode(record)
             .map_err(|error| error.to_string())
             .and_then(|record| {
+                if record.generation != self.end().tip.generation {
+                    return Err("no vote begins a chain anew".into());
+                }
                 let applied = chain::apply(self.end(), &record);
                 applied.map(drop).map_err(|error| error.to_string())
             });
@@ -250,6 +268,13 @@ impl Chain {
     fn offer(&mut self, store: &impl Store, offer: &Offer) -> Step {
         let mut step = Step::answer(ChainAnswer::Unknown);
         let mut refused = None;
+        if self.is_sealed() && !self.leads_on(offer) {
+            step.answer = match offer.records.is_empty() {
+                true => ChainAnswer::Holds(self.newest()),
+                false => self.refused_as_sealed(),
+            };
+            return step;
+        }
         for bytes in &offer.records {
             // What was taken so far counts, whatever becomes of the next.
             let taken = self.take(store, bytes, &mut step);
@@ -267,7 +292,10 @@ impl Chain {
                 }
             }
         }
-        if offer.settled >= self.newest().number || self.acts_unsettled() {
+        let newest = self.newest();
+        let settled = offer.settled == newest.number
+            && (offer.hash == newest.hash || offer.hash == EpochHash::default());
+        if refused.is_none() && settled || self.acts_unsettled() {
             self.settle(&mut step);
         }
         step.answer = match refused {
@@ -289,7 +317,13 @@ impl Chain {
             Err(error) => return Ok(Taken::Unsound(error.to_string())),
         };
         let (number, newest) = (record.number, self.newest());
-        let fork = || Taken::Fork(format!("epoch {number} was decided to be another one"));
+        let fork = || match record.generation < newest.generation {
+            true => Taken::Unsound(format!(
+                "epoch {number} of generation {} was given up: the chain was begun anew since",
+                record.generation
+            )),
+            false => Taken::Fork(format!("epoch {number} was decided to be another one")),
+        };
         if number <= newest.number {
             let here = match step.written(number) {
                 Some(record) => Some(annulet_protocol::epoch::hash(&record)),
@@ -306,29 +340,31 @@ impl Chain {
                 return Ok(Taken::Unsound(error.to_string()));
             }
         };
-        // It was proposed by somebody who acted under the one before.
-        self.settle(step);
+        // It was proposed by somebody who acted under the one before; what begins the chain anew
+        // follows what may have been held by one alone.
+        if record.generation == newest.generation {
+            self.settle(step);
+        }
         let votes = notes::votes_key(newest.hash);
         step.batch.push(Change::Delete(Family::Notes, votes));
         let (key, value) = (notes::record_key(number), notes::sealed(bytes));
         step.batch.push(Change::Put(Family::Notes, key, value));
         self.votes = Acceptor::default();
-        self.held = Some((bytes.clone(), view));
+        self.held.push((bytes.clone(), view));
         Ok(Taken::Held)
     }
 
     /// Acts under what is held from now on.
     fn settle(&mut self, step: &mut Step) {
-        let Some((_, view)) = self.held.take() else {
-            return;
-        };
-        let (key, value) = (notes::settled_key(), notes::encode_settled(view.epoch));
-        step.batch.push(Change::Put(Family::Notes, key, value));
-        let changed = Holdings::between(&self.view, &view, self.node);
-        step.batch.extend(changed.notes());
-        step.changed.join(changed);
-        self.view = view;
-        step.installed = Some(Arc::clone(&self.view));
+        for (_, view) in std::mem::take(&mut self.held) {
+            let (key, value) = (notes::settled_key(), notes::encode_number(view.epoch));
+            step.batch.push(Change::Put(Family::Notes, key, value));
+            let changed = Holdings::between(&self.view, &view, self.node);
+            step.batch.extend(changed.notes());
+            step.changed.join(changed);
+            self.view = view;
+            step.installed = Some(Arc::clone(&self.view));
+        }
     }
 
     /// The hash of an epoch of this chain.
@@ -378,7 +414,7 @@ impl Chain {
             node: self.node,
             newest,
             first: self.first.number,
-            fork: !holds && after.number <= newest.number,
+            fork: !holds && after.ordinal() <= newest.ordinal(),
             records,
         })
     }
@@ -398,10 +434,9 @@ impl Chain {
         if !within || self.hash_of(store, after.number)? != Some(after.hash) {
             return Ok(None);
         }
-        Ok(Some(Offer {
-            records: self.records(store, after.number, newest)?,
-            settled: self.view.epoch,
-        }))
+        let records = self.records(store, after.number, newest)?;
+        let settled = self.view.point();
+        Ok(Some(Offer::new(records, settled, self.newest())))
     }
 
     /// The records after one number, up to another, as many as fit into a message.

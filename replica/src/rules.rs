@@ -37,6 +37,7 @@ use crate::store::{Batch, Family, Store, StoreError};
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::clock::Stamp;
 use annulet_protocol::copy::CopyArc;
+use annulet_protocol::epoch::{generation_of, number_of};
 use annulet_protocol::hash::{KeyHash, storage_key};
 use annulet_protocol::ids::{Incarnation, NodeId};
 use annulet_protocol::limits::KEY_BYTES_MAX;
@@ -405,20 +406,27 @@ impl Replica {
         hash: KeyHash,
     ) -> Result<&'a Bucket, Refusal> {
         let view = moment.view;
-        if epoch > view.epoch && !self.serves_behind() {
+        if epoch > view.ordinal() && !self.serves_behind() {
             let why = format!(
-                "this server is at epoch {}, the request at {epoch}",
-                view.epoch
+                "this server is at epoch {}, the request at {}",
+                view.epoch,
+                number_of(epoch)
             );
             return Err(Refusal::new(RefusalKind::Behind, why));
         }
         let lists_epoch = view
             .table
             .lists_epoch(hash.partition(view.table.partitions));
-        if epoch < lists_epoch && self.is_fenced() {
+        // Numbers compare within one generation only: epochs of an earlier one may have been lost,
+        // and others have their numbers now.
+        let given_up = generation_of(epoch) < view.tip.generation;
+        if (given_up || number_of(epoch) < lists_epoch) && self.is_fenced() {
             let why = format!(
-                "the owners changed in epoch {lists_epoch}, the request is of epoch {epoch}: \
-                 fetch the view"
+                "the owners changed in epoch {lists_epoch} of generation {}, the request is of \
+                 epoch {} of generation {}: fetch the view",
+                view.tip.generation,
+                number_of(epoch),
+                generation_of(epoch)
             );
             return Err(Refusal::new(RefusalKind::StaleEpoch, why));
         }

@@ -15,6 +15,7 @@
 //! | what somebody asks for becomes a record on top of a view, if it still can be | [`propose`] |
 //! | one record follows an epoch, and is held before it is acted under | [`proposer`] |
 //! | two servers whose chains fork do not both go on | [`relation`] |
+//! | who lost a majority of its keepers for good begins anew, loudly | [`recovery`] |
 //!
 //! [`Tip::next_bucket`]: annulet_protocol::view::Tip::next_bucket
 
@@ -23,6 +24,7 @@ mod keepers;
 mod lists;
 mod members;
 pub mod proposer;
+pub mod recovery;
 #[cfg(test)]
 mod tests;
 mod wish;
@@ -87,18 +89,43 @@ pub fn apply(view: &View, record: &EpochRecord) -> Result<View, ApplyError> {
             here,
         });
     }
-    if record.before != view.tip.hash || record.generation != view.tip.generation {
+    if record.before != view.tip.hash || record.generation < view.tip.generation {
         return Err(ApplyError::Fork(number));
     }
     let mut next = view.clone();
     next.epoch = number;
+    next.tip.generation = record.generation;
     next.tip.hash = record.point().hash;
     next.tip.keepers.clone_from(&record.keepers);
-    let changed = change(&mut next, record).and_then(|()| next.validate());
+    let changed = match record.generation > view.tip.generation && !only_begins_anew(record) {
+        true => Err("it begins the chain anew, and changes something besides".into()),
+        false => change(&mut next, record).and_then(|()| next.validate()),
+    };
     match changed {
         Ok(()) => Ok(next),
         Err(why) => Err(ApplyError::Unsound { number, why }),
     }
+}
+
+/// Whether a record changes nothing but the generation and the keepers.
+fn only_begins_anew(record: &EpochRecord) -> bool {
+    let EpochRecord {
+        generation,
+        number,
+        before,
+        keepers,
+        change,
+        ..
+    } = record;
+    *record
+        == EpochRecord {
+            generation: *generation,
+            number: *number,
+            before: *before,
+            keepers: keepers.clone(),
+            change: *change,
+            ..EpochRecord::default()
+        }
 }
 
 fn change(view: &mut View, record: &EpochRecord) -> Result<(), String> {
@@ -188,12 +215,14 @@ fn bucket_mut(view: &mut View, number: u32) -> Result<&mut Bucket, String> {
 pub enum Relation {
     /// Both end with the same epoch.
     Same,
-    /// It is longer, and may hold all that is here.
+    /// It is longer or was begun anew since, and may hold all that is here.
     Ahead,
     /// What is here holds it.
     Behind,
     /// Neither holds the other.
     Fork,
+    /// Neither holds the other, and this one was begun anew since: the other was given up.
+    Abandoned,
 }
 
 /// Compares the chain that ends with `newest` here and begins with epoch `first` with another one
@@ -206,10 +235,14 @@ pub fn relation(
 ) -> Relation {
     if theirs == newest {
         Relation::Same
-    } else if theirs.number > newest.number {
+    } else if theirs.ordinal() > newest.ordinal() {
         Relation::Ahead
-    } else if theirs.number >= first && here(theirs.number) == Some(theirs.hash) {
+    } else if (first..=newest.number).contains(&theirs.number)
+        && here(theirs.number) == Some(theirs.hash)
+    {
         Relation::Behind
+    } else if theirs.generation < newest.generation {
+        Relation::Abandoned
     } else {
         Relation::Fork
     }

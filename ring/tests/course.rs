@@ -148,7 +148,8 @@ impl Cluster {
                 .filter(|p| !(*p as usize + round).is_multiple_of(3))
                 .collect();
             let change = ChangeId([round as u8; 16]);
-            let record = course::follow(&self.view, change, &done, self.lost.as_slice(), LIMITS)?;
+            let lost = self.lost.as_slice();
+            let record = course::follow(&self.view, change, &done, (lost, lost), LIMITS)?;
             match record {
                 Some(record) => self.go_on(&record),
                 None if self.view.table.joint.is_empty() => return Ok(round),
@@ -294,7 +295,7 @@ fn a_move_to_somebody_who_leaves_is_aborted() {
         .iter()
         .position(|m| m.id != NodeId(1_000));
     cluster.ask(&Wanted::Leave(newcomer.unwrap()));
-    let record = course::follow(&cluster.view, ChangeId::default(), &[], &[], LIMITS);
+    let record = course::follow(&cluster.view, ChangeId::default(), &[], (&[], &[]), LIMITS);
     cluster.go_on(&record.unwrap().unwrap());
     let arrives = |list: &Vec<u32>| list.len() > 1;
     let next = cluster.view.table.joint.iter().map(|joint| &joint.next);

@@ -7,11 +7,13 @@
 //! # Layout
 //! - this file: questions and their answers
 //! - `propose`: a change of a bucket becomes the next epoch, and what others began is finished
+//! - `recover`: the chain is begun anew when an operator says that its keepers are lost
 //! - [`follow`]: newer epochs are fetched from others; `course`: what follows a view by itself
 
 mod course;
 pub(crate) mod follow;
 pub(crate) mod propose;
+pub(crate) mod recover;
 
 use crate::clock;
 use crate::http::State;

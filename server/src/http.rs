@@ -6,6 +6,7 @@
 //! | `GET /v1/view` | the same | the view, compressed if the caller takes zstd |
 //! | `GET /v1/chain?after=N&hash=H` | the same | the records that follow an epoch |
 //! | `POST /v1/buckets` | admin | a bucket that was made, changed or deleted |
+//! | `POST /v1/recover` | admin | what was found of the chain, and whether it was begun anew |
 //! | `GET /v1/hints` | the same | what is kept for servers that are away |
 //! | `POST /v1/peer/hello` | peer | a greeting to a greeting |
 //! | `POST /v1/peer/chain` | peer | an answer about the chain of epochs |
@@ -94,6 +95,7 @@ enum Endpoint {
     Chain,
     Buckets,
     Members,
+    Recover,
     Hello,
     Propose,
     Metrics,
@@ -110,6 +112,7 @@ impl Endpoint {
             "/v1/chain" => Self::Chain,
             "/v1/buckets" => Self::Buckets,
             "/v1/members" => Self::Members,
+            "/v1/recover" => Self::Recover,
             "/v1/peer/hello" => Self::Hello,
             "/v1/peer/chain" => Self::Propose,
             "/metrics" => Self::Metrics,
@@ -121,7 +124,12 @@ impl Endpoint {
 
     fn method(self) -> Method {
         match self {
-            Self::Ops | Self::Buckets | Self::Members | Self::Hello | Self::Propose => Method::POST,
+            Self::Ops
+            | Self::Buckets
+            | Self::Members
+            | Self::Recover
+            | Self::Hello
+            | Self::Propose => Method::POST,
             Self::View | Self::Chain | Self::Hints | Self::Metrics | Self::Health | Self::Ready => {
                 Method::GET
             }
@@ -136,6 +144,7 @@ impl Endpoint {
             Self::Chain => "chain",
             Self::Buckets => "buckets",
             Self::Members => "members",
+            Self::Recover => "recover",
             Self::Hello => "hello",
             Self::Propose => "peer_chain",
             Self::Metrics => "metrics",
@@ -152,7 +161,7 @@ impl Endpoint {
             Self::Ops | Self::View | Self::Chain | Self::Hints | Self::Metrics => {
                 Some(&[Role::Client, Role::Admin, Role::Peer])
             }
-            Self::Buckets => Some(&[Role::Admin]),
+            Self::Buckets | Self::Recover => Some(&[Role::Admin]),
             // A server asks to join by itself.
             Self::Members => Some(&[Role::Admin, Role::Peer]),
             Self::Hello | Self::Propose => Some(&[Role::Peer]),
@@ -204,6 +213,7 @@ async fn answer(
         Endpoint::Chain => chain::deltas(state, request.uri()).await,
         Endpoint::Buckets => chain::change(state, request).await,
         Endpoint::Members => chain::change_member(state, request, is_peer(caller)).await,
+        Endpoint::Recover => chain::recover(state, request).await,
         Endpoint::Hello => hello(state, request).await,
         Endpoint::Propose => chain::answer(state, request).await,
         Endpoint::Metrics => {

@@ -110,7 +110,8 @@ impl Peers {
 
     /// Warns if a peer of the same epoch was given another cluster file. Says whether it was.
     pub(crate) fn compare(&self, theirs: &Hello, ours: &Hello) -> bool {
-        let disagrees = theirs.epoch == ours.epoch && theirs.view_digest != ours.view_digest;
+        let same = theirs.epoch == ours.epoch && theirs.generation == ours.generation;
+        let disagrees = same && theirs.view_digest != ours.view_digest;
         if disagrees && self.may_warn() {
             tracing::error!(
                 peer = %theirs.node,

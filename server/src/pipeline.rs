@@ -202,7 +202,7 @@ impl Pipeline {
         &self,
         mutations: Vec<Mutation>,
     ) -> Result<Option<Vec<Answer>>, Failed> {
-        let epoch = self.shared.parts.current.load().view.epoch;
+        let epoch = self.shared.parts.current.load().view.ordinal();
         let deadline = clock::now() + NOTE_TIME;
         match self.submit(epoch, mutations, deadline) {
             Submitted::Nothing => Ok(Some(Vec::new())),

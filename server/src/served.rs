@@ -64,6 +64,7 @@ impl ServedView {
             disk,
             hash: self.view.tip.hash,
             first,
+            generation: self.view.tip.generation,
         }
     }
 }

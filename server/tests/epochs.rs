@@ -112,8 +112,8 @@ async fn the_chain_is_for_its_roles_and_its_cluster_only() {
     assert_eq!(refused(&mut client, create(1, "b")).await, unauthorized);
     let question = |cluster| {
         let offer = Offer {
-            records: Vec::new(),
             settled: 1,
+            ..Offer::question()
         };
         codec::encode(&ChainRequest {
             cluster,

@@ -113,6 +113,7 @@ async fn every_endpoint_asks_for_its_role() {
         disk: DiskState::Ok,
         hash: EpochHash::default(),
         first: 0,
+        generation: 0,
     };
     let operations = codec::encode(&request(vec![get("a")]));
     for (role, data, hellos, metrics) in [
@@ -471,6 +472,7 @@ async fn a_greeting_is_returned_with_the_digest_of_the_view() {
         disk: DiskState::Ok,
         hash: EpochHash::default(),
         first: 0,
+        generation: 0,
     };
     let got = peer.post("/v1/peer/hello", codec::encode(&hello)).await;
     let theirs = codec::decode_hello(&got.body).unwrap();

@@ -11,6 +11,7 @@ use annulet_protocol::members::{
     LeaveMember, MemberCommand, MemberReply, MemberRequest, SetMember,
 };
 use annulet_protocol::message::{Answer, FailureKind, Operation, RefusalKind};
+use annulet_protocol::recovery::{RecoverOutcome, RecoverRequest};
 use annulet_protocol::view::{Member, MemberState, View};
 use support::many::Many;
 use support::{CLUSTER, Caller, request};
@@ -127,4 +128,76 @@ async fn what_servers_hold_is_copied_by_servers_only_and_while_it_moves() {
         panic!("nothing moves: {reply:?}");
     };
     assert_eq!(refusal.kind, RefusalKind::StaleEpoch);
+}
+
+fn recovery(cluster: ClusterId, proceed: bool) -> Vec<u8> {
+    codec::encode(&RecoverRequest {
+        cluster,
+        recovery: ChangeId([8; 16]),
+        proceed,
+    })
+}
+
+#[tokio::test]
+async fn a_chain_is_begun_anew_for_whom_it_may_and_only_if_it_must() {
+    let mut cluster = three().await;
+    let unauthorized = (403, FailureKind::Unauthorized);
+    for role in ["client", "peer"] {
+        let mut caller = cluster.caller(0, role).await;
+        let got = caller.post("/v1/recover", recovery(CLUSTER, true)).await;
+        assert_eq!((got.status, got.failure().kind), unauthorized, "{role}");
+    }
+    let mut admin = cluster.caller(0, "admin").await;
+    let foreign = recovery(ClusterId([9; 16]), true);
+    let got = admin.post("/v1/recover", foreign).await;
+    assert_eq!(
+        (got.status, got.failure().kind),
+        (421, FailureKind::WrongCluster)
+    );
+    let got = admin.post("/v1/recover", b"nonsense".to_vec()).await;
+    assert_eq!(
+        (got.status, got.failure().kind),
+        (400, FailureKind::InvalidInput)
+    );
+    let asked = async |admin: &mut Caller, proceed| {
+        let got = admin.post("/v1/recover", recovery(CLUSTER, proceed)).await;
+        codec::decode_recover_reply(&got.body).unwrap()
+    };
+    for proceed in [false, true] {
+        let reply = asked(&mut admin, proceed).await;
+        assert!(reply.members.iter().all(|found| found.newest.is_some()));
+        let refused = matches!(&reply.outcome, RecoverOutcome::Refused(why) if why.contains("3"));
+        assert!(refused, "all keepers answer: {:?}", reply.outcome);
+    }
+    cluster.stop(1).await;
+    cluster.stop(2).await;
+    let reply = asked(&mut admin, false).await;
+    let answers: Vec<_> = reply.members.iter().map(|f| f.newest.is_some()).collect();
+    assert_eq!(answers, [true, false, false]);
+    assert!(matches!(reply.outcome, RecoverOutcome::Possible(_)));
+    assert_eq!(
+        view(&mut admin).await.tip.generation,
+        0,
+        "it was only asked"
+    );
+    let first = asked(&mut admin, true).await.outcome;
+    let RecoverOutcome::Done(anew) = &first else {
+        panic!("{first:?}");
+    };
+    let after = view(&mut admin).await;
+    assert_eq!(after.point(), anew.epoch);
+    assert_eq!(after.tip.keepers, [after.members[0].id]);
+    assert_eq!(after.members.len(), 3, "the lost stay members");
+    // The same recovery again is the same.
+    assert_eq!(asked(&mut admin, true).await.outcome, first);
+    // Those that come back go on with it.
+    cluster.start(1).await;
+    let mut back = cluster.caller(1, "admin").await;
+    let joins = async {
+        while view(&mut back).await.point() != anew.epoch {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let joins = tokio::time::timeout(std::time::Duration::from_secs(20), joins);
+    joins.await.expect("it hears of the new chain");
 }

@@ -56,6 +56,8 @@ pub const DECODERS: &[Decoder] = &[
     Decoder::new("bucket_reply", Shape::Message, epochs::bucket_reply),
     Decoder::new("member_request", Shape::Message, epochs::member_request),
     Decoder::new("member_reply", Shape::Message, epochs::member_reply),
+    Decoder::new("recover_request", Shape::Message, epochs::recover_request),
+    Decoder::new("recover_reply", Shape::Message, epochs::recover_reply),
     Decoder::new("hints_report", Shape::Message, messages::hints_report),
     Decoder::new("siblings", Shape::Message, messages::siblings),
     Decoder::new("session", Shape::Message, messages::session),

@@ -1,7 +1,8 @@
 //! Tests of Annulet as a whole. [`sim`] runs clusters of the real coordinators and replica rules
-//! in one thread from one seed, [`rounds`] clients of one key of a strong bucket; [`ring_model`]
-//! and [`siblings_model`] try every course of few operations; [`decoders`] lists what reads bytes
-//! from outside, and what must hold for it whatever the bytes are.
+//! in one thread from one seed, [`rounds`] clients of one key of a strong bucket, [`recoveries`]
+//! chains of epochs that are begun anew; [`ring_model`] and [`siblings_model`] try every course of
+//! few operations; [`decoders`] lists what reads bytes from outside, and what must hold for it
+//! whatever the bytes are.
 // One module may count what is allocated, which takes the word `unsafe`.
 #![deny(unsafe_code)]
 
@@ -10,6 +11,7 @@ pub mod cluster;
 pub mod decoders;
 mod mixed;
 mod origins;
+pub mod recoveries;
 pub mod ring_model;
 pub mod rounds;
 pub mod siblings_model;

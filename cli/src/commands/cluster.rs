@@ -1,6 +1,7 @@
 //! `annulet cluster`: the servers, and how the ring is shared out among them.
 
 mod hints;
+mod recover;
 
 use crate::args::Common;
 use crate::failure::{Exit, Failure};
@@ -15,6 +16,9 @@ pub(crate) enum ClusterCommand {
     Status,
     /// Show what servers keep for others that could not be reached, and what was set aside
     Hints,
+    /// Go on without a majority of the keepers, which is lost FOR GOOD; needs a certificate of role
+    /// admin
+    Recover(recover::RecoverArgs),
 }
 
 pub(crate) async fn run(command: ClusterCommand, common: &Common) -> Result<Exit, Failure> {
@@ -22,6 +26,7 @@ pub(crate) async fn run(command: ClusterCommand, common: &Common) -> Result<Exit
     let result = match command {
         ClusterCommand::Status => status(&client, common.json).await,
         ClusterCommand::Hints => hints::run(&client, common.json).await,
+        ClusterCommand::Recover(args) => recover::run(&client, &args, common).await,
     };
     client.close().await;
     result

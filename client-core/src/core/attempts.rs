@@ -138,7 +138,7 @@ impl Owners {
         if refusal.kind == RefusalKind::Overloaded {
             core.hedging.note_overload(now.mono_ms);
         }
-        let newer = epoch > start.view.epoch;
+        let newer = epoch > start.view.ordinal();
         let verdict = match judge_refusal(refusal) {
             // A server that knows no newer view will not change its mind.
             Verdict::Refresh if !newer => Verdict::Lost,

@@ -10,6 +10,7 @@ use super::strong::proposer::Proposer;
 use crate::error::{Error, ErrorKind, Result};
 use annulet_protocol::bucket::{Bucket, Mode};
 use annulet_protocol::clock::Stamp;
+use annulet_protocol::epoch::ordinal;
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::ids::{Incarnation, NodeId, OpId};
 use annulet_protocol::level::Level;
@@ -180,7 +181,8 @@ impl Start {
     /// The epoch that set the lists of the key's partition.
     pub fn lists_epoch(&self) -> u64 {
         let table = &self.view.table;
-        table.lists_epoch(self.hash.partition(table.partitions))
+        let number = table.lists_epoch(self.hash.partition(table.partitions));
+        ordinal(self.view.tip.generation, number)
     }
 
     /// Moves to a newer view in which the key has the very same owners, set by the same epoch, if
@@ -188,7 +190,9 @@ impl Start {
     pub fn goes_on_under(&mut self, view: &Arc<View>, home: &Home) -> bool {
         let bucket = view.bucket(self.bucket().number);
         let same = bucket.is_some_and(|b| Owners::of(view, b, self.hash) == self.owners());
-        same && self.move_to(view, home)
+        // Epochs of an earlier generation may have been lost, and their numbers been used again.
+        let generation = |view: &View| view.tip.generation;
+        same && generation(view) == generation(&self.view) && self.move_to(view, home)
     }
 
     /// Moves to a newer view. `false` if the bucket is not there any more.
@@ -318,7 +322,7 @@ impl Core {
 
     /// Takes a view if it is newer than the one it has. Says whether it was.
     pub fn install(&mut self, view: Arc<View>) -> bool {
-        let newer = view.epoch > self.view.epoch && view.cluster == self.view.cluster;
+        let newer = view.ordinal() > self.view.ordinal() && view.cluster == self.view.cluster;
         if newer {
             self.index(view);
         }

@@ -388,7 +388,7 @@ impl<S: Shown> Reading<S> {
         effects.push(Effect::Send(Send {
             node,
             attempt,
-            epoch: self.start.view.epoch,
+            epoch: self.start.view.ordinal(),
             budget_ms: self.start.budget_ms(now.mono_ms),
             operation,
         }));
@@ -521,8 +521,8 @@ impl<S: Shown> Coordinator for Reading<S> {
 
     fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<S::Done> {
         let mut effects = Effects::new();
-        let epoch = self.start.view.epoch;
-        if view.epoch <= epoch || self.is_finished() {
+        let epoch = self.start.view.ordinal();
+        if view.ordinal() <= epoch || self.is_finished() {
             return effects;
         }
         if !self.owners.want_view(epoch) && self.start.goes_on_under(view, core.home()) {

@@ -135,7 +135,7 @@ impl ScanOperation {
             effects.push(Effect::Send(Send {
                 node,
                 attempt: self.owners.sent(node, now.mono_ms),
-                epoch: self.start.view.epoch,
+                epoch: self.start.view.ordinal(),
                 budget_ms: self.start.budget_ms(now.mono_ms),
                 operation: Operation::Scan(Scan {
                     bucket: self.start.bucket().number,
@@ -331,8 +331,8 @@ impl Coordinator for ScanOperation {
 
     fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<ScanDone> {
         let mut effects = Effects::new();
-        let epoch = self.start.view.epoch;
-        if view.epoch <= epoch || self.completed {
+        let epoch = self.start.view.ordinal();
+        if view.ordinal() <= epoch || self.completed {
             return effects;
         }
         let same_arc = view.table.partitions == self.start.view.table.partitions;

@@ -361,7 +361,7 @@ impl StrongOperation {
         effects.push(Effect::Send(Send {
             node,
             attempt,
-            epoch: self.start.view.epoch,
+            epoch: self.start.view.ordinal(),
             budget_ms: self.start.budget_ms(now.mono_ms),
             operation,
         }));
@@ -626,8 +626,8 @@ impl Coordinator for StrongOperation {
 
     fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<StrongDone> {
         let mut effects = Effects::new();
-        let epoch = self.start.view.epoch;
-        if view.epoch <= epoch || self.phase == Phase::Over {
+        let epoch = self.start.view.ordinal();
+        if view.ordinal() <= epoch || self.phase == Phase::Over {
             return effects;
         }
         if !self.owners.want_view(epoch) && self.start.goes_on_under(view, core.home()) {

@@ -205,7 +205,7 @@ impl WriteOperation {
         effects.push(Effect::Send(Send {
             node,
             attempt,
-            epoch: self.start.view.epoch,
+            epoch: self.start.view.ordinal(),
             budget_ms: self.start.budget_ms(now.mono_ms),
             operation,
         }));
@@ -493,8 +493,8 @@ impl Coordinator for WriteOperation {
 
     fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<WriteDone> {
         let mut effects = Effects::new();
-        let epoch = self.start.view.epoch;
-        if view.epoch <= epoch || self.is_finished() {
+        let epoch = self.start.view.ordinal();
+        if view.ordinal() <= epoch || self.is_finished() {
             return effects;
         }
         if !self.owners.want_view(epoch) && self.start.goes_on_under(view, core.home()) {

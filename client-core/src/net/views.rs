@@ -100,8 +100,12 @@ async fn ask(
 async fn follow(connection: &mut Connection, known: &View) -> Option<View> {
     let mut view = known.clone();
     for _ in 0..DELTAS_MAX {
-        let Point { number, hash } = view.point();
-        let path = format!("/v1/chain?after={number}&hash={hash}");
+        let Point {
+            generation,
+            number,
+            hash,
+        } = view.point();
+        let path = format!("/v1/chain?after={number}&hash={hash}&generation={generation}");
         let body = connection.get(&path).await.ok()?;
         let deltas = codec::decode_deltas(&body).ok()?;
         if deltas.fork || deltas.cluster != view.cluster {
@@ -111,7 +115,7 @@ async fn follow(connection: &mut Connection, known: &View) -> Option<View> {
             let record = EpochRecord::decode(bytes).ok()?;
             view = chain::apply(&view, &record).ok()?;
         }
-        if deltas.records.is_empty() || view.epoch >= deltas.newest.number {
+        if deltas.records.is_empty() || view.ordinal() >= deltas.newest.ordinal() {
             return Some(view);
         }
     }

@@ -13,6 +13,8 @@ pub enum Fault {
     AcceptsBelowPromises,
     /// A record is acted under before its keepers hold it.
     ActsUnsettled,
+    /// A server that is asked to seal itself says where it stands, and seals nothing.
+    Unsealed,
 }
 
 impl Chain {
@@ -31,6 +33,13 @@ impl Chain {
     pub(super) fn accepts_below_promises(&self) -> bool {
         #[cfg(feature = "faults")]
         return self.breaks(Fault::AcceptsBelowPromises);
+        #[cfg(not(feature = "faults"))]
+        false
+    }
+
+    pub(super) fn seals_nothing(&self) -> bool {
+        #[cfg(feature = "faults")]
+        return self.breaks(Fault::Unsealed);
         #[cfg(not(feature = "faults"))]
         false
     }

@@ -6,6 +6,7 @@
 //! | `g` | | the view that the chain begins with, as it is sent |
 //! | `r` | the epoch's number (8) | the record |
 //! | `s` | | the number of the newest epoch that is acted under (8) |
+//! | `c` | | the generation below which the chain is closed here (8) |
 //! | `v` | the hash of an epoch (16) | the votes for its successor |
 //!
 //! Votes are the ballot promised (number 8, proposer 16), then, if something was accepted, its
@@ -24,6 +25,7 @@ const TAG: u8 = b'E';
 const FIRST: u8 = b'g';
 const RECORD: u8 = b'r';
 const SETTLED: u8 = b's';
+const SEALED: u8 = b'c';
 const VOTES: u8 = b'v';
 const BALLOT_BYTES: usize = 24;
 
@@ -33,6 +35,10 @@ pub(super) fn first_key() -> Bytes {
 
 pub(super) fn settled_key() -> Bytes {
     Bytes::from_static(&[TAG, SETTLED])
+}
+
+pub(super) fn sealed_for_key() -> Bytes {
+    Bytes::from_static(&[TAG, SEALED])
 }
 
 pub(super) fn record_key(number: u64) -> Bytes {
@@ -63,11 +69,11 @@ fn damaged(what: &str) -> StoreError {
     StoreError::Damaged(format!("a note about the chain of epochs {what}"))
 }
 
-pub(super) fn encode_settled(number: u64) -> Bytes {
+pub(super) fn encode_number(number: u64) -> Bytes {
     sealed(&number.to_be_bytes())
 }
 
-pub(super) fn decode_settled(value: Bytes) -> Result<u64, StoreError> {
+pub(super) fn decode_number(value: Bytes) -> Result<u64, StoreError> {
     let number = <[u8; 8]>::try_from(&*unseal(value)?);
     let number = number.map_err(|_| damaged("has another length"))?;
     Ok(u64::from_be_bytes(number))
@@ -144,7 +150,8 @@ mod tests {
         assert_eq!(hex(&record_key(258)), "45720000000000000102");
         let votes = format!("4576{}", "05".repeat(16));
         assert_eq!(hex(&votes_key(EpochHash([5; 16]))), votes);
-        assert_eq!(hex(&encode_settled(3)), "0000000000000003c6b31c1d");
+        assert_eq!(hex(&sealed_for_key()), "4563");
+        assert_eq!(hex(&encode_number(3)), "0000000000000003c6b31c1d");
         let votes = Acceptor::new(ballot(9), accepted(4, "r"));
         assert_eq!(
             hex(&encode_votes(&votes)),
@@ -175,7 +182,7 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let sealed = sealed(&bytes);
             for bytes in [Bytes::from(bytes), sealed] {
-                let _ = decode_settled(bytes.clone());
+                let _ = decode_number(bytes.clone());
                 if let Ok(votes) = decode_votes(bytes.clone()) {
                     prop_assert_eq!(encode_votes(&votes), bytes);
                 }

@@ -65,7 +65,9 @@ pub fn open(store: &impl Store, node: NodeId, file: View) -> Result<Opened, Open
     if let Some(votes) = votes {
         chain.votes = notes::decode_votes(votes)?;
     }
-    if chain.newest() == chain.first && !voted {
+    let sealed = read(store, notes::sealed_for_key())?;
+    chain.sealed = sealed.map_or(Ok(0), notes::decode_number)?;
+    if chain.newest() == chain.first && !voted && chain.sealed == 0 {
         if file.point() == chain.first {
             let batch = Batch::new();
             let ignored = Vec::new();
@@ -90,8 +92,9 @@ fn new(node: NodeId, view: Arc<View>) -> Chain {
         node,
         first: view.point(),
         view,
-        held: None,
+        held: Vec::new(),
         votes: Acceptor::default(),
+        sealed: 0,
         #[cfg(feature = "faults")]
         fault: None,
     }
@@ -121,10 +124,11 @@ fn read_first(store: &impl Store) -> Result<Option<View>, StoreError> {
 
 fn read_settled(store: &impl Store) -> Result<Option<u64>, StoreError> {
     let settled = read(store, notes::settled_key())?;
-    settled.map(notes::decode_settled).transpose()
+    settled.map(notes::decode_number).transpose()
 }
 
-/// Goes along the records. The last one may not be acted under yet.
+/// Goes along the records. The last one may not be acted under yet, nor the one before it if it
+/// begins the chain anew.
 fn read_records(
     store: &impl Store,
     chain: &mut Chain,
@@ -145,12 +149,14 @@ fn read_records(
             let record = EpochRecord::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
             let view = chain::apply(chain.end(), &record);
             let view = Arc::new(view.map_err(|error| damaged(error.to_string()))?);
-            if let Some((_, before)) = chain.held.take() {
+            if record.generation == chain.end().tip.generation
+                && let Some((_, before)) = std::mem::take(&mut chain.held).pop()
+            {
                 chain.view = before;
             }
             match settled >= Some(record.number) {
                 true => chain.view = view,
-                false => chain.held = Some((bytes, view)),
+                false => chain.held.push((bytes, view)),
             }
         }
         match last.filter(|_| slice.cut) {

@@ -1,3 +1,5 @@
+mod recovery;
+
 use super::open::{OpenError, open};
 use super::*;
 use crate::memory::MemoryStore;
@@ -75,7 +77,11 @@ impl Server {
 
     fn offer(&mut self, records: &[Bytes], settled: u64) -> Step {
         let records = records.to_vec();
-        self.ask(ChainQuestion::Offer(Offer { records, settled }))
+        self.ask(ChainQuestion::Offer(Offer {
+            records,
+            settled,
+            ..Offer::question()
+        }))
     }
 
     fn reopen(&mut self) {

@@ -14,6 +14,7 @@ use crate::layout::register::StoredRegister;
 use crate::store::{Store, StoreError};
 use annulet_protocol::ballot::Ballot;
 use annulet_protocol::copy::{CopiedEntry, CopyArc};
+use annulet_protocol::epoch::generation_of;
 use annulet_protocol::hash::{KeyHash, parse_storage_key};
 use annulet_protocol::limits::KEY_BYTES_MAX;
 use annulet_protocol::message::{Answer, Refusal, RefusalKind, Written};
@@ -44,7 +45,11 @@ impl Replica {
             let why = "the arc is not within one partition";
             return Err(Refusal::new(RefusalKind::NotOwner, why));
         }
-        if epoch > view.epoch && !self.copies_unfenced() {
+        if generation_of(epoch) < view.tip.generation && !self.copies_unfenced() {
+            let why = format!("the chain was begun anew since, up to epoch {}", view.epoch);
+            return Err(Refusal::new(RefusalKind::StaleEpoch, why));
+        }
+        if epoch > view.ordinal() && !self.copies_unfenced() {
             let why = format!("this server is at epoch {}", view.epoch);
             return Err(Refusal::new(RefusalKind::Behind, why));
         }

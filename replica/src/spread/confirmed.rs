@@ -30,7 +30,7 @@ impl Confirmed {
         let bucket = view.bucket(spread.bucket);
         let minted = bucket.is_some_and(|bucket| bucket.mode == Mode::Siblings);
         let minted = minted && spread.key.len() <= KEY_BYTES_MAX;
-        if epoch != view.epoch || spread.incarnation != own || !minted {
+        if epoch != view.ordinal() || spread.incarnation != own || !minted {
             return;
         }
         let hash = view.hash(spread.bucket, &spread.key);

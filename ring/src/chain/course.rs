@@ -18,8 +18,9 @@ use std::collections::BTreeMap;
 
 /// The record that should follow a view; `None`: everything is as it should be, or has to wait for
 /// moves that are under way. `done`: joint partitions whose copies are over. `lost`: members that
-/// do not answer; nobody waits for those of them that are to leave. `limits`: how much may move at
-/// a time.
+/// have not answered for long; nobody waits for those of them that are to leave. `absent`: members
+/// that were not heard of lately, of which none becomes a keeper. `limits`: how much may move at a
+/// time.
 ///
 /// # Errors
 /// [`PlanError`]: there is no table for the members that are to own something, so nothing moves.
@@ -27,14 +28,14 @@ pub fn follow(
     view: &View,
     change: ChangeId,
     done: &[u32],
-    lost: &[NodeId],
+    (lost, absent): (&[NodeId], &[NodeId]),
     limits: Limits,
 ) -> Result<Option<EpochRecord>, PlanError> {
     let mut record = EpochRecord {
         generation: view.tip.generation,
         number: view.epoch.saturating_add(1),
         before: view.tip.hash,
-        keepers: keepers::follow(&view.members, &view.tip.keepers),
+        keepers: keepers::follow(&view.members, &view.tip.keepers, absent),
         change,
         ..EpochRecord::default()
     };
@@ -51,6 +52,13 @@ pub fn follow(
     record.lists.extend(opened.into_iter().take(room));
     let changes = !record.lists.is_empty() || !record.members.is_empty();
     Ok((changes || record.keepers != view.tip.keepers).then_some(record))
+}
+
+/// Whether there are fewer keepers than there could be: those that are absent would be keepers if
+/// they were there.
+pub fn lacks_keepers(view: &View) -> bool {
+    let keepers = &view.tip.keepers;
+    keepers::follow(&view.members, keepers, &[]).len() > keepers.len()
 }
 
 /// Whether the members that own something hold too few partition replicas each.

@@ -10,14 +10,26 @@ pub(super) fn choose(members: &[Member]) -> Vec<NodeId> {
 }
 
 /// The keepers after these: the same as long as all are active and there should be as many; else
-/// others, of which as many as can be were keepers before.
-pub(super) fn follow(members: &[Member], before: &[NodeId]) -> Vec<NodeId> {
-    let active = || members.iter().filter(|m| m.state == MemberState::Active);
+/// others, of which as many as can be were keepers before. `lost`: members that do not answer. Who
+/// is a keeper stays one all the same, since a pause must not change the ring, and no other of them
+/// becomes one: too many that are gone, and nothing could be decided any more.
+pub(super) fn follow(members: &[Member], before: &[NodeId], lost: &[NodeId]) -> Vec<NodeId> {
+    let may = |member: &Member| before.contains(&member.id) || !lost.contains(&member.id);
+    let may: Vec<_> = members.iter().filter(|m| may(m)).cloned().collect();
+    let active = || may.iter().filter(|m| m.state == MemberState::Active);
     let is_active = |keeper: &NodeId| active().any(|member| member.id == *keeper);
     match before.len() == count(active().count()) && before.iter().all(is_active) {
         true => before.to_vec(),
-        false => choose_from(members, before),
+        false => choose_from(&may, before),
     }
+}
+
+/// The keepers of a chain that is begun anew, of the members that answer. None: none of them is
+/// active.
+pub(super) fn anew(members: &[Member], before: &[NodeId], answer: &[NodeId]) -> Vec<NodeId> {
+    let answer = |member: &&Member| answer.contains(&member.id);
+    let members: Vec<_> = members.iter().filter(answer).cloned().collect();
+    choose_from(&members, before)
 }
 
 /// How many keepers so many active members have.
@@ -94,6 +106,7 @@ mod tests {
         let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
         let mut members = members(&[("", ""); 6]);
         let before = ids(&[2, 3, 4, 5, 6]);
+        let follow = |members: &[Member], before: &[NodeId]| follow(members, before, &[]);
         assert_eq!(follow(&members, &before), before);
         members[3].state = MemberState::Leaving;
         assert_eq!(follow(&members, &before), ids(&[1, 2, 3, 5, 6]));
@@ -101,6 +114,28 @@ mod tests {
         assert_eq!(follow(&members, &before), ids(&[2, 3, 6]));
         assert_eq!(follow(&members[..1], &ids(&[1])), ids(&[1]), "one goes on");
         assert_eq!(follow(&members, &ids(&[1])), ids(&[1, 2, 3]), "one grows");
+    }
+
+    #[test]
+    fn who_does_not_answer_becomes_no_keeper_and_stays_one() {
+        let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
+        let mut members = members(&[("", ""); 5]);
+        let lost = ids(&[1, 2, 3]);
+        let all = ids(&[1, 2, 3, 4, 5]);
+        assert_eq!(
+            follow(&members, &all, &lost),
+            all,
+            "a pause changes nothing"
+        );
+        assert_eq!(anew(&members, &all, &ids(&[4, 5])), ids(&[4]));
+        assert_eq!(follow(&members, &ids(&[4]), &lost), ids(&[4]));
+        members[0].state = MemberState::Leaving;
+        assert_eq!(follow(&members, &ids(&[4]), &lost), ids(&[4]));
+        assert_eq!(follow(&members, &ids(&[4]), &lost[..1]), ids(&[2, 3, 4]));
+        assert!(
+            anew(&members, &all, &lost[..1]).is_empty(),
+            "none is active"
+        );
     }
 
     #[test]

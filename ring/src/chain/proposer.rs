@@ -1,7 +1,7 @@
 //! One attempt to decide the record that follows an epoch: single-decree Paxos among that epoch's
 //! keepers (Lamport, "Paxos made simple", 2001), between two questions of who holds what.
 //!
-//! 1. A majority of the new keepers holds the epoch durably: they exist, and can go on from it.
+//! 1. A majority of the keepers to be holds the epoch durably: they exist, and can go on from it.
 //! 2. Prepare and accept, at one ballot. What a keeper accepted earlier, at the highest ballot of
 //!    all, is taken over and finished in place of the proposer's own record.
 //! 3. The record is held here, then by a majority of its own keepers. Nobody acts under it before.
@@ -25,6 +25,8 @@ const BROUGHT_MAX: usize = 3;
 pub struct Proposer {
     of: Point,
     keepers: Vec<NodeId>,
+    /// The keepers of the record that is proposed.
+    heirs: Vec<NodeId>,
     /// What is proposed where nothing was accepted before.
     own: Bytes,
     ballot: Ballot,
@@ -111,9 +113,12 @@ pub enum Outcome {
 impl Proposer {
     /// An attempt to have this record follow the epoch of a view.
     pub fn new(view: &View, own: Bytes, ballot: Ballot) -> Self {
+        let keepers = view.tip.keepers.clone();
+        let heirs = EpochRecord::decode(&own).map(|record| record.keepers);
         Self {
             of: view.point(),
-            keepers: view.tip.keepers.clone(),
+            heirs: heirs.unwrap_or_else(|_| keepers.clone()),
+            keepers,
             own,
             ballot,
             stage: Stage::Receipts,
@@ -181,6 +186,8 @@ impl Proposer {
             ChainAnswer::Accepted(_)
             | ChainAnswer::Decided(_)
             | ChainAnswer::Copied(_)
+            | ChainAnswer::Stands(_)
+            | ChainAnswer::SealedAbove(_)
             | ChainAnswer::Unknown => {
                 self.asked[at].said = Said::Failed;
             }
@@ -234,6 +241,14 @@ impl Proposer {
             Stage::Spreading(_, target) => *target,
             _ => self.of,
         };
+        if point.generation > target.generation && point.number >= target.number
+            || point.generation < target.generation && point.number > target.number
+        {
+            self.asked[at].said = Said::Failed;
+            let generation = point.generation;
+            self.refusal = Some(format!("it holds an epoch of generation {generation}"));
+            return self.judge();
+        }
         if point.number < target.number {
             return self.bring(at, point);
         }
@@ -283,15 +298,19 @@ impl Proposer {
         vec![Effect::Done(outcome)]
     }
 
-    /// Begins a stage: all keepers are asked.
+    /// Begins a stage: all keepers are asked, or those to be.
     fn enter(&mut self, stage: Stage) -> Vec<Effect> {
         if let Stage::Accepting(record) = &stage {
             self.exposed |= *record == self.own;
         }
         self.stage = stage;
+        let keepers = match self.stage {
+            Stage::Receipts => &self.heirs,
+            _ => &self.keepers,
+        };
         let first = self.names + 1;
-        self.names += self.keepers.len() as u32;
-        let keepers = self.keepers.iter().zip(first..);
+        self.names += keepers.len() as u32;
+        let keepers = keepers.iter().zip(first..);
         self.asked = keepers
             .map(|(node, name)| Asked {
                 node: *node,
@@ -306,7 +325,6 @@ impl Proposer {
     /// The question of this stage.
     fn ask(&self, at: usize) -> Effect {
         let (of, ballot) = (self.of, self.ballot);
-        let settled = of.number;
         let question = match &self.stage {
             Stage::Preparing(_) => ChainQuestion::Prepare(Prepare { of, ballot }),
             Stage::Accepting(record) => ChainQuestion::Accept(Accept {
@@ -314,14 +332,12 @@ impl Proposer {
                 ballot,
                 record: record.clone(),
             }),
-            Stage::Spreading(record, _) => ChainQuestion::Offer(Offer {
-                records: vec![record.clone()],
-                settled,
-            }),
-            Stage::Receipts | Stage::Taking(_) | Stage::Over => ChainQuestion::Offer(Offer {
-                records: Vec::new(),
-                settled,
-            }),
+            Stage::Spreading(record, target) => {
+                ChainQuestion::Offer(Offer::new(vec![record.clone()], of, *target))
+            }
+            Stage::Receipts | Stage::Taking(_) | Stage::Over => {
+                ChainQuestion::Offer(Offer::new(Vec::new(), of, of))
+            }
         };
         let Asked { node, name, .. } = self.asked[at];
         Effect::Ask(Question { node, name }, question)
@@ -330,7 +346,7 @@ impl Proposer {
     /// Goes on if a majority said yes, and gives up if none can any more.
     fn judge(&mut self) -> Vec<Effect> {
         let count = |said| self.asked.iter().filter(|asked| asked.said == said).count();
-        let majority = self.keepers.len() / 2 + 1;
+        let majority = self.asked.len() / 2 + 1;
         if count(Said::Yes) >= majority {
             return match std::mem::replace(&mut self.stage, Stage::Over) {
                 Stage::Receipts => self.enter(Stage::Preparing(None)),

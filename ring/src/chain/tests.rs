@@ -181,10 +181,12 @@ fn a_record_follows_one_epoch_only() {
 
 #[test]
 fn chains_are_compared_by_what_they_hold() {
-    let point = |number, hash| Point {
+    let of = |generation, number, hash| Point {
+        generation,
         number,
         hash: EpochHash([hash; 16]),
     };
+    let point = |number, hash| of(1, number, hash);
     let here = |number| Some(EpochHash([number as u8; 16]));
     let newest = point(5, 5);
     let check = |theirs, expected| {
@@ -196,6 +198,10 @@ fn chains_are_compared_by_what_they_hold() {
     check(point(4, 4), Relation::Behind);
     check(point(4, 9), Relation::Fork);
     check(point(2, 2), Relation::Fork);
+    check(of(0, 4, 4), Relation::Behind);
+    check(of(0, 4, 9), Relation::Abandoned);
+    check(of(0, 9, 9), Relation::Abandoned);
+    check(of(2, 4, 9), Relation::Ahead);
 }
 
 /// A command out of a few numbers.

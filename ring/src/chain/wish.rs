@@ -40,6 +40,7 @@ pub fn propose(
 }
 
 /// The record that makes a change of a member on top of a view. Who leaves is no keeper any more.
+/// `lost`: members that do not answer, of which none becomes a keeper.
 ///
 /// # Errors
 /// [`Objection`].
@@ -47,6 +48,7 @@ pub fn propose_member(
     view: &View,
     change: ChangeId,
     command: &MemberCommand,
+    lost: &[NodeId],
 ) -> Result<EpochRecord, Objection> {
     let change_of_member = member_change(view, command)?;
     let mut members = view.members.clone();
@@ -56,10 +58,19 @@ pub fn propose_member(
             .filter(|member| member.id == *id)
             .for_each(|member| member.state = *state);
     }
+    // Who is not concerned stays: more of them are made in their own time.
+    let is_active = |keeper: &NodeId| {
+        let active = |member: &Member| member.id == *keeper && member.state == MemberState::Active;
+        members.iter().any(active)
+    };
+    let keepers = match view.tip.keepers.iter().all(is_active) {
+        true => view.tip.keepers.clone(),
+        false => keepers::follow(&members, &view.tip.keepers, lost),
+    };
     check(
         view,
         EpochRecord {
-            keepers: keepers::follow(&members, &view.tip.keepers),
+            keepers,
             members: vec![change_of_member],
             ..after(view, change)
         },

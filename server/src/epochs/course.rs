@@ -66,7 +66,8 @@ fn leads(state: &State, view: &View) -> bool {
 /// Whether something is under way that ends by itself.
 fn waits(view: &View) -> bool {
     let joining = |state| state == MemberState::Joining;
-    !view.table.joint.is_empty() || view.members.iter().any(|m| joining(m.state))
+    let joint = !view.table.joint.is_empty();
+    joint || course::lacks_keepers(view) || view.members.iter().any(|m| joining(m.state))
 }
 
 /// Proposes what should follow. Says whether there was something.
@@ -80,10 +81,10 @@ async fn step(state: &Arc<State>, view: &Arc<View>, silent: &mut Silent) -> Resu
         Some(record) => Some(record),
         None => {
             let done = done(state, view, silent).await;
-            let lost = silent.lost();
+            let (lost, absent) = (silent.lost(), propose::absent(state, view));
             let before = Arc::clone(view);
             // It takes some hundred milliseconds where there are tens of thousands of servers.
-            let follows = move || course::follow(&before, change, &done, &lost, LIMITS);
+            let follows = move || course::follow(&before, change, &done, (&lost, &absent), LIMITS);
             match tokio::task::spawn_blocking(follows).await {
                 Ok(Ok(record)) => record,
                 Ok(Err(error)) => {
@@ -112,13 +113,10 @@ async fn ready(state: &Arc<State>, view: &View) -> Vec<NodeId> {
     let joining = view.members.iter();
     let joining = joining.filter(|member| member.state == MemberState::Joining);
     let joining = joining.map(|member| member.id).collect();
-    let offer = ChainQuestion::Offer(Offer {
-        records: Vec::new(),
-        settled: 0,
-    });
+    let offer = ChainQuestion::Offer(Offer::question());
     let answers = ask_all(state, joining, &offer).await;
     let holds = |answer: &ChainAnswer| match answer {
-        ChainAnswer::Holds(point) => point.number >= view.epoch,
+        ChainAnswer::Holds(point) => point.ordinal() >= view.ordinal(),
         _ => false,
     };
     let ready = answers.into_iter().filter(|(_, answer)| holds(answer));

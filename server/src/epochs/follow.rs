@@ -64,10 +64,7 @@ pub(super) async fn begin(state: &Arc<State>) {
 
 /// A peer tells of its chain.
 pub(crate) fn heard(state: &Arc<State>, theirs: &Hello) {
-    let point = Point {
-        number: theirs.epoch,
-        hash: theirs.hash,
-    };
+    let point = theirs.point();
     // A peer without a hash does not know of chains.
     if point.hash == Default::default() || point == state.view().point() {
         return;
@@ -101,8 +98,17 @@ async fn compare(
                 .map_err(|_| "it did not answer in time")?
         }
         // It acts under what is only held here: a majority of its keepers holds it.
-        Relation::Same => settle(state, newest.number).await,
+        Relation::Same => settle(state, newest).await,
         Relation::Behind => Ok(()),
+        Relation::Abandoned => {
+            tracing::warn!(
+                peer = %node,
+                epoch = theirs.number,
+                "a peer acts under an epoch that was given up by a recovery: it stops when it \
+                 hears of that"
+            );
+            Ok(())
+        }
         Relation::Fork => {
             // What a cluster file says was decided by nobody.
             if theirs.number > first {
@@ -113,15 +119,14 @@ async fn compare(
     }
 }
 
-async fn settle(state: &Arc<State>, settled: u64) -> Result<(), String> {
-    let records = Vec::new();
-    let offer = ChainQuestion::Offer(Offer { records, settled });
+async fn settle(state: &Arc<State>, settled: Point) -> Result<(), String> {
+    let offer = ChainQuestion::Offer(Offer::new(Vec::new(), settled, settled));
     let answered = answer(state, offer).await;
     answered.map(drop).map_err(|_| "this server stops".into())
 }
 
-/// A request names an epoch that is not known here: asks the keepers for it. A look-up that found
-/// nothing is not repeated at once, whatever requests name.
+/// A request names an epoch, by its ordinal, that is not known here: asks the keepers for it. A
+/// look-up that found nothing is not repeated at once, whatever requests name.
 pub(crate) async fn catch_up(state: &Arc<State>, epoch: u64, deadline: Instant) {
     let left = deadline
         .saturating_duration_since(clock::now())
@@ -129,7 +134,7 @@ pub(crate) async fn catch_up(state: &Arc<State>, epoch: u64, deadline: Instant) 
     let looked = timeout(left, async {
         let mut fruitless = state.epochs.look_ups.0.lock().await;
         let lately = fruitless.is_some_and(|at| clock::since(at) < FRUITLESS);
-        if state.view().epoch >= epoch || lately {
+        if state.view().ordinal() >= epoch || lately {
             return;
         }
         state.metrics.epoch_lookups.inc();
@@ -137,7 +142,7 @@ pub(crate) async fn catch_up(state: &Arc<State>, epoch: u64, deadline: Instant) 
         *fruitless = Some(clock::now());
         let mut asked = ask_all(state, keepers(&state.view()));
         while asked.join_next().await.is_some() {
-            if state.view().epoch >= epoch {
+            if state.view().ordinal() >= epoch {
                 *fruitless = None;
                 return;
             }
@@ -163,11 +168,16 @@ fn ask_all(state: &Arc<State>, nodes: Vec<NodeId>) -> JoinSet<Result<(), String>
 }
 
 /// Takes what a server has more.
-async fn fetch(state: &Arc<State>, node: NodeId) -> Result<(), String> {
+pub(super) async fn fetch(state: &Arc<State>, node: NodeId) -> Result<(), String> {
     let mut link = open(state, node).await?;
     loop {
         let ours = newest(state).await?;
-        let path = format!("/v1/chain?after={}&hash={}", ours.number, ours.hash);
+        let Point {
+            generation,
+            number,
+            hash,
+        } = ours;
+        let path = format!("/v1/chain?after={number}&hash={hash}&generation={generation}");
         let body = link.get(&path, CHAIN_BYTES_MAX).await?;
         let found = codec::decode_deltas(&body).map_err(|error| error.to_string())?;
         let Deltas {
@@ -189,12 +199,11 @@ async fn fetch(state: &Arc<State>, node: NodeId) -> Result<(), String> {
         }
         if records.is_empty() {
             return match newest == ours {
-                true => settle(state, ours.number).await,
+                true => settle(state, ours).await,
                 false => Ok(()),
             };
         }
-        let settled = newest.number;
-        let offer = ChainQuestion::Offer(Offer { records, settled });
+        let offer = ChainQuestion::Offer(Offer::new(records, newest, newest));
         match answer(state, offer).await {
             Ok(ChainAnswer::Holds(point)) if point.number > ours.number => {}
             Ok(other) => return Err(format!("what it has cannot be taken: {other:?}")),
@@ -218,7 +227,7 @@ pub(super) async fn open(state: &State, node: NodeId) -> Result<Link, String> {
 
 /// Tells the other members of a new epoch, or some of them in a large cluster: the rest hears of
 /// it from these.
-pub(super) fn spread(state: &Arc<State>, record: bytes::Bytes, settled: u64) {
+pub(super) fn spread(state: &Arc<State>, record: bytes::Bytes, settled: Point) {
     let view = state.view();
     let mut others: Vec<_> = view.members.iter().map(|member| member.id).collect();
     others.retain(|node| *node != state.node);
@@ -226,10 +235,7 @@ pub(super) fn spread(state: &Arc<State>, record: bytes::Bytes, settled: u64) {
         let at = random::spread() % others.len() as u64;
         others.swap_remove(at as usize);
     }
-    let offer = ChainQuestion::Offer(Offer {
-        records: vec![record],
-        settled,
-    });
+    let offer = ChainQuestion::Offer(Offer::new(vec![record], settled, settled));
     for node in others {
         let (state, offer) = (Arc::clone(state), offer.clone());
         tokio::spawn(async move {

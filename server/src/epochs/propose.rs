@@ -84,7 +84,8 @@ pub(crate) async fn change_member(
     let MemberRequest {
         change, command, ..
     } = request;
-    let own = |view: &View| chain::propose_member(view, *change, command);
+    let absent = absent(state, &state.view());
+    let own = |view: &View| chain::propose_member(view, *change, command, &absent);
     let (view, record) = make(state, *change, own).await?;
     let id = match command {
         MemberCommand::Join(member) => member.id,
@@ -94,9 +95,16 @@ pub(crate) async fn change_member(
     };
     Ok(MemberReply {
         cluster: view.cluster,
-        epoch: record.number,
+        epoch: record.point().ordinal(),
         member: view.member(id).cloned(),
     })
+}
+
+/// Members that were not heard of lately, and so are not made keepers.
+pub(super) fn absent(state: &State, view: &View) -> Vec<NodeId> {
+    let others = view.members.iter().map(|member| member.id);
+    let others = others.filter(|node| *node != state.node);
+    others.filter(|node| !state.peers.is_heard(*node)).collect()
 }
 
 /// Proposes what `own` says until it is made. Gives the view in which it was, or a later one, and
@@ -123,6 +131,10 @@ pub(super) async fn make(
         }
         if clock::now() >= deadline {
             return unavailable(why, exposed);
+        }
+        if state.epochs.chain.lock().await.is_sealed() {
+            let why = "a recovery was begun and is not over: `annulet cluster recover` ends it";
+            return unavailable(why.into(), exposed);
         }
         let wanted = own(&before).map_err(NotMade::Objection)?.encode();
         let proposer = next(state, &mut turn, &before, wanted).await;
@@ -195,22 +207,20 @@ fn reply(
     let bucket = bucket.unwrap_or_else(|| Bucket::new(number, name));
     Ok(BucketReply {
         cluster: view.cluster,
-        epoch: record.number,
+        epoch: record.point().ordinal(),
         bucket,
     })
 }
 
 /// A record was decided and is held by its keepers: it is acted under, and the others are told.
-async fn conclude(state: &Arc<State>, record: Bytes) -> Result<(), Failed> {
-    let Ok(EpochRecord { number, .. }) = EpochRecord::decode(&record) else {
+pub(super) async fn conclude(state: &Arc<State>, record: Bytes) -> Result<(), Failed> {
+    let Ok(decoded) = EpochRecord::decode(&record) else {
         return Ok(());
     };
-    let offer = Offer {
-        records: vec![record.clone()],
-        settled: number,
-    };
+    let point = decoded.point();
+    let offer = Offer::new(vec![record.clone()], point, point);
     answer(state, ChainQuestion::Offer(offer)).await?;
-    follow::spread(state, record, number);
+    follow::spread(state, record, point);
     Ok(())
 }
 
@@ -254,7 +264,7 @@ pub(super) async fn finish(state: &Arc<State>, since: Option<Instant>) -> Option
 }
 
 /// Makes one attempt. `exposed` becomes true if what is proposed may be decided without it.
-async fn attempt(
+pub(super) async fn attempt(
     state: &Arc<State>,
     mut proposer: Proposer,
     exposed: &mut bool,
@@ -272,9 +282,9 @@ async fn attempt(
                     Ok(None) | Err(_) => effects.extend(proposer.handle_failure(to)),
                 },
                 Effect::Take(record) => {
-                    let settled = state.view().epoch;
-                    let records = vec![record.clone()];
-                    let offer = ChainQuestion::Offer(Offer { records, settled });
+                    let settled = state.view().point();
+                    let offer = Offer::new(vec![record.clone()], settled, settled);
+                    let offer = ChainQuestion::Offer(offer);
                     match answer(state, offer).await? {
                         ChainAnswer::Holds(_) => effects.extend(proposer.handle_taken()),
                         other => {

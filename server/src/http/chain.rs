@@ -1,11 +1,11 @@
 //! The chain of epochs: what follows an epoch, questions of servers that propose one, and changes
-//! of buckets.
+//! of buckets and members; a chain that is begun anew.
 
 use super::State;
 use super::body;
 use super::respond::{self, Refused, Response, refusal};
 use crate::epochs::propose::{self, NotMade};
-use crate::epochs::{self};
+use crate::epochs::{self, recover};
 use crate::pipeline::Failed;
 use annulet_protocol::codec::{self, CHAIN_BYTES_MAX};
 use annulet_protocol::epoch::{ChainReply, Point};
@@ -29,7 +29,7 @@ pub(super) async fn deltas(state: &Arc<State>, uri: &Uri) -> Result<Response, Re
     Ok(message(&deltas))
 }
 
-/// Reads `after=NUMBER&hash=HASH`.
+/// Reads `after=NUMBER&hash=HASH&generation=GENERATION`; without a generation it is 0.
 fn after(query: &str) -> Result<Point, String> {
     let mut point = Point::default();
     for part in query.split('&') {
@@ -39,6 +39,10 @@ fn after(query: &str) -> Result<Point, String> {
                 point.number = number.map_err(|_| "`after` must be the number of an epoch")?;
             }
             Some(("hash", hash)) => point.hash = hash.parse()?,
+            Some(("generation", generation)) => {
+                let generation = generation.parse();
+                point.generation = generation.map_err(|_| "`generation` must be a number")?;
+            }
             Some(_) | None => {}
         }
     }
@@ -105,6 +109,28 @@ pub(super) async fn change_member(
     made(changed.await.unwrap_or(Err(NotMade::Failed)))
 }
 
+/// Begins the chain anew, or says what would be done.
+pub(super) async fn recover(
+    state: &Arc<State>,
+    request: Request<Incoming>,
+) -> Result<Response, Refused> {
+    let (body, _share) = body::message(state, request, REQUEST_OVERHEAD_BYTES).await?;
+    let request = codec::decode_recover_request(&body)?;
+    let cluster = state.view().cluster;
+    if request.cluster != cluster {
+        return Err(respond::wrong_cluster(request.cluster, cluster));
+    }
+    // It goes on if the caller does not wait: members that are sealed need an end.
+    let recovering = Arc::clone(state);
+    let recovered = tokio::spawn(async move { recover::recover(&recovering, request).await });
+    match recovered.await.unwrap_or(Err(Failed)) {
+        Ok(reply) => Ok(message(&reply)),
+        Err(Failed) => Err(internal(
+            "this server stops; the recovery may have been begun",
+        )),
+    }
+}
+
 /// What is told of a change.
 fn made(changed: Result<impl Serialize, NotMade>) -> Result<Response, Refused> {
     match changed {
@@ -151,11 +177,21 @@ mod tests {
     #[test]
     fn the_epoch_is_read_off_the_path() {
         let hash = EpochHash([0xab; 16]);
-        let point = Point { number: 7, hash };
+        let point = Point {
+            number: 7,
+            hash,
+            ..Point::default()
+        };
         assert_eq!(after(&format!("after=7&hash={hash}")), Ok(point));
         assert_eq!(after(&format!("hash={hash}&more=1&after=7")), Ok(point));
+        let later = Point {
+            generation: 2,
+            ..point
+        };
+        let path = format!("after=7&hash={hash}&generation=2");
+        assert_eq!(after(&path), Ok(later));
         assert_eq!(after(""), Ok(Point::default()));
-        for bad in ["after=-1", "after=x", "hash=12", "after="] {
+        for bad in ["after=-1", "after=x", "hash=12", "after=", "generation=x"] {
             assert!(after(bad).is_err(), "{bad}");
         }
     }

@@ -47,7 +47,7 @@ pub(super) async fn answer(
         let why = "this server has just started, and still asks the others for the newest epoch";
         return Err(overloaded(why));
     }
-    if request.epoch > view.epoch {
+    if request.epoch > view.ordinal() {
         follow::catch_up(state, request.epoch, deadline).await;
     }
     let answered = state
@@ -67,7 +67,7 @@ pub(super) async fn answer(
         node: state.node,
         // It may have changed while the lanes worked: a refusal that tells of a newer epoch must
         // not come with an older one, which would tell the client that there is nothing to fetch.
-        epoch: state.view().epoch,
+        epoch: state.view().ordinal(),
         time_ms: clock::now_ms(),
         load: state.pipeline.load(),
         results: answered.answers,

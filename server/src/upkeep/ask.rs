@@ -39,7 +39,7 @@ pub(super) async fn ask(
     };
     let request = Request {
         cluster: view.cluster,
-        epoch: view.epoch,
+        epoch: view.ordinal(),
         budget_ms: time.as_millis() as u32,
         operations,
     };

@@ -230,7 +230,7 @@ impl World {
             self.note_answer(&answer);
             self.respond(client, op, (node, attempt), Some(reply.epoch), Ok(answer));
         }
-        if reply.epoch > self.clients[client].core.view().epoch && self.rng.random_bool(0.2) {
+        if reply.epoch > self.clients[client].core.view().ordinal() && self.rng.random_bool(0.2) {
             self.want_view(client, reply.epoch);
         }
         self.settle(client);
@@ -317,7 +317,7 @@ impl World {
         let view = codec::decode_view(bytes).expect("a server's view is sound");
         let view = Arc::new(view);
         let at = &mut self.clients[client];
-        if view.epoch < at.wanted_epoch {
+        if view.ordinal() < at.wanted_epoch {
             self.coverage.hit("view", "fetched_stale");
             self.schedule(10_000, Event::ClientFetches { client, life });
         } else {

@@ -240,7 +240,10 @@ impl World {
             vote: match asked {
                 ChainQuestion::Prepare(prepare) => Some((prepare.of.hash, prepare.ballot)),
                 ChainQuestion::Accept(accept) => Some((accept.of.hash, accept.ballot)),
-                ChainQuestion::Offer(_) | ChainQuestion::Copies(_) | ChainQuestion::Unknown => None,
+                ChainQuestion::Offer(_)
+                | ChainQuestion::Seal(_)
+                | ChainQuestion::Copies(_)
+                | ChainQuestion::Unknown => None,
             },
             answer,
             then,
@@ -485,8 +488,8 @@ impl World {
                 let after = part.chain.newest();
                 self.tell(server, from, Message::Want(after));
             }
-            Relation::Same => self.settle_up_to(server, newest.number),
-            Relation::Behind => {}
+            Relation::Same => self.settle_up_to(server, newest),
+            Relation::Behind | Relation::Abandoned => {}
             Relation::Fork if newest.number > first => {
                 let why = format!("servers {server} and {from} hold other epochs");
                 self.oracle.fail("agreement", why);
@@ -495,9 +498,8 @@ impl World {
         }
     }
 
-    fn settle_up_to(&mut self, server: usize, settled: u64) {
-        let records = Vec::new();
-        let offer = ChainQuestion::Offer(Offer { records, settled });
+    fn settle_up_to(&mut self, server: usize, settled: Point) {
+        let offer = ChainQuestion::Offer(Offer::new(Vec::new(), settled, settled));
         self.ask_chain(server, &offer, Then::Nothing);
     }
 
@@ -512,8 +514,7 @@ impl World {
         }
         if !records.is_empty() {
             self.coverage.hit("chain", "caught_up");
-            let settled = newest.number;
-            let offer = ChainQuestion::Offer(Offer { records, settled });
+            let offer = ChainQuestion::Offer(Offer::new(records, newest, newest));
             self.ask_chain(server, &offer, Then::Nothing);
         }
     }

@@ -174,9 +174,9 @@ impl World {
                     }
                 }
                 Effect::Take(record) => {
-                    let settled = self.servers[server].view.epoch;
-                    let records = vec![record];
-                    let offer = ChainQuestion::Offer(Offer { records, settled });
+                    let settled = self.servers[server].view.point();
+                    let offer = Offer::new(vec![record], settled, settled);
+                    let offer = ChainQuestion::Offer(offer);
                     self.ask_chain(server, &offer, Then::Taken(number));
                 }
                 Effect::Done(outcome) => self.attempt_over(server, number, outcome),
@@ -308,10 +308,8 @@ impl World {
                 {
                     self.coverage.hit("chain", "finished_for_others");
                 }
-                let offer = Offer {
-                    records: vec![record],
-                    settled: decoded.number,
-                };
+                let point = decoded.point();
+                let offer = Offer::new(vec![record], point, point);
                 let then = Then::Concluded(Box::new(decoded));
                 self.ask_chain(server, &ChainQuestion::Offer(offer), then);
                 1_000
@@ -345,10 +343,8 @@ impl World {
 
     /// A settled record is acted under here: the others are told.
     pub(crate) fn attempt_concluded(&mut self, server: usize, record: EpochRecord) {
-        let offer = ChainQuestion::Offer(Offer {
-            settled: record.number,
-            records: vec![record.encode()],
-        });
+        let point = record.point();
+        let offer = ChainQuestion::Offer(Offer::new(vec![record.encode()], point, point));
         for other in (0..self.servers.len()).filter(|other| *other != server) {
             // Nobody waits for the answer.
             let question = Question {

@@ -76,7 +76,7 @@ impl World {
         for task in &tasks {
             self.note_task(task);
         }
-        let epoch = self.servers[server].view.epoch;
+        let epoch = self.servers[server].view.ordinal();
         let mutations = tasks.iter().cloned().map(Mutation::Task);
         let mutations: Vec<_> = mutations.map(|mutation| (epoch, mutation)).collect();
         let (answers, _) = self.decide_writes(server, &mutations);

@@ -255,7 +255,7 @@ impl World {
             .iter()
             .map(|queued: &Queued| queued.request.epoch)
             .max();
-        if newest.is_some_and(|epoch| epoch > self.servers[server].view.epoch) {
+        if newest.is_some_and(|epoch| epoch > self.servers[server].view.ordinal()) {
             self.look_up(server);
         }
         if !admitted.is_empty() {
@@ -277,7 +277,7 @@ impl World {
             Some(read) => read,
             None => self.decide_reads(server, &reads),
         };
-        let epoch = self.servers[server].view.epoch;
+        let epoch = self.servers[server].view.ordinal();
         self.check_deleted(server, &reads, &found);
         let (mut written, mut found) = (written.into_iter(), found.into_iter());
         for Queued { from, request, .. } in &batch {

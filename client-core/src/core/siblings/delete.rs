@@ -105,7 +105,7 @@ impl Link for Deleting {
         }
         let mut start = self.start.clone();
         if let Some(view) = view
-            && view.epoch > start.view.epoch
+            && view.ordinal() > start.view.ordinal()
             && !start.move_to(view, core.home())
         {
             return refuse(start.bucket_deleted());

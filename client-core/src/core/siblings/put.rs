@@ -110,7 +110,7 @@ impl Link for Putting {
         };
         let unknown = |error: Error| Joined::Over(Err(error.with_outcome(Outcome::Unknown)));
         if let Some(view) = view
-            && view.epoch > self.start.view.epoch
+            && view.ordinal() > self.start.view.ordinal()
             && !self.start.move_to(view, core.home())
         {
             return unknown(self.start.bucket_deleted());
@@ -290,7 +290,7 @@ impl MintOperation {
         effects.push(Effect::Send(Send {
             node,
             attempt,
-            epoch: self.start.view.epoch,
+            epoch: self.start.view.ordinal(),
             budget_ms: self.start.budget_ms(now.mono_ms),
             operation,
         }));
@@ -416,8 +416,8 @@ impl Coordinator for MintOperation {
 
     fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<MintDone> {
         let mut effects = Effects::new();
-        let epoch = self.start.view.epoch;
-        if view.epoch <= epoch || self.completed {
+        let epoch = self.start.view.ordinal();
+        if view.ordinal() <= epoch || self.completed {
             return effects;
         }
         if !self.minters.want_view(epoch) && self.start.goes_on_under(view, core.home()) {

@@ -8,7 +8,7 @@ use annulet_protocol::view::Member;
 const CHANGE: ChangeId = ChangeId([7; 16]);
 
 fn made(view: &View, command: &MemberCommand) -> View {
-    let record = propose_member(view, CHANGE, command).unwrap();
+    let record = propose_member(view, CHANGE, command, &[]).unwrap();
     assert_eq!(record.change, CHANGE);
     apply(view, &record).unwrap()
 }
@@ -36,9 +36,9 @@ fn who_leaves_is_no_keeper_and_owns_what_it_owned_for_now() {
     assert_eq!(after.member(keeper).unwrap().state, MemberState::Leaving);
     assert!(!after.tip.keepers.contains(&keeper));
     assert_eq!(after.table.regions, view.table.regions);
-    let again = propose_member(&after, CHANGE, &leave(keeper));
+    let again = propose_member(&after, CHANGE, &leave(keeper), &[]);
     assert!(matches!(again, Err(Objection::Conflict(_))), "{again:?}");
-    let stranger = propose_member(&view, CHANGE, &leave(NodeId(99)));
+    let stranger = propose_member(&view, CHANGE, &leave(NodeId(99)), &[]);
     assert!(
         matches!(stranger, Err(Objection::Conflict(_))),
         "{stranger:?}"
@@ -53,7 +53,7 @@ fn somebody_stays_to_own_everything() {
     for id in others {
         view = made(&view, &leave(*id));
     }
-    let refused = propose_member(&view, CHANGE, &leave(*last));
+    let refused = propose_member(&view, CHANGE, &leave(*last), &[]);
     assert!(matches!(refused, Err(Objection::Invalid(_))), "{refused:?}");
 }
 
@@ -76,7 +76,7 @@ fn what_is_left_out_of_a_change_stays() {
         capacity: Some(0),
         ..set
     };
-    let refused = propose_member(&view, CHANGE, &MemberCommand::Set(none));
+    let refused = propose_member(&view, CHANGE, &MemberCommand::Set(none), &[]);
     assert!(matches!(refused, Err(Objection::Invalid(_))), "{refused:?}");
 }
 
@@ -109,7 +109,7 @@ fn who_joins_owns_its_share_only_once_it_holds_the_view() {
             ..newcomer(50)
         },
     ] {
-        let refused = propose_member(&joined, CHANGE, &MemberCommand::Join(twice));
+        let refused = propose_member(&joined, CHANGE, &MemberCommand::Join(twice), &[]);
         assert!(
             matches!(refused, Err(Objection::Conflict(_))),
             "{refused:?}"

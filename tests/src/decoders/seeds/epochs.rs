@@ -9,12 +9,15 @@ use annulet_protocol::epoch::{
     Accept, BucketChange, BucketCommand, BucketGone, BucketReply, BucketRequest, BucketSettings,
     ChainAnswer, ChainQuestion, ChainReply, ChainRequest, Copies, CopiesOver, Decided,
     DeleteBucket, Deltas, EpochRecord, Granted, ListChange, ListPlace, MemberChange, MemberGone,
-    MemberSettings, NextList, Offer, Prepare, Promised, SetBucket,
+    MemberSettings, NextList, Offer, Point, Prepare, Promised, SetBucket,
 };
 use annulet_protocol::ids::{ChangeId, ClusterId, EpochHash, Incarnation, NodeId};
 use annulet_protocol::level::Level;
 use annulet_protocol::members::{
     LeaveMember, MemberCommand, MemberReply, MemberRequest, SetMember,
+};
+use annulet_protocol::recovery::{
+    Anew, MemberFound, RecoverOutcome, RecoverReply, RecoverRequest, Seal, Stands,
 };
 use annulet_protocol::view::{Member, MemberState};
 use bytes::Bytes;
@@ -118,13 +121,19 @@ pub(super) fn add(seeds: &mut Seeds) {
     add_answers(seeds);
     add_buckets(seeds);
     add_members(seeds);
+    add_recoveries(seeds);
 }
 
 fn add_questions(seeds: &mut Seeds) {
     let (of, ballot, record) = (record().point(), ballot(), record().encode());
+    let anew = Point {
+        generation: 2,
+        ..of
+    };
     let offer = Offer {
         records: vec![record.clone(), Bytes::from_static(b"no record")],
         settled: 6,
+        ..Offer::question()
     };
     for (name, question) in [
         ("offer", ChainQuestion::Offer(offer)),
@@ -134,6 +143,17 @@ fn add_questions(seeds: &mut Seeds) {
             ChainQuestion::Accept(Accept { of, ballot, record }),
         ),
         ("copies", ChainQuestion::Copies(Copies {})),
+        (
+            "seal",
+            ChainQuestion::Seal(Seal {
+                generation: 2,
+                after: of,
+            }),
+        ),
+        (
+            "offer_anew",
+            ChainQuestion::Offer(Offer::new(Vec::new(), anew, anew)),
+        ),
         ("unknown", ChainQuestion::Unknown),
     ] {
         let request = ChainRequest {
@@ -145,6 +165,7 @@ fn add_questions(seeds: &mut Seeds) {
     let none = Offer {
         records: Vec::new(),
         settled: 6,
+        ..Offer::question()
     };
     let none = ChainRequest {
         cluster: CLUSTER,
@@ -164,6 +185,7 @@ pub(super) fn add_crowded(seeds: &mut Seeds) {
     let offer = Offer {
         records: vec![Bytes::new()],
         settled: 6,
+        ..Offer::question()
     };
     let offer = ChainRequest {
         cluster: CLUSTER,
@@ -199,6 +221,8 @@ fn add_answers(seeds: &mut Seeds) {
         ("lacks", ChainAnswer::Lacks(point)),
         ("copied", ChainAnswer::Copied(CopiesOver { over })),
         ("refused", ChainAnswer::Refused("why".into())),
+        ("stands", ChainAnswer::Stands(Box::new(stands()))),
+        ("sealed_above", ChainAnswer::SealedAbove(3)),
     ] {
         let reply = ChainReply {
             cluster: CLUSTER,
@@ -322,4 +346,59 @@ fn add_buckets(seeds: &mut Seeds) {
     let bytes = encode(&reply);
     seeds.add("bucket_reply", "cut_short", &bytes[..bytes.len() / 2]);
     seeds.add("bucket_reply", "made", bytes);
+}
+
+fn stands() -> Stands {
+    Stands {
+        newest: record().point(),
+        sealed: 2,
+        known: true,
+        records: vec![record().encode()],
+        ballot: ballot(),
+        accepted: Some(record().encode()),
+    }
+}
+
+fn add_recoveries(seeds: &mut Seeds) {
+    let request = RecoverRequest {
+        cluster: CLUSTER,
+        recovery: ChangeId([0xab; 16]),
+        proceed: true,
+    };
+    let bytes = encode(&request);
+    seeds.add("recover_request", "cut_short", &bytes[..bytes.len() / 2]);
+    seeds.add("recover_request", "proceed", bytes);
+    let found = |newest, why: &str| MemberFound {
+        id: NodeId(1),
+        newest,
+        sealed: 2,
+        forks: true,
+        why: why.into(),
+    };
+    let anew = Anew {
+        epoch: record().point(),
+        keepers: vec![NodeId(1)],
+    };
+    for (file, outcome) in [
+        ("possible", RecoverOutcome::Possible(anew.clone())),
+        ("done", RecoverOutcome::Done(anew.clone())),
+        ("unsettled", RecoverOutcome::Unsettled(anew)),
+        ("refused", RecoverOutcome::Refused("why".into())),
+        ("interrupted", RecoverOutcome::Interrupted("why".into())),
+        ("unknown", RecoverOutcome::Unknown),
+    ] {
+        let reply = RecoverReply {
+            cluster: CLUSTER,
+            node: NodeId(9),
+            members: vec![found(Some(record().point()), ""), found(None, "why")],
+            newest: record().point(),
+            keepers: vec![NodeId(1), NodeId(2), NodeId(3)],
+            outcome,
+        };
+        let bytes = encode(&reply);
+        if file == "done" {
+            seeds.add("recover_reply", "cut_short", &bytes[..bytes.len() / 2]);
+        }
+        seeds.add("recover_reply", file, bytes);
+    }
 }

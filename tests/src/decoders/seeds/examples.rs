@@ -185,6 +185,7 @@ pub(super) fn hello() -> Hello {
         disk: DiskState::Filling,
         hash: EpochHash([5; 16]),
         first: 1,
+        generation: 0,
     }
 }
 
