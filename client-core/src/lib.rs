@@ -46,7 +46,7 @@ pub use annulet_protocol::ids::NodeId;
 pub use annulet_protocol::level::Level;
 pub use annulet_protocol::siblings::merges::{Counter, Merge, Set};
 pub use annulet_protocol::table::Joint;
-pub use annulet_protocol::view::{Member, View};
+pub use annulet_protocol::view::{Member, MemberState, View};
 pub use bucket::{Bucket, Committed, Update};
 pub use buckets::{BucketChanges, BucketOptions};
 pub use client::{Client, MemberHints, MemberStatus};

@@ -378,7 +378,8 @@ impl Chain {
             node: self.node,
             newest,
             first: self.first.number,
-            fork: !holds && after.number <= newest.number,
+            // What was before this chain begins, as that of a server that joined does, is not known.
+            fork: !holds && within,
             records,
         })
     }

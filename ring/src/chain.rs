@@ -32,7 +32,7 @@ use annulet_protocol::codec;
 use annulet_protocol::epoch::{self, BucketChange, BucketGone, EpochRecord, Point};
 use annulet_protocol::ids::EpochHash;
 use annulet_protocol::view::{MemberState, Tip, View};
-pub use wish::{Objection, activate, propose, propose_member};
+pub use wish::{Objection, activate, propose, propose_join, propose_member};
 
 /// Begins a chain with a view: gives it keepers, and a hash over all of it but the addresses of its
 /// members, which may change without anybody's consent.
@@ -190,7 +190,7 @@ pub enum Relation {
     Same,
     /// It is longer, and may hold all that is here.
     Ahead,
-    /// What is here holds it.
+    /// What is here holds it, or begins after it, as the chain of a server that joined later does.
     Behind,
     /// Neither holds the other.
     Fork,
@@ -208,7 +208,7 @@ pub fn relation(
         Relation::Same
     } else if theirs.number > newest.number {
         Relation::Ahead
-    } else if theirs.number >= first && here(theirs.number) == Some(theirs.hash) {
+    } else if theirs.number < first || here(theirs.number) == Some(theirs.hash) {
         Relation::Behind
     } else {
         Relation::Fork

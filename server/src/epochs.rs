@@ -8,9 +8,11 @@
 //! - this file: questions and their answers
 //! - `propose`: a change of a bucket becomes the next epoch, and what others began is finished
 //! - [`follow`]: newer epochs are fetched from others; `course`: what follows a view by itself
+//! - [`membership`]: this server becomes a member
 
 mod course;
 pub(crate) mod follow;
+pub(crate) mod membership;
 pub(crate) mod propose;
 
 use crate::clock;
@@ -29,6 +31,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, watch};
 
+/// Why a server that is well must not go on.
+#[derive(Clone, Debug)]
+pub(crate) enum Ended {
+    /// The others decided what its chain does not hold.
+    Forked(String),
+    /// It cannot join.
+    Refused(String),
+}
+
 /// What is known of the chain.
 pub(crate) struct Epochs {
     chain: Arc<Mutex<Chain>>,
@@ -43,7 +54,7 @@ pub(crate) struct Epochs {
     look_ups: LookUps,
     /// Whether others were asked for newer epochs since the start.
     begun: watch::Sender<bool>,
-    forked: OnceLock<String>,
+    ended: OnceLock<Ended>,
 }
 
 impl Epochs {
@@ -62,7 +73,7 @@ impl Epochs {
             proposer,
             look_ups: LookUps::default(),
             begun: watch::Sender::new(false),
-            forked: OnceLock::new(),
+            ended: OnceLock::new(),
         }
     }
 
@@ -76,9 +87,9 @@ impl Epochs {
         self.first
     }
 
-    /// Why this server must not go on, if the others decided what its chain does not hold.
-    pub(crate) fn forked(&self) -> Option<String> {
-        self.forked.get().cloned()
+    /// Why this server must not go on, if so.
+    pub(crate) fn ended(&self) -> Option<Ended> {
+        self.ended.get().cloned()
     }
 
     /// Whether others were asked for newer epochs after the start.
@@ -106,7 +117,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) async fn run(state: Arc<State>) {
     follow::begin(&state).await;
     state.epochs.begun.send_replace(true);
-    tokio::join!(finish(&state), course::run(&state));
+    tokio::join!(finish(&state), course::run(&state), membership::run(&state));
 }
 
 /// Finishes what is left unfinished, for ever.
@@ -239,6 +250,6 @@ fn stop(state: &State, why: String) {
         why,
         "the chain of epochs FORKS: this server holds what the others did not decide, and stops"
     );
-    let _ = state.epochs.forked.set(why.clone());
+    let _ = state.epochs.ended.set(Ended::Forked(why.clone()));
     state.pipeline.give_up(why);
 }

@@ -6,11 +6,12 @@
 //! | `GET /v1/view` | the same | the view, compressed if the caller takes zstd |
 //! | `GET /v1/chain?after=N&hash=H` | the same | the records that follow an epoch |
 //! | `POST /v1/buckets` | admin | a bucket that was made, changed or deleted |
+//! | `POST /v1/members` | admin; a peer that joins | a member that was admitted or changed |
 //! | `GET /v1/hints` | the same | what is kept for servers that are away |
 //! | `POST /v1/peer/hello` | peer | a greeting to a greeting |
 //! | `POST /v1/peer/chain` | peer | an answer about the chain of epochs |
 //! | `GET /metrics` | any role | the metrics as text |
-//! | `GET /healthz`, `GET /readyz` | anyone | 200, or 503 while it starts or stops |
+//! | `GET /healthz`, `GET /readyz` | anyone | 200, or 503 while it starts, joins or stops |
 //!
 //! # Layout
 //! - `accept`: connections; `handshake`: their beginning; `room`: how many, and which one goes
@@ -31,6 +32,7 @@ mod tasks;
 use crate::budget::Budget;
 use crate::clock;
 use crate::config::Limits;
+use crate::epochs::membership::Membership;
 use crate::epochs::{Epochs, follow};
 use crate::metrics::{self, Metrics};
 use crate::peers::Peers;
@@ -42,7 +44,7 @@ use annulet_protocol::codec;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::REQUEST_OVERHEAD_BYTES;
 use annulet_protocol::message::{DiskState, FailureKind, Hello};
-use annulet_protocol::view::View;
+use annulet_protocol::view::{MemberState, View};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode};
@@ -59,6 +61,8 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     pub(crate) pipeline: Pipeline,
     pub(crate) peers: Peers,
+    /// As what it is to be a member, if no cluster file says it.
+    pub(crate) membership: Option<Membership>,
     pub(crate) upkeep: Upkeep,
     pub(crate) metrics: Arc<Metrics>,
     /// Memory of requests and replies.
@@ -77,6 +81,13 @@ impl State {
     /// The view that this server acts under, and its bytes.
     pub(crate) fn served(&self) -> Arc<ServedView> {
         self.epochs.served()
+    }
+
+    /// Whether it may own something.
+    fn is_member(&self) -> bool {
+        let view = self.view();
+        let member = view.member(self.node);
+        member.is_some_and(|member| member.state != MemberState::Joining)
     }
 
     /// The view that this server acts under.
@@ -222,6 +233,9 @@ async fn answer(
         }
         Endpoint::Ready if !state.epochs.has_begun() => {
             Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "starting\n"))
+        }
+        Endpoint::Ready if !state.is_member() => {
+            Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "no member\n"))
         }
         Endpoint::Ready => Ok(plain(
             StatusCode::OK,

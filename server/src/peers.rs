@@ -40,7 +40,6 @@ const OFFSET_MS_MAX: i64 = (SKEW_MS_MAX / 2) as i64;
 /// What is known of the peers.
 #[derive(Debug)]
 pub(crate) struct Peers {
-    others: Vec<Peer>,
     heard: Mutex<BTreeMap<NodeId, Heard>>,
     /// When a disagreement was last warned of.
     warned: Mutex<Option<Instant>>,
@@ -81,17 +80,8 @@ struct Heard {
 }
 
 impl Peers {
-    pub(crate) fn new(view: &View, own: NodeId, limits: &Limits) -> Self {
-        let others = view
-            .members
-            .iter()
-            .filter(|member| member.id != own)
-            .map(|member| Peer {
-                node: member.id,
-                address: member.address.clone(),
-            });
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
-            others: others.collect(),
             heard: Mutex::default(),
             warned: Mutex::default(),
             judged: Mutex::default(),
@@ -139,22 +129,27 @@ impl Peers {
         may
     }
 
-    /// A random choice of the peers.
-    fn sample(&self) -> Vec<Peer> {
-        let mut peers: Vec<_> = self.others.iter().collect();
-        let take = peers.len().min(SAMPLE_MAX);
-        for place in 0..take {
-            let left = (peers.len() - place) as u64;
-            peers.swap(place, place + (random::spread() % left) as usize);
-        }
-        peers.truncate(take);
-        peers.into_iter().cloned().collect()
-    }
-
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Heard>> {
         // A panic elsewhere does not tear the map, so a poisoned lock is still good.
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A random choice of the other members.
+fn sample(view: &View, own: NodeId) -> Vec<Peer> {
+    let others = view.members.iter().filter(|member| member.id != own);
+    let mut others: Vec<_> = others.collect();
+    let take = others.len().min(SAMPLE_MAX);
+    for place in 0..take {
+        let left = (others.len() - place) as u64;
+        others.swap(place, place + (random::spread() % left) as usize);
+    }
+    let taken = others.into_iter().take(take);
+    let taken = taken.map(|member| Peer {
+        node: member.id,
+        address: member.address.clone(),
+    });
+    taken.collect()
 }
 
 /// Greets samples of the peers for ever.
@@ -169,7 +164,7 @@ pub(crate) async fn run(state: Arc<State>, tls: Arc<Tls>) {
 
 async fn round(state: &Arc<State>, tls: &Arc<Tls>) {
     let mut greetings = JoinSet::new();
-    for peer in state.peers.sample() {
+    for peer in sample(&state.view(), state.node) {
         let (state, tls) = (state.clone(), tls.clone());
         greetings.spawn(async move {
             let greeted = match timeout(GREETING, greet(&state, &tls, &peer)).await {

@@ -1,15 +1,24 @@
-//! `annulet node`: servers leave, or get another share of the data.
+//! `annulet node`: servers join, leave, take each other's place, or get another share of the data.
 
 use crate::args::Common;
 use crate::failure::{Exit, Failure};
 use crate::{connect, output};
-use annulet::{Client, Error, ErrorKind, Member, MemberChanges, NodeId, View};
+use annulet::{Client, Error, ErrorKind, Member, MemberChanges, MemberState, NodeId, View};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::time::Duration;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum NodeCommand {
+    /// Wait until a server that was started with `annulet serve --join` has joined and owns its
+    /// share
+    Join {
+        /// Its id or address
+        node: String,
+    },
+    /// Let a server leave whose place another one takes, which has joined; needs a certificate of
+    /// role admin. (`annulet serve --join ADDR --replace ID` does both)
+    Replace(ReplaceArgs),
     /// Let a server leave: the others copy what it owns, then it is no member any more; needs a
     /// certificate of role admin
     Leave(LeaveArgs),
@@ -32,12 +41,25 @@ pub(crate) struct LeaveArgs {
     wait: bool,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct ReplaceArgs {
+    /// The id or address of the server that leaves
+    old: String,
+    /// The id or address of the one that takes its place
+    new: String,
+    /// Wait until the old one owns nothing any more and may be stopped
+    #[arg(long)]
+    wait: bool,
+}
+
 /// Time between two looks whether a server is gone.
 const LOOK: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(command: NodeCommand, common: &Common) -> Result<Exit, Failure> {
     let client = connect::client(common).await?;
     let result = match command {
+        NodeCommand::Join { node } => join(&client, &node, common).await,
+        NodeCommand::Replace(args) => replace(&client, &args, common).await,
         NodeCommand::Leave(args) => leave(&client, &args, common).await,
         NodeCommand::Capacity { node, capacity } => {
             set_capacity(&client, &node, capacity, common).await
@@ -45,6 +67,33 @@ pub(crate) async fn run(command: NodeCommand, common: &Common) -> Result<Exit, F
     };
     client.close().await;
     result
+}
+
+async fn join(client: &Client, node: &str, common: &Common) -> Result<Exit, Failure> {
+    loop {
+        let view = newest(client).await?;
+        let found = find(&view, node).ok();
+        let active = found.filter(|member| member.state == MemberState::Active);
+        if let Some(member) = active.filter(|_| view.table.joint.is_empty()) {
+            show(Some(member), member.id, "has joined", common)?;
+            return Ok(Exit::Done);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn replace(client: &Client, args: &ReplaceArgs, common: &Common) -> Result<Exit, Failure> {
+    let view = newest(client).await?;
+    let (old, new) = (find(&view, &args.old)?, find(&view, &args.new)?);
+    if old.id == new.id || new.state == MemberState::Leaving {
+        let why = format!("server {} cannot take the place of {}", new.id, old.id);
+        return Err(Failure::usage(why));
+    }
+    let leave = LeaveArgs {
+        node: args.old.clone(),
+        wait: args.wait,
+    };
+    self::leave(client, &leave, common).await
 }
 
 async fn leave(client: &Client, args: &LeaveArgs, common: &Common) -> Result<Exit, Failure> {

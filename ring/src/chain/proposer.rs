@@ -25,6 +25,8 @@ const BROUGHT_MAX: usize = 3;
 pub struct Proposer {
     of: Point,
     keepers: Vec<NodeId>,
+    /// The keepers of the record that is proposed.
+    heirs: Vec<NodeId>,
     /// What is proposed where nothing was accepted before.
     own: Bytes,
     ballot: Ballot,
@@ -114,6 +116,9 @@ impl Proposer {
         Self {
             of: view.point(),
             keepers: view.tip.keepers.clone(),
+            // What cannot be read is refused by the keepers, whoever they are.
+            heirs: EpochRecord::decode(&own)
+                .map_or_else(|_| view.tip.keepers.clone(), |record| record.keepers),
             own,
             ballot,
             stage: Stage::Receipts,
@@ -283,16 +288,21 @@ impl Proposer {
         vec![Effect::Done(outcome)]
     }
 
-    /// Begins a stage: all keepers are asked.
+    /// Begins a stage: all its keepers are asked.
     fn enter(&mut self, stage: Stage) -> Vec<Effect> {
         if let Stage::Accepting(record) = &stage {
             self.exposed |= *record == self.own;
         }
+        let of = match stage {
+            Stage::Receipts => &self.heirs,
+            _ => &self.keepers,
+        };
         self.stage = stage;
         let first = self.names + 1;
-        self.names += self.keepers.len() as u32;
-        let keepers = self.keepers.iter().zip(first..);
-        self.asked = keepers
+        self.names += of.len() as u32;
+        self.asked = of
+            .iter()
+            .zip(first..)
             .map(|(node, name)| Asked {
                 node: *node,
                 name,
@@ -330,7 +340,7 @@ impl Proposer {
     /// Goes on if a majority said yes, and gives up if none can any more.
     fn judge(&mut self) -> Vec<Effect> {
         let count = |said| self.asked.iter().filter(|asked| asked.said == said).count();
-        let majority = self.keepers.len() / 2 + 1;
+        let majority = self.asked.len() / 2 + 1;
         if count(Said::Yes) >= majority {
             return match std::mem::replace(&mut self.stage, Stage::Over) {
                 Stage::Receipts => self.enter(Stage::Preparing(None)),

@@ -3,6 +3,7 @@
 //! at a time are only in each other's way.
 
 use super::propose::{self, NotMade};
+use crate::clock;
 use crate::http::State;
 use crate::random;
 use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, Copies, CopiesOver, ListPlace, Offer};
@@ -14,13 +15,15 @@ use annulet_ring::owners::next_lists;
 use annulet_ring::planner::Limits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// Time between two looks.
+/// Time between two looks while nothing is under way.
 const EVERY: Duration = Duration::from_secs(1);
-/// Looks in a row at which a server does not answer, until nobody waits for it that is to leave.
-const SILENT_MAX: u32 = 10;
+/// The same while something is: it may be over at any moment.
+const SOON: Duration = Duration::from_millis(200);
+/// How long a server that is to leave does not answer until nobody waits for it any more.
+const SILENT_MAX: Duration = Duration::from_secs(10);
 /// Servers that are asked at a time.
 const ASKED_MAX: usize = 64;
 /// How much moves at a time: in the whole cluster, to one server, and from one.
@@ -35,15 +38,17 @@ pub(super) async fn run(state: &Arc<State>) {
     // The epoch after which nothing was to follow.
     let mut still = None;
     let mut silent = Silent::default();
+    let mut pause = EVERY;
     loop {
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(pause).await;
+        pause = EVERY;
         let view = state.view();
         if !leads(state, &view) || still == Some(view.epoch) {
             continue;
         }
         match step(state, &view, &mut silent).await {
-            Ok(true) => {}
-            Ok(false) if waits(&view) => {}
+            Ok(true) => pause = SOON,
+            Ok(false) if waits(&view) => pause = SOON,
             Ok(false) => still = Some(view.epoch),
             Err(NotMade::Objection(objection)) => {
                 tracing::debug!(%objection, "what was to follow the view does not any more");
@@ -80,7 +85,7 @@ async fn step(state: &Arc<State>, view: &Arc<View>, silent: &mut Silent) -> Resu
         Some(record) => Some(record),
         None => {
             let done = done(state, view, silent).await;
-            let lost = silent.lost();
+            let lost = silent.lost(clock::now());
             let before = Arc::clone(view);
             // It takes some hundred milliseconds where there are tens of thousands of servers.
             let follows = move || course::follow(&before, change, &done, &lost, LIMITS);
@@ -125,22 +130,25 @@ async fn ready(state: &Arc<State>, view: &View) -> Vec<NodeId> {
     ready.map(|(node, _)| node).collect()
 }
 
-/// How often servers were asked in vain in a row.
+/// Since when servers were asked in vain.
 #[derive(Debug, Default)]
-struct Silent(BTreeMap<NodeId, u32>);
+struct Silent(BTreeMap<NodeId, Instant>);
 
 impl Silent {
-    fn note(&mut self, asked: &[NodeId], answers: &[(NodeId, ChainAnswer)]) {
+    fn note(&mut self, asked: &[NodeId], answers: &[(NodeId, ChainAnswer)], now: Instant) {
         for node in asked {
-            let answered = answers.iter().any(|(from, _)| from == node);
-            let count = self.0.entry(*node).or_default();
-            *count = if answered { 0 } else { *count + 1 };
+            if answers.iter().any(|(from, _)| from == node) {
+                self.0.remove(node);
+            } else {
+                self.0.entry(*node).or_insert(now);
+            }
         }
     }
 
     /// Those that nobody should wait for any more, if they are to leave anyway.
-    fn lost(&self) -> Vec<NodeId> {
-        let lost = self.0.iter().filter(|(_, count)| **count >= SILENT_MAX);
+    fn lost(&self, now: Instant) -> Vec<NodeId> {
+        let long = |since: &Instant| now.saturating_duration_since(*since) >= SILENT_MAX;
+        let lost = self.0.iter().filter(|(_, since)| long(since));
         lost.map(|(node, _)| *node).collect()
     }
 }
@@ -156,8 +164,9 @@ async fn done(state: &Arc<State>, view: &View, silent: &mut Silent) -> Vec<u32> 
         .collect();
     let owners: Vec<_> = owners.into_iter().collect();
     let question = ChainQuestion::Copies(Copies {});
+    silent.0.retain(|node, _| view.member(*node).is_some());
     let answers = ask_all(state, owners.clone(), &question).await;
-    silent.note(&owners, &answers);
+    silent.note(&owners, &answers, clock::now());
     let over: BTreeMap<NodeId, BTreeSet<(u32, u64)>> = answers
         .into_iter()
         .filter_map(|(node, answer)| match answer {
