@@ -267,8 +267,11 @@ impl Cluster {
     /// Waits until a server that does not go on has ended, and gives how.
     pub async fn ended(&mut self, node: usize) -> ExitStatus {
         let mut process = self.nodes[node].process.take().expect("a started server");
+        // To wait for a process closes its input, at the end of which it stops.
+        let input = process.stdin.take();
         let ends = tokio::task::spawn_blocking(move || process.wait());
         let ended = tokio::time::timeout(PATIENCE, ends).await;
+        drop(input);
         let status = ended.expect("ends in time").expect("no panic");
         status.expect("ends")
     }
