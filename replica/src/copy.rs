@@ -166,7 +166,7 @@ impl Copier {
         gone.map(|job| Task::Note {
             key: notes::key(job),
             value: None,
-            over: false,
+            durable: false,
         })
         .collect()
     }
@@ -280,7 +280,7 @@ impl Copier {
         let noted = Task::Note {
             key: notes::key(&errand.job()),
             value: Some(notes::encode(&page.reached.unwrap_or_default(), over)),
-            over,
+            durable: over,
         };
         copied.chain([noted]).collect()
     }

@@ -148,8 +148,8 @@ pub enum Task {
         key: Bytes,
         /// What is noted; `None`: nothing any more.
         value: Option<Bytes>,
-        /// Something is told to others once this is noted.
-        over: bool,
+        /// Whether it is durable before it is answered: others are told of it then.
+        durable: bool,
     },
 }
 

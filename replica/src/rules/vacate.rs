@@ -45,7 +45,11 @@ impl Replica {
                 note,
                 since,
             } if holding.lists_epoch(moment.view) == *since => draft.put_note(note, None, false),
-            Task::Note { key, value, over } => draft.put_note(key, value.as_ref(), *over),
+            Task::Note {
+                key,
+                value,
+                durable,
+            } => draft.put_note(key, value.as_ref(), *durable),
             _ => {}
         }
         Answer::Written(Written::default())
