@@ -187,6 +187,12 @@ impl Draft {
         self.needs_sync |= durable;
     }
 
+    /// Whether the last so many mutations of the batch were all written.
+    pub(super) fn wrote_last(&self, count: usize) -> bool {
+        let mut answers = self.answers.iter().rev().take(count);
+        self.answers.len() >= count && answers.all(|answer| matches!(answer, Answer::Written(_)))
+    }
+
     /// What was gained is empty by now, or is by this batch.
     pub(super) fn make_ready(&mut self, holding: &Holding) {
         if holding.is_whole() {

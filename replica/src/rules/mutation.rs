@@ -150,6 +150,9 @@ pub enum Task {
         value: Option<Bytes>,
         /// Whether it is durable before it is answered: others are told of it then.
         durable: bool,
+        /// It takes effect only if each of so many mutations right before it was written, in the
+        /// same batch.
+        rests_on: usize,
     },
 }
 

@@ -49,7 +49,8 @@ impl Replica {
                 key,
                 value,
                 durable,
-            } => draft.put_note(key, value.as_ref(), *durable),
+                rests_on,
+            } if draft.wrote_last(*rests_on) => draft.put_note(key, value.as_ref(), *durable),
             _ => {}
         }
         Answer::Written(Written::default())
