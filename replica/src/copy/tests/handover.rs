@@ -130,3 +130,33 @@ fn what_was_lost_once_more_meanwhile_is_looked_at_once_more() {
     decide(&later, &tasks);
     assert_eq!(Holdings::load(store).unwrap(), Holdings::default());
 }
+
+#[test]
+fn a_round_is_bounded_by_what_lies_apart_too() {
+    let mut cluster = Cluster::new();
+    let long = "x".repeat(1 << 20);
+    let keys: Vec<_> = (0..10).map(|number| format!("key {number}")).collect();
+    for key in &keys {
+        cluster.put(3, LWW, key, Some(&long));
+    }
+    cluster.put(3, LWW, "short", Some("v"));
+    let noted = settle(&mut cluster, &[&[0, 1, 3]]);
+    let store = &cluster.servers[2].1;
+    store.write(noted.notes()).unwrap();
+    let mut handover = Handover::default();
+    let mut rounds = 0;
+    while Holdings::load(store).unwrap() == noted {
+        let round = begin(&cluster, &mut handover, &noted, NOW_MS);
+        for (owner, operations) in round.questions() {
+            assert!(operations.len() <= 2, "{owner} is asked {operations:?}");
+        }
+        rounds += 1;
+        let ended = carry_out(&cluster, round, None);
+        conclude(&cluster, &mut handover, ended, NOW_MS);
+    }
+    assert!((10..=12).contains(&rounds), "{rounds} rounds");
+    for key in keys.iter().map(String::as_str).chain(["short"]) {
+        assert!(matches!(cluster.found(4, LWW, key), Answer::Found(_)));
+    }
+    assert!(store.entries(Family::Records).is_empty());
+}
