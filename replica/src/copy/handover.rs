@@ -184,11 +184,17 @@ impl Handover {
             source: own,
             target: own,
         };
-        let Some(entry) = between.entry(store, &key)? else {
-            return Ok(true);
+        let entry = match between.entry(store, &key) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Ok(true),
+            Err(StoreError::Damaged(_)) => {
+                round.damaged.push(key);
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
         };
-        // What is damaged cannot be handed over, and tells nobody anything.
         let Ok(brought) = Brought::read(bucket.mode, &entry) else {
+            round.damaged.push(key);
             return Ok(true);
         };
         if !round.has_room(&entry) {
@@ -257,7 +263,8 @@ impl Round {
         self.entries.push(entry);
     }
 
-    /// Storage keys of records that are damaged: they cannot be handed over, and hold nothing up.
+    /// Storage keys of records that are damaged: they cannot be handed over and tell nobody
+    /// anything, so they stay where they are, and hold nothing else up.
     pub fn damaged(&self) -> &[Bytes] {
         &self.damaged
     }

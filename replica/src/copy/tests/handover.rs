@@ -160,3 +160,40 @@ fn a_round_is_bounded_by_what_lies_apart_too() {
     }
     assert!(store.entries(Family::Records).is_empty());
 }
+
+#[test]
+fn what_is_damaged_holds_nothing_else_up() {
+    let long = "x".repeat(10_000);
+    let probe = Cluster::new();
+    probe.put(3, LWW, "b", Some("v"));
+    let length = probe.servers[2].1.entries(Family::Records)[0].1.len();
+    // A byte of a record, or of a value that lies apart.
+    let bytes = (0..length).map(|at| (Family::Records, at, "v"));
+    for (family, at, value) in bytes.chain([(Family::Values, 9, &long[..])]) {
+        let mut cluster = Cluster::new();
+        cluster.put(3, LWW, "b", Some(value));
+        let store = &cluster.servers[2].1;
+        let (key, entry) = store.entries(family).remove(0);
+        let mut entry = entry.to_vec();
+        entry[at] ^= 1;
+        let damage = Change::Put(family, key.clone(), entry.into());
+        store.write(vec![damage]).unwrap();
+        for healthy in ["a", "c"] {
+            cluster.put(3, LWW, healthy, Some("v"));
+        }
+        let noted = settle(&mut cluster, &[&[0, 1, 3]]);
+        let store = &cluster.servers[2].1;
+        store.write(noted.notes()).unwrap();
+        let mut handover = Handover::default();
+        let round = begin(&cluster, &mut handover, &noted, NOW_MS);
+        assert_eq!(round.damaged(), [key.clone()], "byte {at}");
+        let ended = carry_out(&cluster, round, None);
+        conclude(&cluster, &mut handover, ended, NOW_MS);
+        for healthy in ["a", "c"] {
+            assert!(matches!(cluster.found(4, LWW, healthy), Answer::Found(_)));
+        }
+        let left = store.entries(Family::Records).into_iter();
+        assert_eq!(left.map(|(key, _)| key).collect::<Vec<_>>(), [key]);
+        assert_eq!(Holdings::load(store).unwrap(), Holdings::default());
+    }
+}
