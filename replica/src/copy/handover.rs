@@ -39,6 +39,8 @@ pub struct Handover {
     /// What is looked at under the lists of which epoch, and the storage key up to which that was
     /// done.
     at: Option<(Holding, u64, Bytes)>,
+    /// What was looked at last.
+    last: Option<Holding>,
     /// A record of it could not be handed over.
     stuck: bool,
     /// A round is on the way.
@@ -108,7 +110,7 @@ impl Handover {
                 .clone()
                 .any(|gained| gained.meets(lost.from, lost.until))
         };
-        let mut lost = noted.lost.iter().filter(|lost| stays(lost));
+        let lost = noted.lost.iter().filter(|lost| stays(lost));
         // Under other lists all of it is looked at anew: it may have been gained meanwhile.
         let goes_on = |(at, since, _): &(Holding, u64, Bytes)| {
             at.lists_epoch(view) == *since && lost.clone().any(|lost| lost == at)
@@ -116,13 +118,17 @@ impl Handover {
         let (holding, since, after) = match self.at.take().filter(goes_on) {
             Some(at) => at,
             None => {
-                let Some(first) = lost.next() else {
+                // One that nobody takes now must not hold the others up.
+                let after_last = |lost: &&Holding| self.last.is_none_or(|last| **lost > last);
+                let next = lost.clone().filter(after_last).min();
+                let Some(next) = next.or_else(|| lost.min()) else {
                     return Ok(None);
                 };
                 self.stuck = false;
-                (*first, first.lists_epoch(view), Bytes::new())
+                (*next, next.lists_epoch(view), Bytes::new())
             }
         };
+        self.last = Some(holding);
         let span = holding.span(ROUND_MAX, ROUND_BYTES);
         let span = match after.is_empty() {
             true => span,
@@ -222,10 +228,12 @@ impl Handover {
         let Ended { mut tasks, stuck } = ended;
         self.busy = false;
         self.stuck |= stuck;
+        if stuck {
+            self.due_ms = now_ms + PAUSE_MS;
+        }
         if self.stuck {
             // All of the arc is looked at again before it is forgotten.
             tasks.retain(|task| !matches!(task, Task::Handed { .. }));
-            self.due_ms = now_ms + PAUSE_MS;
         }
         tasks
     }

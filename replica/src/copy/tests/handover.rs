@@ -2,6 +2,7 @@
 
 use super::super::handover::{Ended, Handover, Round};
 use super::*;
+use annulet_protocol::hash::storage_key;
 
 const LOSER: NodeId = NodeId(3);
 const LATER_MS: u64 = NOW_MS + 60_000;
@@ -196,4 +197,53 @@ fn what_is_damaged_holds_nothing_else_up() {
         assert_eq!(left.map(|(key, _)| key).collect::<Vec<_>>(), [key]);
         assert_eq!(Holdings::load(store).unwrap(), Holdings::default());
     }
+}
+
+#[test]
+fn an_arc_that_nobody_takes_holds_no_other_one_up() {
+    let mut cluster = Cluster::new();
+    cluster.view.table.halve();
+    for partition in 0..2 {
+        cluster.view.table.regions[0].set(partition, &[2, 0, 1]);
+    }
+    let key_in = |partition| {
+        let names = (0..).map(|number: u32| format!("key {number}"));
+        let lies = |name: &String| {
+            let hash = cluster.view.hash(NARROW, name.as_bytes());
+            hash.partition(2) == partition
+        };
+        names.into_iter().find(lies).unwrap()
+    };
+    let keys = [key_in(0), key_in(1)];
+    keys.iter()
+        .for_each(|key| cluster.put(3, NARROW, key, Some("v")));
+    // What has two owners is now of 4 and 1 in the first half, and of 2 and 1 in the second.
+    let noted = settle(&mut cluster, &[&[3, 0, 1], &[1, 0, 3]]);
+    assert_eq!(noted.lost.len(), 2, "{noted:?}");
+    let store = &cluster.servers[2].1;
+    store.write(noted.notes()).unwrap();
+    let mut handover = Handover::default();
+    for now_ms in [NOW_MS, NOW_MS + 10_000] {
+        let noted = Holdings::load(store).unwrap();
+        let round = begin(&cluster, &mut handover, &noted, now_ms);
+        let ended = carry_out(&cluster, round, Some(NodeId(4)));
+        conclude(&cluster, &mut handover, ended, now_ms);
+    }
+    let found = cluster.found(2, NARROW, &keys[1]);
+    assert!(matches!(found, Answer::Found(_)), "{found:?}");
+    let hash = cluster.view.hash(NARROW, keys[0].as_bytes());
+    let stuck = storage_key(hash, NARROW, keys[0].as_bytes());
+    let left = store.entries(Family::Records).into_iter();
+    assert_eq!(left.map(|(key, _)| key).collect::<Vec<_>>(), [stuck]);
+    // It is tried again, and goes as soon as it can.
+    let noted = Holdings::load(store).unwrap();
+    assert_eq!(noted.lost.len(), 1);
+    let round = begin(&cluster, &mut handover, &noted, LATER_MS);
+    let ended = carry_out(&cluster, round, None);
+    conclude(&cluster, &mut handover, ended, LATER_MS);
+    assert!(matches!(
+        cluster.found(4, NARROW, &keys[0]),
+        Answer::Found(_)
+    ));
+    assert_eq!(Holdings::load(store).unwrap(), Holdings::default());
 }
