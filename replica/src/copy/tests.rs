@@ -1,6 +1,7 @@
 //! Four servers, of which 1, 2 and 3 own the one partition of a ring, which 4 is to own in place of
 //! 3.
 
+mod emptying;
 mod handover;
 
 use super::empty::Emptier;
@@ -398,7 +399,11 @@ fn a_page_of_which_something_was_refused_is_not_noted_as_copied() {
             rests_on: 0,
         });
         let own = tasks.iter().cloned().map(Mutation::Task);
-        let mutations: Vec<_> = [sound.clone()].into_iter().chain(own).chain([sound]).collect();
+        let mutations: Vec<_> = [sound.clone()]
+            .into_iter()
+            .chain(own)
+            .chain([sound])
+            .collect();
         let answers = cluster.decide(4, &mutations);
         copier.handle_done(&errand, &tasks, &answers[1..=tasks.len()]);
         assert!(!cluster.done(&copier, 4));

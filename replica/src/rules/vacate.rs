@@ -36,7 +36,10 @@ impl Replica {
             }
             // Whatever it was noted for may be otherwise by now.
             Task::Ready { holding, .. } if moment.unready.contains(holding) => {
-                draft.make_ready(holding);
+                let mut unready = moment.unready.iter();
+                if !unready.any(|other| holding.waits_for(other)) {
+                    draft.make_ready(holding, moment.unready);
+                }
             }
             // It may have been gained and lost again meanwhile: then all of it is looked at once
             // more.
