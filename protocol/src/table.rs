@@ -378,8 +378,9 @@ impl Table {
             let others = self.regions.iter().filter(|table| table.region != *region);
             let mut others = others.flat_map(|table| table.list(*partition));
             let owned = !next.is_empty() || others.next().is_some();
-            let set = self.changed.iter().any(|c| c.partition == *partition);
-            let sound = known && owned && set && is_list(region, next, members);
+            let changed = &self.changed;
+            let set = changed.binary_search_by_key(partition, |c| c.partition);
+            let sound = known && owned && set.is_ok() && is_list(region, next, members);
             if *partition >= self.partitions || next.len() > REPLICAS_MAX || !sound {
                 return Err(format!(
                     "region `{region}`: bad next owners of partition {partition}"

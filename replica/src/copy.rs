@@ -166,7 +166,8 @@ impl Copier {
         gone.map(|job| Task::Note {
             key: notes::key(job),
             value: None,
-            over: false,
+            durable: false,
+            rests_on: 0,
         })
         .collect()
     }
@@ -268,11 +269,13 @@ impl Copier {
         }))
     }
 
-    /// Takes what an owner told. Gives what is to be done about it, all of it together;
-    /// [`Copier::handle_done`] must follow.
+    /// Takes what an owner told. Gives what is to be done about it, all of it together, the last
+    /// of it only if all else of it was: how far that owner was asked must not be noted of a page
+    /// of which something is lacking. [`Copier::handle_done`] must follow.
     pub fn handle_answer(&self, errand: &Errand, page: Copied) -> Vec<Task> {
         let asked = &errand.asked;
         let over = page.reached.is_none();
+        let rests_on = page.entries.len();
         let copied = page.entries.into_iter().map(|entry| Task::Copied {
             since: asked.since,
             entry,
@@ -280,7 +283,8 @@ impl Copier {
         let noted = Task::Note {
             key: notes::key(&errand.job()),
             value: Some(notes::encode(&page.reached.unwrap_or_default(), over)),
-            over,
+            durable: over,
+            rests_on,
         };
         copied.chain([noted]).collect()
     }

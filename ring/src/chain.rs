@@ -9,12 +9,15 @@
 //! | who decides the next epoch: one, three or five servers, spread out | `keepers` |
 //! | a record follows one epoch only, and what never changes of a bucket stays | [`apply`] |
 //! | a number that a bucket had is never given to another | [`apply`], [`Tip::next_bucket`] |
-//! | who has joined never joins again; who leaves owns nothing any more | `members` |
+//! | nobody joins under the id of a member; who leaves owns nothing any more | `members` |
 //! | what follows by itself: lists move towards a balanced table, who leaves goes | [`course`] |
 //! | a partition has one list, or one and the next, which differ by one owner | `lists` |
 //! | what somebody asks for becomes a record on top of a view, if it still can be | [`propose`] |
 //! | one record follows an epoch, and is held before it is acted under | [`proposer`] |
 //! | two servers whose chains fork do not both go on | [`relation`] |
+//!
+//! An id that has left is not remembered, so by the chain alone it could join again: whoever joins
+//! has to bring one that nobody had, drawn at random for its data folder.
 //!
 //! [`Tip::next_bucket`]: annulet_protocol::view::Tip::next_bucket
 

@@ -154,6 +154,9 @@ impl Replica {
         Ok(Answer::Written(Written::default()))
     }
 
+    /// Merges an acceptor. Not into one that is damaged: what that has promised and forgotten,
+    /// nobody else can tell, so it stays refused, and with it the move in which this server stays
+    /// an owner.
     fn copy_register(
         &self,
         key: &Bytes,

@@ -197,6 +197,14 @@ pub(super) async fn hand_over(state: &Arc<State>, tls: &Arc<Tls>) {
         };
         match round {
             Ok(Some(round)) => {
+                for key in round.damaged() {
+                    state.metrics.damaged.inc();
+                    tracing::error!(
+                        ?key,
+                        "a damaged record cannot be handed over: it stays here, and those who own \
+                         it have what others had of it. Look after this server's disk"
+                    );
+                }
                 let tasks = compare(state, tls, round, &mut handover).await;
                 note(state, tasks.into_iter().map(Mutation::Task).collect()).await;
             }
