@@ -9,7 +9,7 @@
 //! - `propose`: a change of a bucket becomes the next epoch, and what others began is finished
 //! - [`follow`]: newer epochs are fetched from others; `course`: what follows a view by itself
 
-mod course;
+pub(crate) mod course;
 pub(crate) mod follow;
 pub(crate) mod propose;
 
@@ -79,6 +79,11 @@ impl Epochs {
     /// Why this server must not go on, if the others decided what its chain does not hold.
     pub(crate) fn forked(&self) -> Option<String> {
         self.forked.get().cloned()
+    }
+
+    /// Whether it is not known here what became of a vote for the next epoch.
+    pub(crate) async fn is_undecided(&self) -> bool {
+        self.chain.lock().await.unfinished().is_some()
     }
 
     /// Whether others were asked for newer epochs after the start.
