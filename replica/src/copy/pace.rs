@@ -97,7 +97,11 @@ impl Pace {
 
     /// What is got in a second, of late; nothing while nothing comes.
     pub fn rate(&self) -> Rate {
-        let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
+        // What was before anything began to move slows nothing down.
+        let began = self.samples.iter().zip(self.samples.iter().skip(1));
+        let mut began = began
+            .filter(|(one, next)| (one.copied_ppm, one.bytes) != (next.copied_ppm, next.bytes));
+        let (Some((first, _)), Some(last)) = (began.next(), self.samples.back()) else {
             return Rate::default();
         };
         let ms = last.at_ms - first.at_ms;
@@ -133,30 +137,32 @@ mod tests {
         let view = three_of_four(Vec::new());
         let mut pace = Pace::default();
         pace.follow(&view, OWN);
-        pace.sample(500, Vec::new, 0);
+        for time in 0..10 {
+            pace.sample(500 + time * 1_000, Vec::new, 0);
+        }
         assert_eq!(pace.rate(), Rate::default());
         let moves = opened(&view, &[0, 1, 3]);
         pace.follow(&moves, OWN);
-        pace.sample(900, || panic!("it is not time yet"), 0);
-        pace.sample(1_500, || state(100_000), 2_000);
+        pace.sample(9_900, || panic!("it is not time yet"), 0);
+        pace.sample(10_500, || state(100_000), 2_000);
         let first = Rate {
             copied_ppm: 100_000,
             bytes: 2_000,
         };
         assert_eq!(pace.rate(), first);
-        pace.sample(3_500, || state(1_000_000), 9_000);
+        pace.sample(12_500, || state(1_000_000), 9_000);
         let mut there = moves.clone();
         there.epoch += 1;
         there.table.settle(0, true, there.epoch);
         pace.follow(&there, OWN);
-        pace.sample(4_500, Vec::new, 10_000);
+        pace.sample(13_500, Vec::new, 10_000);
         let second = Rate {
             copied_ppm: 250_000,
             bytes: 2_500,
         };
         assert_eq!(pace.rate(), second);
         // Nothing is left to come.
-        for second in 5..40 {
+        for second in 14..50 {
             pace.sample(second * 1_000 + 500, Vec::new, 10_000);
         }
         assert_eq!(pace.rate(), Rate::default());
