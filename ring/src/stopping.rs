@@ -211,8 +211,8 @@ impl Reason {
                 }
             }
             Self::Keepers { others, keepers } => format!(
-                "it is one of {keepers} keepers, and {others} others answer with the newest \
-                 epoch: no bucket and no member could be changed without it"
+                "it is one of {keepers} keepers, and {others} of the others answer with the newest \
+                 epoch: too few to change a bucket or a member without it"
             ),
             Self::Hints { owner, records } => format!(
                 "{records} records wait here for {}: let that one come back first",
