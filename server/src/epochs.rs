@@ -10,7 +10,7 @@
 //! - [`follow`]: newer epochs are fetched from others; `course`: what follows a view by itself
 //! - [`membership`]: this server becomes a member
 
-mod course;
+pub(crate) mod course;
 pub(crate) mod follow;
 pub(crate) mod membership;
 pub(crate) mod propose;
@@ -90,6 +90,11 @@ impl Epochs {
     /// Why this server must not go on, if so.
     pub(crate) fn ended(&self) -> Option<Ended> {
         self.ended.get().cloned()
+    }
+
+    /// Whether it is not known here what became of a vote for the next epoch.
+    pub(crate) async fn is_undecided(&self) -> bool {
+        self.chain.lock().await.unfinished().is_some()
     }
 
     /// Whether others were asked for newer epochs after the start.

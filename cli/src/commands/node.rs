@@ -1,5 +1,7 @@
 //! `annulet node`: servers join, leave, take each other's place, or get another share of the data.
 
+mod safe_to_stop;
+
 use crate::args::Common;
 use crate::failure::{Exit, Failure};
 use crate::{connect, output};
@@ -29,6 +31,12 @@ pub(crate) enum NodeCommand {
         /// Its capacity, from 1
         #[arg(value_parser = clap::value_parser!(u32).range(1..))]
         capacity: u32,
+    },
+    /// Say whether a server can be stopped now without anybody missing it; exit code 1 and the
+    /// reasons if not
+    SafeToStop {
+        /// Its id or address, as `annulet cluster status` shows them
+        node: String,
     },
 }
 
@@ -64,6 +72,7 @@ pub(crate) async fn run(command: NodeCommand, common: &Common) -> Result<Exit, F
         NodeCommand::Capacity { node, capacity } => {
             set_capacity(&client, &node, capacity, common).await
         }
+        NodeCommand::SafeToStop { node } => safe_to_stop::run(&client, &node, common).await,
     };
     client.close().await;
     result
@@ -134,7 +143,7 @@ async fn newest(client: &Client) -> Result<std::sync::Arc<View>, Failure> {
 }
 
 /// The member of this id or address.
-fn find<'a>(view: &'a View, node: &str) -> Result<&'a Member, Failure> {
+pub(super) fn find<'a>(view: &'a View, node: &str) -> Result<&'a Member, Failure> {
     let id = node.parse::<NodeId>().ok();
     let mut members = view.members.iter();
     let found = members.find(|member| Some(member.id) == id || member.address == node);

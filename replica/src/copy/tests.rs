@@ -304,13 +304,25 @@ fn a_copy_goes_on_after_a_restart_and_over_a_doubling() {
     };
     assert_eq!(errand.owner, NodeId(1), "the others have nothing");
     assert!((10..40).contains(&first), "a page has an end: {first}");
-    let share = copier.shares(&cluster.view);
-    assert!(share[0].done > 0.0 && share[0].done < 1.0, "{share:?}");
+    let states = copier.states(&cluster.view, NodeId(4));
+    let [state] = states[..] else {
+        panic!("{states:?}")
+    };
+    assert!((1..1_000_000).contains(&state.copied_ppm), "{state:?}");
+    assert!(
+        !state.over && state.since == cluster.view.epoch,
+        "{state:?}"
+    );
+    assert_eq!(copier.states(&cluster.view, NodeId(3)), [], "it leaves");
     cluster.view.epoch += 1;
     cluster.view.table.halve();
     let mut copier = Copier::load(&cluster.servers[3].1).unwrap();
     let rest = cluster.copy(&mut copier, 4);
     assert_eq!(first + rest, 40);
+    let states = copier.states(&cluster.view, NodeId(4));
+    let whole = |state: &annulet_protocol::status::CopyState| state.copied_ppm == 1_000_000;
+    assert!(states.len() == 2 && states.iter().all(whole), "{states:?}");
+    assert!(states.iter().all(|state| state.over));
     assert_eq!(
         copier.done(&cluster.view, NodeId(4)).len(),
         2,

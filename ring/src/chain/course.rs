@@ -64,7 +64,7 @@ fn is_to_double(view: &View) -> bool {
 }
 
 /// Owners that each list is to have, where there are so many members.
-fn list_length(view: &View) -> usize {
+pub(crate) fn list_length(view: &View) -> usize {
     let longest = view.table.regions.iter().map(|table| table.length).max();
     match view.table.list_length {
         0 => usize::from(longest.unwrap_or(1)),
@@ -216,7 +216,7 @@ fn open(view: &View, lost: &[NodeId], limits: Limits) -> Result<Vec<ListChange>,
     Ok(opened.collect())
 }
 
-fn present(table: &RegionTable) -> Present {
+pub(crate) fn present(table: &RegionTable) -> Present {
     Present {
         region: table.region.clone(),
         length: usize::from(table.length),
@@ -224,7 +224,7 @@ fn present(table: &RegionTable) -> Present {
     }
 }
 
-fn under_way(joint: &Joint) -> Move {
+pub(crate) fn under_way(joint: &Joint) -> Move {
     Move {
         region: joint.region.clone(),
         partition: joint.partition,

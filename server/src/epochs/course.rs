@@ -117,17 +117,23 @@ async fn ready(state: &Arc<State>, view: &View) -> Vec<NodeId> {
     let joining = view.members.iter();
     let joining = joining.filter(|member| member.state == MemberState::Joining);
     let joining = joining.map(|member| member.id).collect();
+    let held = held_by(state, joining).await.into_iter();
+    let ready = held.filter(|(_, epoch)| *epoch >= view.epoch);
+    ready.map(|(node, _)| node).collect()
+}
+
+/// The newest epoch that each of these servers holds, of those that answer.
+pub(crate) async fn held_by(state: &Arc<State>, nodes: Vec<NodeId>) -> BTreeMap<NodeId, u64> {
     let offer = ChainQuestion::Offer(Offer {
         records: Vec::new(),
         settled: 0,
     });
-    let answers = ask_all(state, joining, &offer).await;
-    let holds = |answer: &ChainAnswer| match answer {
-        ChainAnswer::Holds(point) => point.number >= view.epoch,
-        _ => false,
-    };
-    let ready = answers.into_iter().filter(|(_, answer)| holds(answer));
-    ready.map(|(node, _)| node).collect()
+    let answers = ask_all(state, nodes, &offer).await.into_iter();
+    let held = answers.filter_map(|(node, answer)| match answer {
+        ChainAnswer::Holds(point) => Some((node, point.number)),
+        _ => None,
+    });
+    held.collect()
 }
 
 /// Since when servers were asked in vain.
