@@ -61,8 +61,8 @@ pub struct MemberStatus {
     pub share: f64,
     /// Why it is not up, or that it soon will be full.
     pub error: Option<String>,
-    /// How much it holds, and how far it is with what it copies; `None`: it does not say, since it is
-    /// not up or is of an older version.
+    /// How much it holds, and how far it is with what it copies; `None`: it does not say, since it
+    /// is not up or is of an older version.
     pub report: Option<StatusReport>,
 }
 

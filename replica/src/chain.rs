@@ -378,7 +378,7 @@ impl Chain {
             node: self.node,
             newest,
             first: self.first.number,
-            // What was before this chain begins, as that of a server that joined does, is not known.
+            // What was before the chain of a server that joined begins is not known here.
             fork: !holds && within,
             records,
         })

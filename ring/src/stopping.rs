@@ -1,9 +1,9 @@
 //! Whether a server can be stopped without anybody noticing but its own absence.
 //!
 //! A stop is safe if every quorum that the server is part of can still be had from the others, in
-//! every region and from both lists of a partition that moves; if the keepers still have a majority;
-//! and if the server holds nothing that others should have by now. Lists that it does not stand in
-//! do not count: whether it runs changes nothing for them.
+//! every region and from both lists of a partition that moves; if the keepers still have a
+//! majority; and if the server holds nothing that others should have by now. Lists that it does not
+//! stand in do not count: whether it runs changes nothing for them.
 
 use crate::owners::{current_lists, next_lists};
 use crate::quorum::majority;

@@ -173,8 +173,8 @@ mod tests {
     use annulet_protocol::view::{Member, MemberState};
     use annulet_ring::cluster::Plan;
 
-    /// Four servers, the last of which is to leave; partition 0 goes from it to the first.
-    fn view() -> View {
+    /// Four servers with as even a share as there is.
+    fn planned(partitions: u32) -> View {
         let member = |id: u64| Member {
             id: NodeId(id),
             address: format!("host-{id}:7400"),
@@ -189,12 +189,17 @@ mod tests {
             seed: 1,
             epoch: 1,
             value_bytes_max: 1_000,
-            partitions: 4,
+            partitions,
             list_length: 3,
             members: (1..=4).map(member).collect(),
             buckets: vec![Bucket::new(1, "default")],
         };
-        let mut view = plan.view().unwrap();
+        plan.view().unwrap()
+    }
+
+    /// Four servers, the last of which is to leave; partition 0 goes from it to the first.
+    fn view() -> View {
+        let mut view = planned(4);
         for (partition, list) in [[1, 2, 3], [0, 1, 2], [0, 1, 3], [0, 2, 3]]
             .iter()
             .enumerate()
@@ -260,10 +265,14 @@ mod tests {
         assert_eq!((&one.from, &one.to), (&ids([2, 3, 4]), &ids([2, 3, 1])));
         assert_eq!((one.over(), one.owners[0].is_new), (1, true));
         assert!((one.copied().unwrap() - 1.6 / 3.0).abs() < 1e-9);
-        // Three copies in all, half of one of which is there.
-        assert!((progress.replicas_left - 2.5).abs() < 1e-9, "{progress:?}");
-        assert_eq!(progress.seconds_left, Some(10));
-        assert_eq!(progress.bytes_left, Some(250));
+        // The ring doubles to 256 partitions. Three quarters of them go to somebody else, and half
+        // of one is there.
+        assert!(
+            (progress.replicas_left - 191.5).abs() < 1e-9,
+            "{progress:?}"
+        );
+        assert_eq!(progress.seconds_left, Some(766));
+        assert_eq!(progress.bytes_left, Some(299));
         assert_eq!(progress.bytes_per_second, Some(40));
         assert!(!progress.is_still());
     }
@@ -285,15 +294,12 @@ mod tests {
         assert_eq!(progress.seconds_left, None, "nothing was copied lately");
         let progress = Progress::of(&view(), &[]);
         assert_eq!(progress.bytes_per_second, None);
-        assert!((progress.replicas_left - 3.0).abs() < 1e-9);
+        assert!((progress.replicas_left - 192.0).abs() < 1e-9);
     }
 
     #[test]
     fn where_nothing_moves_nothing_is_left() {
-        let mut view = view();
-        view.table.settle(0, false, 4);
-        view.members[3].state = MemberState::Active;
-        let progress = Progress::of(&view, &[]);
+        let progress = Progress::of(&planned(256), &[]);
         assert!(progress.is_still(), "{progress:?}");
         assert_eq!(progress.seconds_left, Some(0));
     }

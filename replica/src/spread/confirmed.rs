@@ -50,8 +50,8 @@ impl Confirmed {
         *held = (*held).max(stamp);
     }
 
-    /// Whether every owner is known to have what was minted at this key up to this stamp. It forgets
-    /// nothing.
+    /// Whether every owner is known to have what was minted at this key up to this stamp. It
+    /// forgets nothing.
     pub fn covers(&self, key: &[u8], minted: Stamp) -> bool {
         let key = xxh3_64(key);
         let stamps = [&self.stamps, &self.before].map(|stamps| stamps.get(&key).copied());

@@ -106,21 +106,17 @@ pub(super) async fn run(state: &Arc<State>) {
             Next::Replace(leave) => change(state, MemberCommand::Leave(*leave)).await,
         };
         match made {
-            Ok(()) => tracing::info!(?next, "a change of this server's membership is made"),
+            Ok(()) => tracing::info!(?next, "a change of its membership is made"),
             Err(NotMade::Failed) => return,
             Err(NotMade::Objection(objection)) if next == Next::Join => {
                 return refused(state, &objection, &view, &wish);
             }
             Err(NotMade::Objection(objection)) => {
-                tracing::warn!(%objection, ?next, "a change of this server's membership is refused");
+                tracing::warn!(%objection, ?next, "a change of its membership is refused");
                 tokio::time::sleep(AGAIN).await;
             }
             Err(NotMade::Unavailable { why, .. }) => {
-                tracing::warn!(
-                    why,
-                    ?next,
-                    "a change of this server's membership cannot be decided"
-                );
+                tracing::warn!(why, ?next, "a change of its membership cannot be decided");
                 tokio::time::sleep(AGAIN).await;
             }
         }

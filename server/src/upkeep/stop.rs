@@ -20,7 +20,8 @@ use tokio::sync::Mutex;
 /// For so long an answer is given again: whoever asks much does not make this server ask others as
 /// much.
 const FRESH: Duration = Duration::from_millis(500);
-/// What was minted so short a time ago is on its way from the client that wrote it, in milliseconds.
+/// What was minted so short a time ago is on its way from the client that wrote it, in
+/// milliseconds.
 const ON_ITS_WAY_MS: u64 = 2_000;
 
 /// The last answer, and when it was given. Held while others are asked, once for all who wait.

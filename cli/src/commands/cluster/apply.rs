@@ -197,8 +197,8 @@ async fn make(client: &Client, steps: &mut [Step], json: bool) -> Option<Failure
     failed.map(|failure| failure.advise(AGAIN))
 }
 
-const AGAIN: &str = "when the reason is gone, give the same command again: it goes on with what was \
-    not done";
+const AGAIN: &str = "when the reason is gone, give the same command again: it goes on with what \
+    was not done";
 
 fn described(step: &Step) -> String {
     let server = &step.server;

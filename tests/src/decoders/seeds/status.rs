@@ -50,6 +50,9 @@ pub(super) fn add(seeds: &mut Seeds) {
     seeds.add("stop_reply", "without_names", without_names(&reply()));
     let newer = changed(&encode(&reply()), b"\xa5hints", b"\xa5later");
     seeds.add("stop_reply", "unknown_kind", newer);
+    let mut cut = encode(&reply());
+    cut.truncate(cut.len() - 3);
+    seeds.add("stop_reply", "cut_short", cut);
 }
 
 pub(super) fn add_crowded(seeds: &mut Seeds) {
