@@ -49,10 +49,9 @@ async fn reasons(client: &Client, id: NodeId) -> BTreeSet<StopReasonKind> {
 async fn what_was_planned_is_what_moves_and_its_progress_is_told() {
     let cluster = Cluster::start(5).await;
     let admin = admin(&cluster).await;
+    let bucket = admin.bucket("default");
     for key in 0..200 {
-        let put = admin
-            .bucket("default")
-            .put(format!("key {key}"), vec![b'x'; 2_000]);
+        let put = bucket.put(format!("key {key}"), vec![b'x'; 2_000]);
         put.await.unwrap();
     }
     let larger = id_of(&admin, &cluster.address(0));
@@ -168,8 +167,9 @@ async fn a_server_is_safe_to_stop_only_while_its_quorums_do_without_it() {
     let asked = admin.safe_to_stop(ids[2]).await.unwrap_err();
     assert_eq!(asked.kind(), ErrorKind::Unavailable);
     // What the dead one misses is kept for it by others.
+    let bucket = admin.bucket("default");
     for key in 0..50 {
-        let put = admin.bucket("default").put(format!("key {key}"), "value");
+        let put = bucket.put(format!("key {key}"), "value");
         put.await.unwrap();
     }
     until("somebody keeps something", async || {
