@@ -86,6 +86,9 @@ impl Server {
     ) -> Result<Self, ServerError> {
         config.validate().map_err(ServerError::Config)?;
         let first = FirstView::of(&config)?;
+        if let FirstView::File(view, _) = &first {
+            check_memory(&config, view)?;
+        }
         let cluster = first.cluster();
         let tls = Tls::load(config.tls_files(), cluster).map_err(ServerError::Tls)?;
         let owner = Owner {
