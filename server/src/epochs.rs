@@ -38,6 +38,8 @@ pub(crate) enum Ended {
     Forked(String),
     /// It cannot join.
     Refused(String),
+    /// It was a member, and is none any more.
+    Left,
 }
 
 /// What is known of the chain.

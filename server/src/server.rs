@@ -100,7 +100,6 @@ impl Server {
         };
         let (folder, engine) = open(&config, owner)?;
         let node = folder.identity().node;
-        let membership = Membership::of(&config, folder.identity());
         let file = match is_begun(&Plain(&*engine)).map_err(OpenError::Store)? {
             true => first.of_file(),
             false => Some(first.get(&config, node, &tls).await?),
@@ -108,6 +107,7 @@ impl Server {
         let chain = begin_chain(&*engine, node, file)?;
         check_memory(&config, chain.view())?;
         let view = Arc::clone(chain.view());
+        let membership = Membership::of(&config, folder.identity(), &view);
         let current = Arc::new(Current::new(first_served(&*engine, Arc::clone(&view))?));
         let tls = Arc::new(tls);
         let listener = match listener {
@@ -221,12 +221,13 @@ impl Server {
             drop(serving.await);
         }
         aborter.abort();
-        let ended = state.epochs.ended();
+        let (ended, node) = (state.epochs.ended(), state.node);
         let finished = tokio::task::spawn_blocking(move || finish(&state)).await;
         drop(folder);
         match ended {
             Some(Ended::Forked(why)) => return Err(ServerError::Forked(why)),
             Some(Ended::Refused(why)) => return Err(ServerError::Refused(why)),
+            Some(Ended::Left) => return Err(ServerError::Left { node }),
             None => {}
         }
         match finished.unwrap_or_else(|panic| Some(panic.to_string())) {

@@ -27,11 +27,13 @@ pub(crate) struct Membership {
     /// Names the change that admits it, at every start the same.
     change: ChangeId,
     replaces: Option<NodeId>,
+    /// Whether it was a member under the view that was stored when it started.
+    was_member: bool,
 }
 
 impl Membership {
     /// `None`: the cluster file says it.
-    pub(crate) fn of(config: &Config, identity: &Identity) -> Option<Self> {
+    pub(crate) fn of(config: &Config, identity: &Identity, stored: &View) -> Option<Self> {
         if config.cluster.is_some() {
             return None;
         }
@@ -47,6 +49,7 @@ impl Membership {
             member,
             change: ChangeId(identity.incarnation.0),
             replaces: config.replace,
+            was_member: stored.member(identity.node).is_some(),
         })
     }
 }
@@ -89,8 +92,15 @@ pub(super) async fn run(state: &Arc<State>) {
     let Some(wish) = state.membership.clone() else {
         return;
     };
+    let mut was_member = wish.was_member;
     loop {
         let view = state.view();
+        let is_member = view.member(state.node).is_some();
+        if was_member && !is_member {
+            tracing::error!("this server has left, and others have its place");
+            return end(state, Ended::Left, "it has left the cluster");
+        }
+        was_member |= is_member;
         let next = next(&view, &wish);
         let made = match &next {
             Next::Wait => {
@@ -147,8 +157,12 @@ fn refused(state: &State, objection: &Objection, view: &View, wish: &Membership)
     };
     let why = format!("{objection}{advice}");
     tracing::error!(why, "this server cannot join");
-    let _ = state.epochs.ended.set(Ended::Refused(why.clone()));
-    state.pipeline.give_up(why);
+    end(state, Ended::Refused(why.clone()), why);
+}
+
+fn end(state: &State, ended: Ended, why: impl Into<String>) {
+    let _ = state.epochs.ended.set(ended);
+    state.pipeline.give_up(why.into());
 }
 
 /// What a member is was said when it joined; later it is changed by `annulet node`.
@@ -196,6 +210,7 @@ mod tests {
             },
             change: ChangeId::default(),
             replaces: None,
+            was_member: false,
         }
     }
 
