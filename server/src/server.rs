@@ -100,12 +100,7 @@ impl Server {
         };
         let (folder, engine) = open(&config, owner)?;
         let node = folder.identity().node;
-        let file = match is_begun(&Plain(&*engine)).map_err(OpenError::Store)? {
-            true => first.of_file(),
-            false => Some(first.get(&config, node, &tls).await?),
-        };
-        let chain = begin_chain(&*engine, node, file)?;
-        check_memory(&config, chain.view())?;
+        let chain = chain_of(&config, first, node, &tls, &*engine).await?;
         let view = Arc::clone(chain.view());
         let membership = Membership::of(&config, folder.identity(), &view);
         let current = Arc::new(Current::new(first_served(&*engine, Arc::clone(&view))?));
@@ -249,6 +244,23 @@ fn finish(state: &State) -> Option<String> {
     }
     tracing::info!("stopped");
     None
+}
+
+/// The chain of the store, or a new one with the first view that there is.
+async fn chain_of(
+    config: &Config,
+    first: FirstView,
+    node: NodeId,
+    tls: &Tls,
+    engine: &dyn Engine,
+) -> Result<Chain, ServerError> {
+    let file = match is_begun(&Plain(engine)).map_err(OpenError::Store)? {
+        true => first.of_file(),
+        false => Some(first.get(config, node, tls).await?),
+    };
+    let chain = begin_chain(engine, node, file)?;
+    check_memory(config, chain.view())?;
+    Ok(chain)
 }
 
 /// The chain of the store, or a new one with this view.
