@@ -187,7 +187,7 @@ fn what_is_damaged_holds_nothing_else_up() {
         store.write(noted.notes()).unwrap();
         let mut handover = Handover::default();
         let round = begin(&cluster, &mut handover, &noted, NOW_MS);
-        assert_eq!(round.damaged(), [key.clone()], "byte {at}");
+        assert_eq!(round.damaged(), std::slice::from_ref(&key), "byte {at}");
         let ended = carry_out(&cluster, round, None);
         conclude(&cluster, &mut handover, ended, NOW_MS);
         for healthy in ["a", "c"] {
