@@ -308,12 +308,27 @@ tagged! {
     }
 }
 
-/// Partitions of which a server has all that it is to own.
+/// Partitions of which a server has all that it is to own, and whether it is done with what it
+/// owns no more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopiesOver {
     /// Each under the epoch that made it joint as it is.
     #[serde(deserialize_with = "bounded::list::<JOINT_MAX, _, _>")]
     pub over: Vec<ListPlace>,
+    /// The epoch that it acts under; 0: it is of a version that does not say so.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u64,
+    /// Something that it owns no more is still to be handed over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hands_over: bool,
+}
+
+impl CopiesOver {
+    /// Whether a server that stands in no list of this epoch has handed over all that it had. What
+    /// it says under an older one is out of date: it may have lost something since.
+    pub fn has_handed_over(&self, epoch: u64) -> bool {
+        !self.hands_over && (self.epoch == 0 || self.epoch >= epoch)
+    }
 }
 
 /// A promise, and what was accepted before it.

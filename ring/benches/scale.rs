@@ -194,7 +194,8 @@ fn join(mut view: View, count: u32) -> (Vec<usize>, Duration, Duration) {
             },
             None => {
                 let done: Vec<_> = view.table.joint.iter().map(|j| j.partition).collect();
-                let follow = || course::follow(&view, ChangeId::default(), &done, &[], LIMITS);
+                let follow =
+                    || course::follow(&view, ChangeId::default(), (&done, &[]), &[], LIMITS);
                 let (record, took) = timed(follow);
                 made = made.max(took);
                 let Some(record) = record.unwrap() else {

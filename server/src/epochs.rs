@@ -25,6 +25,7 @@ use annulet_protocol::ballot::Ballot;
 use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, CopiesOver, Deltas, Offer, Point};
 use annulet_protocol::ids::Incarnation;
 use annulet_replica::chain::{Chain, Step};
+use annulet_replica::holdings::Holdings;
 use annulet_replica::store::StoreError;
 use follow::LookUps;
 use std::sync::{Arc, OnceLock};
@@ -160,13 +161,20 @@ pub(crate) async fn answer(
     answering.await.unwrap_or(Err(Failed))
 }
 
-/// Which of the partitions that it is to own this server has copied. What is noted of it is
-/// durable.
+/// Which of the partitions that it is to own this server has copied, and whether it has handed over
+/// what it owns no more. What is noted of it is durable.
 async fn copies(state: &Arc<State>) -> Result<ChainAnswer, Failed> {
     let state = Arc::clone(state);
     let looked = tokio::task::spawn_blocking(move || {
-        let over = state.upkeep.copier().done(&state.view(), state.node);
-        ChainAnswer::Copied(CopiesOver { over })
+        // What a later view takes from it may be among the notes already: it says rather too much.
+        let view = state.view();
+        let over = state.upkeep.copier().done(&view, state.node);
+        let noted = Holdings::load(&Plain(state.pipeline.engine()));
+        ChainAnswer::Copied(CopiesOver {
+            over,
+            epoch: view.epoch,
+            hands_over: noted.map_or(true, |noted| !noted.lost.is_empty()),
+        })
     });
     looked.await.map_err(|_| Failed)
 }

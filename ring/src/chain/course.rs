@@ -17,16 +17,16 @@ use annulet_protocol::view::{Member, MemberState, View};
 use std::collections::BTreeMap;
 
 /// The record that should follow a view; `None`: everything is as it should be, or has to wait for
-/// moves that are under way. `done`: joint partitions whose copies are over. `lost`: members that
-/// do not answer; nobody waits for those of them that are to leave. `limits`: how much may move at
-/// a time.
+/// moves that are under way. `done`: joint partitions whose copies are over. `handed`: those of
+/// [`emptied`] that have handed over all that they had. `lost`: members that do not answer; nobody
+/// waits for those of them that are to leave. `limits`: how much may move at a time.
 ///
 /// # Errors
 /// [`PlanError`]: there is no table for the members that are to own something, so nothing moves.
 pub fn follow(
     view: &View,
     change: ChangeId,
-    done: &[u32],
+    (done, handed): (&[u32], &[NodeId]),
     lost: &[NodeId],
     limits: Limits,
 ) -> Result<Option<EpochRecord>, PlanError> {
@@ -45,7 +45,9 @@ pub fn follow(
     let mut after = view.clone();
     record.lists = settle(&mut after, done, lost, record.number);
     // They are applied before the lists change.
-    record.members = gone(view, &record.keepers);
+    record.members = gone(view, &record.keepers, |node| {
+        handed.contains(&node) || lost.contains(&node)
+    });
     let opened = open(&after, lost, limits)?;
     let room = LIST_CHANGES_MAX - record.lists.len();
     record.lists.extend(opened.into_iter().take(room));
@@ -134,13 +136,11 @@ fn settle(view: &mut View, done: &[u32], lost: &[NodeId], epoch: u64) -> Vec<Lis
     changes
 }
 
-/// Members that were to leave and own nothing any more.
-fn gone(view: &View, keepers: &[NodeId]) -> Vec<MemberChange> {
-    let leaving = (0u32..).zip(&view.members);
-    let leaving = leaving.filter(|(_, member)| member.state == MemberState::Leaving);
-    let mut leaving: Vec<_> = leaving.collect();
-    leaving.retain(|(_, member)| !keepers.contains(&member.id));
-    if leaving.is_empty() {
+/// Members that are to leave and stand in no list any more. They may still have to hand over what
+/// they owned.
+pub fn emptied(view: &View) -> Vec<NodeId> {
+    let leaves = |member: &Member| member.state == MemberState::Leaving;
+    if !view.members.iter().any(leaves) {
         return Vec::new();
     }
     let mut owns = vec![false; view.members.len()];
@@ -155,8 +155,16 @@ fn gone(view: &View, keepers: &[NodeId]) -> Vec<MemberChange> {
             *owns = true;
         }
     }
-    let gone = leaving.iter().filter(|(index, _)| !owns[*index as usize]);
-    let gone = gone.map(|(_, member)| MemberChange::Left(MemberGone { id: member.id }));
+    let members = view.members.iter().zip(owns);
+    let emptied = members.filter(|(member, owns)| leaves(member) && !owns);
+    emptied.map(|(member, _)| member.id).collect()
+}
+
+/// Members that were to leave, own nothing any more, keep no epochs, and have `done` all else.
+fn gone(view: &View, keepers: &[NodeId], done: impl Fn(NodeId) -> bool) -> Vec<MemberChange> {
+    let emptied = emptied(view).into_iter();
+    let gone = emptied.filter(|node| !keepers.contains(node) && done(*node));
+    let gone = gone.map(|id| MemberChange::Left(MemberGone { id }));
     gone.take(MEMBER_CHANGES_MAX).collect()
 }
 

@@ -71,7 +71,9 @@ fn leads(state: &State, view: &View) -> bool {
 /// Whether something is under way that ends by itself.
 fn waits(view: &View) -> bool {
     let joining = |state| state == MemberState::Joining;
-    !view.table.joint.is_empty() || view.members.iter().any(|m| joining(m.state))
+    !view.table.joint.is_empty()
+        || view.members.iter().any(|m| joining(m.state))
+        || !course::emptied(view).is_empty()
 }
 
 /// Proposes what should follow. Says whether there was something.
@@ -84,11 +86,11 @@ async fn step(state: &Arc<State>, view: &Arc<View>, silent: &mut Silent) -> Resu
     let record = match chain::activate(view, change, &ready) {
         Some(record) => Some(record),
         None => {
-            let done = done(state, view, silent).await;
+            let (done, handed) = done(state, view, silent).await;
             let lost = silent.lost(clock::now());
             let before = Arc::clone(view);
             // It takes some hundred milliseconds where there are tens of thousands of servers.
-            let follows = move || course::follow(&before, change, &done, &lost, LIMITS);
+            let follows = move || course::follow(&before, change, (&done, &handed), &lost, LIMITS);
             match tokio::task::spawn_blocking(follows).await {
                 Ok(Ok(record)) => record,
                 Ok(Err(error)) => {
@@ -159,37 +161,44 @@ impl Silent {
     }
 }
 
-/// Joint partitions of which every owner to be has all that it should.
-async fn done(state: &Arc<State>, view: &View, silent: &mut Silent) -> Vec<u32> {
-    let owners: BTreeSet<_> = view
-        .table
-        .joint
-        .iter()
-        .flat_map(|joint| next_lists(view, joint))
-        .flatten()
-        .collect();
-    let owners: Vec<_> = owners.into_iter().collect();
+/// Joint partitions of which every owner to be has all that it should, and members that own nothing
+/// any more and have handed over all that they had.
+async fn done(state: &Arc<State>, view: &View, silent: &mut Silent) -> (Vec<u32>, Vec<NodeId>) {
+    let emptied = course::emptied(view);
+    let mut asked: BTreeSet<_> = emptied.iter().copied().collect();
+    for joint in &view.table.joint {
+        asked.extend(next_lists(view, joint).into_iter().flatten());
+    }
+    let asked: Vec<_> = asked.into_iter().collect();
     let question = ChainQuestion::Copies(Copies {});
     silent.0.retain(|node, _| view.member(*node).is_some());
-    let answers = ask_all(state, owners.clone(), &question).await;
-    silent.note(&owners, &answers, clock::now());
-    let over: BTreeMap<NodeId, BTreeSet<(u32, u64)>> = answers
+    let answers = ask_all(state, asked.clone(), &question).await;
+    silent.note(&asked, &answers, clock::now());
+    let copied = answers
         .into_iter()
         .filter_map(|(node, answer)| match answer {
-            ChainAnswer::Copied(CopiesOver { over }) => {
-                let place = |place: ListPlace| (place.partition, place.since);
-                Some((node, over.into_iter().map(place).collect()))
-            }
+            ChainAnswer::Copied(copied) => Some((node, copied)),
             _ => None,
-        })
-        .collect();
+        });
+    let copied: BTreeMap<NodeId, CopiesOver> = copied.collect();
+    let mut handed = emptied;
+    handed.retain(|node| {
+        let said = copied.get(node);
+        said.is_some_and(|said| said.has_handed_over(view.epoch))
+    });
+    let places = |said: CopiesOver| -> BTreeSet<(u32, u64)> {
+        let place = |place: ListPlace| (place.partition, place.since);
+        said.over.into_iter().map(place).collect()
+    };
+    let over = copied.into_iter().map(|(node, said)| (node, places(said)));
+    let over: BTreeMap<NodeId, _> = over.collect();
     let is_done = |joint: &&Joint| {
         let place = (joint.partition, view.table.lists_epoch(joint.partition));
         let has = |node| over.get(&node).is_some_and(|over| over.contains(&place));
         next_lists(view, joint).into_iter().flatten().all(has)
     };
     let done = view.table.joint.iter().filter(is_done);
-    done.map(|joint| joint.partition).collect()
+    (done.map(|joint| joint.partition).collect(), handed)
 }
 
 /// What those who answer say.

@@ -180,7 +180,11 @@ fn add_answers(seeds: &mut Seeds) {
         partition: 5,
         since: 6,
     };
-    let over = vec![place, place];
+    let copied = |epoch, hands_over| CopiesOver {
+        over: vec![place, place],
+        epoch,
+        hands_over,
+    };
     for (name, answer) in [
         ("holds", ChainAnswer::Holds(point)),
         (
@@ -197,7 +201,8 @@ fn add_answers(seeds: &mut Seeds) {
             }),
         ),
         ("lacks", ChainAnswer::Lacks(point)),
-        ("copied", ChainAnswer::Copied(CopiesOver { over })),
+        ("copied", ChainAnswer::Copied(copied(0, false))),
+        ("handing_over", ChainAnswer::Copied(copied(7, true))),
         ("refused", ChainAnswer::Refused("why".into())),
     ] {
         let reply = ChainReply {
