@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 
 use super::super::Region;
+use super::marks::Marks;
 
 /// Changes the order in `lists` until each node stands in each prefix of `k` owners within one of
 /// `quota * k / length` times. `before`: the lists as they are; those that differ already are
@@ -127,15 +128,12 @@ impl Prefix<'_> {
     /// The lists in which each of these nodes stands at the position or behind it; those that
     /// change anyway first.
     fn lists_of(&self, nodes: &[u32]) -> Vec<Vec<u32>> {
-        let mut index = vec![usize::MAX; self.quotas.len()];
-        for (at, &node) in nodes.iter().enumerate() {
-            index[node as usize] = at;
-        }
+        let marks = Marks::new(nodes, self.quotas.len());
         let mut lists = vec![Vec::new(); nodes.len()];
-        for (partition, list) in (0u32..).zip(self.lists.chunks(self.length)) {
+        for (partition, list) in (0u32..).zip(self.lists.chunks_exact(self.length)) {
             for &owner in &list[self.position..] {
-                if let Some(lists) = lists.get_mut(index[owner as usize]) {
-                    lists.push(partition);
+                if let Some(at) = marks.find(owner) {
+                    lists[at].push(partition);
                 }
             }
         }
