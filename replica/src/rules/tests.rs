@@ -157,16 +157,12 @@ fn view() -> View {
         seed: 0,
         epoch: EPOCH,
         value_bytes_max: 10_000,
-        members: vec![member(1), member(2)],
+        members: vec![member(1), member(2)].into(),
         table: Table {
             partitions: 2,
             epoch: 5,
             list_length: 2,
-            regions: vec![RegionTable {
-                region: String::new(),
-                length: 2,
-                owners,
-            }],
+            regions: vec![RegionTable::new("", 2, 2, owners)],
             ..Table::default()
         },
         buckets: vec![
