@@ -257,7 +257,10 @@ impl Exchange<'_> {
     /// The partitions in whose lists each of these nodes stands.
     fn places_of(&self, nodes: &[u32]) -> Vec<Vec<u32>> {
         let marks = Marks::new(nodes, self.quotas.len());
-        let mut places = vec![Vec::new(); nodes.len()];
+        let mut places: Vec<_> = nodes
+            .iter()
+            .map(|node| Vec::with_capacity(self.held[*node as usize] as usize))
+            .collect();
         for (partition, list) in (0u32..).zip(self.lists.chunks_exact(self.region.length)) {
             for &owner in list {
                 if let Some(at) = marks.find(owner) {
