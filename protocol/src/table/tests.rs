@@ -81,9 +81,16 @@ fn places_are_as_long_as_the_number_of_members_asks() {
     small.set(1, &[most, 7]);
     assert_eq!(small.list(1).collect::<Vec<_>>(), [most as usize, 7]);
     small.renumber(most as usize, &|index| index - 1);
-    assert_eq!(small.places().collect::<Vec<_>>(), [0, most - 1, most - 1, 6]);
+    assert_eq!(
+        small.places().collect::<Vec<_>>(),
+        [0, most - 1, most - 1, 6]
+    );
     let short = RegionTable::new("", 2, 3, [0, 1, 2]);
-    assert!(short.validate_size(2, 3).is_err_and(|why| why.contains("6 bytes")));
+    assert!(
+        short
+            .validate_size(2, 3)
+            .is_err_and(|why| why.contains("6 bytes"))
+    );
 }
 
 #[test]
@@ -93,7 +100,11 @@ fn only_the_lists_that_changed_have_to_be_checked() {
         table.validate_changes(9, &members(3), partitions.iter().copied())
     };
     table.regions[0].set(1, &[2, 2]);
-    assert_eq!(check(&table, &[0]), Ok(()), "it is said that this one did not");
+    assert_eq!(
+        check(&table, &[0]),
+        Ok(()),
+        "it is said that this one did not"
+    );
     assert!(check(&table, &[0, 1]).is_err_and(|why| why.contains("partition 1")));
     table.regions[0].set(1, &[]);
     assert!(check(&table, &[1]).is_err_and(|why| why.contains("nobody owns")));

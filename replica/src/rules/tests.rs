@@ -147,10 +147,7 @@ fn view() -> View {
         ..Bucket::new(number, &format!("b{number}"))
     };
     // Two partitions; the first choice of each is another member.
-    let owners: Vec<u8> = [0u32, 1, 1, 0]
-        .iter()
-        .flat_map(|index| index.to_le_bytes())
-        .collect();
+    let owners = [0, 1, 1, 0];
     let view = View {
         cluster: ClusterId::default(),
         name: "test".into(),
