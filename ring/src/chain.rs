@@ -32,7 +32,7 @@ mod wish;
 
 use annulet_protocol::bucket::Bucket;
 use annulet_protocol::codec;
-use annulet_protocol::epoch::{self, BucketChange, BucketGone, EpochRecord, Point};
+use annulet_protocol::epoch::{self, BucketChange, BucketGone, EpochRecord, ListChange, Point};
 use annulet_protocol::ids::EpochHash;
 use annulet_protocol::view::{MemberState, Tip, View};
 pub use wish::{Objection, activate, propose, propose_join, propose_member};
@@ -96,15 +96,17 @@ pub fn apply(view: &View, record: &EpochRecord) -> Result<View, ApplyError> {
     let mut next = view.clone();
     next.epoch = number;
     next.tip.hash = record.point().hash;
-    next.tip.keepers.clone_from(&record.keepers);
-    let changed = change(&mut next, record).and_then(|()| next.validate());
+    if !record.keepers.is_empty() {
+        next.tip.keepers.clone_from(&record.keepers);
+    }
+    let changed = change(&mut next, record, view).and_then(|()| check(&next, record));
     match changed {
         Ok(()) => Ok(next),
         Err(why) => Err(ApplyError::Unsound { number, why }),
     }
 }
 
-fn change(view: &mut View, record: &EpochRecord) -> Result<(), String> {
+fn change(view: &mut View, record: &EpochRecord, before: &View) -> Result<(), String> {
     if record.doubles {
         lists::double(view)?;
     }
@@ -112,16 +114,30 @@ fn change(view: &mut View, record: &EpochRecord) -> Result<(), String> {
         lists::set_length(view, length)?;
     }
     members::change(view, &record.members)?;
-    check_keepers(view, record)?;
-    lists::change(view, &record.lists, record.number)?;
+    check_keepers(view)?;
+    lists::change(view, &record.lists, before.members.ids(), record.number)?;
     for change in &record.buckets {
         change_bucket(view, change)?;
     }
     Ok(())
 }
 
-fn check_keepers(view: &View, record: &EpochRecord) -> Result<(), String> {
-    let EpochRecord { keepers, .. } = record;
+/// Checks what a record has made of a sound view: of the lists those that it names, unless it cuts
+/// them all in halves.
+fn check(next: &View, record: &EpochRecord) -> Result<(), String> {
+    if record.doubles {
+        return next.validate();
+    }
+    let checked = next.validate_changes(record.lists.iter().map(ListChange::partition));
+    debug_assert!(
+        checked.is_err() || next.validate() == Ok(()),
+        "what is not checked is as it was"
+    );
+    checked
+}
+
+fn check_keepers(view: &View) -> Result<(), String> {
+    let keepers = &view.tip.keepers;
     if !matches!(keepers.len(), 1 | 3 | 5) {
         return Err(format!("{} keepers; one, three or five", keepers.len()));
     }

@@ -297,7 +297,7 @@ impl Epoch {
         };
         let stable = |set| Owners::stable(lists(set), 1);
         let joint = Owners {
-            next: next.map(lists),
+            next: next.map(|next| Box::new(lists(next))),
             ..stable(current)
         };
         let met = |side, owners: &Owners| -> Vec<bool> {

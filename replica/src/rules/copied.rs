@@ -100,7 +100,7 @@ impl Replica {
             return Err(Refusal::new(RefusalKind::Behind, why));
         };
         let owners = Owners::of(moment.view, bucket, hash);
-        let next: &Lists = owners.next.as_ref().unwrap_or(&owners.regions);
+        let next: &Lists = owners.next.as_deref().unwrap_or(&owners.regions);
         let is_owner = next.iter().any(|list| list.nodes.contains(&self.node));
         if moment
             .unready

@@ -8,7 +8,7 @@
 use super::keepers;
 use crate::planner::{self, Candidate, Limits, Move, PlanError, Present, Standing, Wish};
 use annulet_protocol::epoch::{
-    EpochRecord, ListChange, ListPlace, MemberChange, MemberGone, NextList,
+    EpochRecord, ListChange, ListPlace, MemberChange, MemberGone, NextList, Step,
 };
 use annulet_protocol::ids::{ChangeId, NodeId};
 use annulet_protocol::limits::{JOINT_MAX, LIST_CHANGES_MAX, MEMBER_CHANGES_MAX};
@@ -30,11 +30,12 @@ pub fn follow(
     lost: &[NodeId],
     limits: Limits,
 ) -> Result<Option<EpochRecord>, PlanError> {
+    let keepers = keepers::follow(&view.members, &view.tip.keepers);
     let mut record = EpochRecord {
         generation: view.tip.generation,
         number: view.epoch.saturating_add(1),
         before: view.tip.hash,
-        keepers: keepers::follow(&view.members, &view.tip.keepers),
+        keepers: keepers::if_others(&keepers, view),
         change,
         ..EpochRecord::default()
     };
@@ -45,14 +46,14 @@ pub fn follow(
     let mut after = view.clone();
     record.lists = settle(&mut after, done, lost, record.number);
     // They are applied before the lists change.
-    record.members = gone(view, &record.keepers, |node| {
+    record.members = gone(view, &keepers, |node| {
         handed.contains(&node) || lost.contains(&node)
     });
     let opened = open(&after, lost, limits)?;
     let room = LIST_CHANGES_MAX - record.lists.len();
     record.lists.extend(opened.into_iter().take(room));
     let changes = !record.lists.is_empty() || !record.members.is_empty();
-    Ok((changes || record.keepers != view.tip.keepers).then_some(record))
+    Ok((changes || !record.keepers.is_empty()).then_some(record))
 }
 
 /// Whether the members that own something hold too few partition replicas each.
@@ -126,12 +127,8 @@ fn settle(view: &mut View, done: &[u32], lost: &[NodeId], epoch: u64) -> Vec<Lis
     });
     let changes: Vec<_> = changes.take(LIST_CHANGES_MAX).collect();
     for change in &changes {
-        let (place, takes) = match change {
-            ListChange::Closed(place) => (place, true),
-            ListChange::Aborted(place) => (place, false),
-            ListChange::Opened(_) | ListChange::Unknown => continue,
-        };
-        view.table.settle(place.partition, takes, epoch);
+        let takes = matches!(change, ListChange::Closed(_));
+        view.table.settle(change.partition(), takes, epoch);
     }
     changes
 }
@@ -203,7 +200,6 @@ fn open(view: &View, lost: &[NodeId], limits: Limits) -> Result<Vec<ListChange>,
     };
     let standing = |index: u32| standing(view, lost, index as usize);
     let moves = planner::moves(&present, &wanted, &under_way, limits, standing);
-    let id = |index: &u32| view.members.get(*index as usize).map(|member| member.id);
     // The last owner of all waits for one in another region.
     let is_owned = |one: &Move| {
         let others = view
@@ -214,12 +210,20 @@ fn open(view: &View, lost: &[NodeId], limits: Limits) -> Result<Vec<ListChange>,
         let mut owners = others.flat_map(|table| table.list(one.partition));
         !one.next.is_empty() || owners.next().is_some()
     };
-    let opened = moves.into_iter().filter(is_owned).map(|one| {
-        ListChange::Opened(NextList {
+    let opened = moves.into_iter().filter(is_owned).filter_map(|one| {
+        let lists = present.iter().find(|lists| lists.region == one.region);
+        let have = lists.map_or(&[][..], |lists| lists.list(one.partition));
+        let step = Step::between(have, &one.next);
+        debug_assert!(
+            step.is_some(),
+            "a move is one step: {have:?}, {:?}",
+            one.next
+        );
+        Some(ListChange::Opened(NextList {
             partition: one.partition,
             region: one.region,
-            owners: one.next.iter().filter_map(id).collect(),
-        })
+            step: step?,
+        }))
     });
     Ok(opened.collect())
 }

@@ -210,7 +210,9 @@ impl Proposer {
         let record = record.clone();
         match EpochRecord::decode(&record) {
             Ok(decoded) => {
-                self.keepers.clone_from(&decoded.keepers);
+                if !decoded.keepers.is_empty() {
+                    self.keepers.clone_from(&decoded.keepers);
+                }
                 self.enter(Stage::Spreading(record, decoded.point()))
             }
             // What could not be read was not held either.

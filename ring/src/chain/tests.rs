@@ -158,7 +158,12 @@ fn a_record_follows_one_epoch_only() {
         Err(ApplyError::Unsound { why, .. }) => why,
         other => panic!("{other:?}"),
     };
-    for keepers in [vec![], vec![1, 2], vec![1, 1, 2], vec![9]] {
+    let same = EpochRecord {
+        keepers: Vec::new(),
+        ..sound.clone()
+    };
+    assert_eq!(apply(&view, &same).unwrap().tip.keepers, view.tip.keepers);
+    for keepers in [vec![1, 2], vec![1, 1, 2], vec![9]] {
         let keepers = keepers.into_iter().map(NodeId).collect();
         let record = EpochRecord {
             keepers,

@@ -59,7 +59,7 @@ pub fn propose_member(
     check(
         view,
         EpochRecord {
-            keepers: keepers::follow(&members, &view.tip.keepers),
+            keepers: keepers::if_others(&keepers::follow(&members, &view.tip.keepers), view),
             members: vec![change_of_member],
             ..after(view, change)
         },
@@ -116,7 +116,6 @@ fn after(view: &View, change: ChangeId) -> EpochRecord {
         generation: view.tip.generation,
         number: view.epoch.saturating_add(1),
         before: view.tip.hash,
-        keepers: view.tip.keepers.clone(),
         change,
         ..EpochRecord::default()
     }

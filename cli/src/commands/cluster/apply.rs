@@ -292,7 +292,8 @@ mod tests {
                 member(1, MemberState::Active),
                 member(2, MemberState::Active),
                 member(3, MemberState::Leaving),
-            ],
+            ]
+            .into(),
             cluster: annulet_protocol::ids::ClusterId([1; 16]),
             name: String::new(),
             seed: 0,

@@ -9,7 +9,7 @@ use annulet_protocol::epoch::{
     Accept, BucketChange, BucketCommand, BucketGone, BucketReply, BucketRequest, BucketSettings,
     ChainAnswer, ChainQuestion, ChainReply, ChainRequest, Copies, CopiesOver, Decided,
     DeleteBucket, Deltas, EpochRecord, Granted, ListChange, ListPlace, MemberChange, MemberGone,
-    MemberSettings, NextList, Offer, Prepare, Promised, SetBucket,
+    MemberSettings, NextList, Offer, Prepare, Promised, SetBucket, Step,
 };
 use annulet_protocol::ids::{ChangeId, ClusterId, EpochHash, Incarnation, NodeId};
 use annulet_protocol::level::Level;
@@ -75,7 +75,10 @@ fn grown() -> EpochRecord {
             ListChange::Opened(NextList {
                 partition: 3,
                 region: "north".into(),
-                owners: vec![NodeId(8), NodeId(1)],
+                step: Step::Replaced {
+                    position: 1,
+                    owner: 8,
+                },
             }),
             ListChange::Closed(place),
             ListChange::Aborted(ListPlace {
