@@ -187,7 +187,7 @@ impl Table {
     pub fn validate(&self, epoch: u64, members: &[Member]) -> Result<(), String> {
         self.validate_frame(epoch, members)?;
         for table in &self.regions {
-            // Most members are of one region: its name is compared once for each, not for each list.
+            // A region's name is compared once for each member, not for each list.
             let here: Vec<_> = members.iter().map(|m| m.region == table.region).collect();
             let here = |index: u32| here.get(index as usize).copied().unwrap_or(false);
             for partition in 0..self.partitions {

@@ -113,12 +113,17 @@ pub enum Outcome {
 impl Proposer {
     /// An attempt to have this record follow the epoch of a view.
     pub fn new(view: &View, own: Bytes, ballot: Ballot) -> Self {
+        // What cannot be read is refused by the keepers, whoever they are.
+        let named = EpochRecord::decode(&own).map_or_else(|_| Vec::new(), |record| record.keepers);
+        let keepers = view.tip.keepers.clone();
         Self {
             of: view.point(),
-            keepers: view.tip.keepers.clone(),
-            // What cannot be read is refused by the keepers, whoever they are.
-            heirs: EpochRecord::decode(&own)
-                .map_or_else(|_| view.tip.keepers.clone(), |record| record.keepers),
+            heirs: if named.is_empty() {
+                keepers.clone()
+            } else {
+                named
+            },
+            keepers,
             own,
             ballot,
             stage: Stage::Receipts,

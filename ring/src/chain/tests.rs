@@ -265,13 +265,15 @@ proptest! {
 fn receipts_are_asked_of_the_new_keepers_before_the_old_ones_vote() {
     let view = first(5);
     let heir = NodeId(5);
-    let own = EpochRecord {
-        number: view.epoch + 1,
-        before: view.tip.hash,
-        keepers: vec![heir],
-        ..EpochRecord::default()
+    let proposer = |keepers| {
+        let own = EpochRecord {
+            number: view.epoch + 1,
+            before: view.tip.hash,
+            keepers,
+            ..EpochRecord::default()
+        };
+        Proposer::new(&view, own.encode(), Ballot::default())
     };
-    let mut proposer = Proposer::new(&view, own.encode(), Ballot::default());
     let asked = |effects: Vec<Effect>| -> Vec<Question> {
         let question = |effect| match effect {
             Effect::Ask(question, _) => Some(question),
@@ -279,8 +281,15 @@ fn receipts_are_asked_of_the_new_keepers_before_the_old_ones_vote() {
         };
         effects.into_iter().filter_map(question).collect()
     };
-    let receipts = asked(proposer.start());
     let nodes = |asked: &[Question]| asked.iter().map(|q| q.node).collect::<Vec<_>>();
+    let receipts = asked(proposer(Vec::new()).start());
+    assert_eq!(
+        nodes(&receipts),
+        view.tip.keepers,
+        "none are named: they stay"
+    );
+    let mut proposer = proposer(vec![heir]);
+    let receipts = asked(proposer.start());
     assert_eq!(nodes(&receipts), [heir]);
     let votes = asked(proposer.handle_answer(receipts[0], ChainAnswer::Holds(view.point())));
     assert_eq!(nodes(&votes), view.tip.keepers);
