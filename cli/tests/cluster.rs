@@ -285,7 +285,7 @@ fn import(dev: &Dev) {
     dev.run(&["exists", "y"]).expect(1);
 }
 
-const FIELDS_OF_MEMBERS: [&str; 9] = [
+const FIELDS_OF_MEMBERS: [&str; 10] = [
     "id",
     "address",
     "state",
@@ -294,6 +294,7 @@ const FIELDS_OF_MEMBERS: [&str; 9] = [
     "zone",
     "region",
     "share",
+    "stored_bytes",
     "error",
 ];
 

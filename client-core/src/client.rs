@@ -15,6 +15,7 @@ use crate::system;
 use annulet_protocol::codec;
 use annulet_protocol::hints::HintsReport;
 use annulet_protocol::ids::NodeId;
+use annulet_protocol::status::StatusReport;
 use annulet_protocol::view::View;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -60,6 +61,9 @@ pub struct MemberStatus {
     pub share: f64,
     /// Why it is not up, or that it soon will be full.
     pub error: Option<String>,
+    /// How much it holds, and how far it is with what it copies; `None`: it does not say, since it
+    /// is not up or is of an older version.
+    pub report: Option<StatusReport>,
 }
 
 /// What a server keeps for others that could not be reached.
@@ -174,7 +178,9 @@ impl Client {
         let each = view.members.iter().zip(shares).map(|(member, share)| {
             let member = member.clone();
             async move {
-                let (state, error) = self.probe(&member.address).await;
+                let (probe, report) =
+                    tokio::join!(self.probe(&member.address), self.report(&member.address));
+                let (state, error) = probe;
                 MemberStatus {
                     id: member.id,
                     address: member.address,
@@ -184,6 +190,7 @@ impl Client {
                     region: member.region,
                     share,
                     error,
+                    report,
                 }
             }
         });
@@ -241,8 +248,14 @@ impl Client {
         stream::iter(each).buffered(PROBES_AT_ONCE).collect().await
     }
 
+    /// What a server says of itself, if it does.
+    async fn report(&self, address: &str) -> Option<StatusReport> {
+        let body = self.ask(address, "/v1/status").await.ok()?;
+        codec::decode_status(&body).ok()
+    }
+
     async fn probe(&self, address: &str) -> (&'static str, Option<String>) {
-        let answer = self.ask_any(address, "/readyz").await;
+        let answer = self.ask_any(address, "/readyz", PROBE_MAX).await;
         let answer = answer.and_then(|(status, body)| match (status, body.as_ref()) {
             (StatusCode::SERVICE_UNAVAILABLE, NOT_YET) => {
                 Ok(("starting", Some(String::from(STARTING))))
@@ -264,15 +277,16 @@ impl Client {
 
     /// Asks one server, over a connection of its own.
     async fn ask(&self, address: &str, path: &str) -> std::result::Result<Bytes, SendFailure> {
-        let (status, body) = self.ask_any(address, path).await?;
+        let (status, body) = self.ask_any(address, path, PROBE_MAX).await?;
         connection::accepted(status, body)
     }
 
-    /// As `ask`, whatever the status.
-    async fn ask_any(
+    /// As `ask`, whatever the status, within a limit.
+    pub(crate) async fn ask_any(
         &self,
         address: &str,
         path: &str,
+        limit: Duration,
     ) -> std::result::Result<(StatusCode, Bytes), SendFailure> {
         let tls = Arc::clone(&self.shared.tls);
         let ask = async {
@@ -285,12 +299,10 @@ impl Client {
             })?;
             connection.get_any(path).await
         };
-        tokio::time::timeout(PROBE_MAX, ask)
-            .await
-            .unwrap_or_else(|_| {
-                let why = format!("no answer within {} ms", PROBE_MAX.as_millis());
-                Err(SendFailure::Unanswered(why))
-            })
+        tokio::time::timeout(limit, ask).await.unwrap_or_else(|_| {
+            let why = format!("no answer within {} ms", limit.as_millis());
+            Err(SendFailure::Unanswered(why))
+        })
     }
 }
 

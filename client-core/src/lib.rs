@@ -15,6 +15,7 @@
 //! # Layout
 //! - [`core`]: everything that decides, as plain synchronous code: coordinators and policies
 //! - `net`: connections, batching, views; `run` and `shared`: coordinators over them
+//! - [`Client::plan`], [`Progress`]: what would move, and how far it is with what moves
 //! - [`Client`], [`Bucket`], [`Profile`], [`Config`], [`Error`]: what users hold
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -30,6 +31,7 @@ mod members;
 mod net;
 mod op_id;
 mod options;
+mod plan;
 mod profile;
 mod recover;
 mod run;
@@ -48,8 +50,14 @@ pub use annulet_protocol::ids::NodeId;
 pub use annulet_protocol::level::Level;
 pub use annulet_protocol::recovery::{Anew, MemberFound, RecoverOutcome, RecoverReply};
 pub use annulet_protocol::siblings::merges::{Counter, Merge, Set};
+pub use annulet_protocol::status::{
+    CopyState, StatusReport, StopReason, StopReasonKind, StopReply,
+};
 pub use annulet_protocol::table::Joint;
-pub use annulet_protocol::view::{Member, View};
+pub use annulet_protocol::view::{Member, MemberState, View};
+pub use annulet_ring::forecast::{
+    Forecast, Holder, Idle, IdleCause, MemberForecast, Newcomer, RegionZones, RingChange, Transfer,
+};
 pub use bucket::{Bucket, Committed, Update};
 pub use buckets::{BucketChanges, BucketOptions};
 pub use client::{Client, MemberHints, MemberStatus};
@@ -59,6 +67,7 @@ pub use error::{Error, ErrorKind, Outcome, Result};
 pub use members::MemberChanges;
 pub use op_id::OpId;
 pub use options::{Context, Entry, ReadOptions, Ttl, WriteOptions, Written};
+pub use plan::{MoveProgress, OwnerProgress, Progress};
 pub use profile::{PROFILE_VARIABLE, Profile};
 pub use scan::{Scan, ScanEntry, ScanOptions, ScanPage};
 pub use session::Session;

@@ -4,12 +4,13 @@ use crate::epoch::{BucketReply, BucketRequest, ChainReply, ChainRequest, Deltas}
 use crate::epoch::{ChainAnswer, ChainQuestion, Offer};
 use crate::hints::HintsReport;
 use crate::limits::{
-    DEPTH_MAX, EPOCHS_MAX, KEEPERS_MAX, KEY_BYTES_MAX, MEMBERS_MAX, OPERATIONS_MAX,
+    DEPTH_MAX, EPOCHS_MAX, JOINT_MAX, KEEPERS_MAX, KEY_BYTES_MAX, MEMBERS_MAX, OPERATIONS_MAX,
     REQUEST_OVERHEAD_BYTES, SIBLINGS_LONGEST_MAX, VIEW_BYTES_MAX,
 };
 use crate::members::{MemberReply, MemberRequest};
 use crate::message::{Failure, Hello, Reply, Request};
 use crate::recovery::{RecoverOutcome, RecoverReply, RecoverRequest};
+use crate::status::{STOP_REASONS_MAX, StatusReport, StopReply};
 use crate::view::View;
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +94,28 @@ pub fn decode_hints(bytes: &[u8]) -> Result<HintsReport, DecodeError> {
 
 /// Longest report about hints in bytes: each of those listed has a key of any length.
 const HINTS_REPORT_BYTES_MAX: usize = 16 << 20;
+
+/// Reads how a server is.
+///
+/// # Errors
+/// If it is malformed, too long, or tells of too many copies.
+pub fn decode_status(bytes: &[u8]) -> Result<StatusReport, DecodeError> {
+    limit("bytes", bytes.len(), REQUEST_OVERHEAD_BYTES)?;
+    let report: StatusReport = decode(bytes)?;
+    no_more("copies", report.copies.len(), JOINT_MAX)?;
+    Ok(report)
+}
+
+/// Reads whether a server can be stopped.
+///
+/// # Errors
+/// If it is malformed, too long, or has too many reasons.
+pub fn decode_stop_reply(bytes: &[u8]) -> Result<StopReply, DecodeError> {
+    limit("bytes", bytes.len(), REQUEST_OVERHEAD_BYTES)?;
+    let reply: StopReply = decode(bytes)?;
+    no_more("reasons", reply.reasons.len(), STOP_REASONS_MAX)?;
+    Ok(reply)
+}
 
 /// Reads a peer's greeting.
 ///

@@ -5,6 +5,8 @@
 //! and bytes that this version would not write itself are refused. So a record with a field that
 //! only a newer version knows stops an older one, which would else go on under another view.
 
+mod lists;
+
 use crate::ballot::Ballot;
 use crate::bounded;
 use crate::bucket::Bucket;
@@ -13,7 +15,7 @@ use crate::ids::{ChangeId, ClusterId, EpochHash, NodeId};
 use crate::level::Level;
 use crate::limits::{
     BUCKET_CHANGES_MAX, EPOCH_BYTES_MAX, EPOCH_NUMBER_MAX, EPOCHS_MAX, GENERATION_MAX, JOINT_MAX,
-    KEEPERS_MAX, LIST_CHANGES_MAX, MEMBER_CHANGES_MAX, REPLICAS_MAX,
+    KEEPERS_MAX, LIST_CHANGES_MAX, MEMBER_CHANGES_MAX,
 };
 use crate::names::tagged;
 use crate::recovery::{Seal, Stands};
@@ -21,6 +23,8 @@ use crate::view::{Member, MemberState};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
+
+pub use lists::{ListChange, NextList, Step};
 
 /// An epoch of a chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -72,8 +76,13 @@ pub struct EpochRecord {
     pub number: u64,
     /// The epoch before.
     pub before: EpochHash,
-    /// The servers among which the next one is decided: one, three or five.
-    #[serde(deserialize_with = "bounded::list::<KEEPERS_MAX, _, _>")]
+    /// The servers among which the next one is decided: one, three or five. None: the same as among
+    /// which this one was.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::list::<KEEPERS_MAX, _, _>"
+    )]
     pub keepers: Vec<NodeId>,
     /// Who asked for it can tell by this that it was done.
     pub change: ChangeId,
@@ -92,11 +101,7 @@ pub struct EpochRecord {
     )]
     pub members: Vec<MemberChange>,
     /// Changes of who owns what, in order; after those of members.
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "bounded::list::<LIST_CHANGES_MAX, _, _>"
-    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "lists")]
     pub lists: Vec<ListChange>,
     /// The ring is cut into twice as many partitions, before anything else is changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -139,32 +144,6 @@ pub struct MemberSettings {
 pub struct MemberGone {
     /// The member.
     pub id: NodeId,
-}
-
-tagged! {
-    /// What becomes of the lists of one partition.
-    pub enum ListChange {
-        /// One of its lists is to become another: the partition is joint, until that is over. What
-        /// was to become of the same list before is so no more.
-        Opened(NextList) = "opened",
-        /// Every owner of the next list has all that it should: that is the list now.
-        Closed(ListPlace) = "closed",
-        /// The list stays as it is.
-        Aborted(ListPlace) = "aborted",
-    }
-}
-
-/// A list that one of a partition's is to become.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NextList {
-    /// The partition.
-    pub partition: u32,
-    /// Name of the region whose list it is.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub region: String,
-    /// The owners to be, the first is the first choice.
-    #[serde(deserialize_with = "bounded::list::<REPLICAS_MAX, _, _>")]
-    pub owners: Vec<NodeId>,
 }
 
 /// A partition that is joint.
@@ -370,12 +349,27 @@ tagged! {
     }
 }
 
-/// Partitions of which a server has all that it is to own.
+/// Partitions of which a server has all that it is to own, and whether it is done with what it
+/// owns no more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopiesOver {
     /// Each under the epoch that made it joint as it is.
     #[serde(deserialize_with = "bounded::list::<JOINT_MAX, _, _>")]
     pub over: Vec<ListPlace>,
+    /// The epoch that it acts under; 0: it is of a version that does not say so.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u64,
+    /// Something that it owns no more is still to be handed over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hands_over: bool,
+}
+
+impl CopiesOver {
+    /// Whether a server that stands in no list of this epoch has handed over all that it had. What
+    /// it says under an older one is out of date: it may have lost something since.
+    pub fn has_handed_over(&self, epoch: u64) -> bool {
+        !self.hands_over && (self.epoch == 0 || self.epoch >= epoch)
+    }
 }
 
 /// A promise, and what was accepted before it.
@@ -568,7 +562,7 @@ mod tests {
 
     #[test]
     fn the_longest_record_is_within_its_limit() {
-        use crate::limits::{BUCKET_NAME_BYTES_MAX, NAME_BYTES_MAX};
+        use crate::limits::{BUCKET_NAME_BYTES_MAX, NAME_BYTES_MAX, REPLICAS_MAX};
         let far = |id| NodeId(u64::MAX - id);
         let long = "n".repeat(NAME_BYTES_MAX);
         let member = Member {
@@ -579,10 +573,16 @@ mod tests {
             region: long.clone(),
             state: MemberState::Joining,
         };
-        let list = NextList {
-            partition: u32::MAX,
-            region: long,
-            owners: (0..REPLICAS_MAX as u64).map(far).collect(),
+        let list = |at| {
+            ListChange::Opened(NextList {
+                partition: u32::MAX,
+                // Every one of another region than the one before.
+                region: long[at % 2..].into(),
+                step: Step::Inserted {
+                    position: REPLICAS_MAX as u8,
+                    owner: u32::MAX - at as u32,
+                },
+            })
         };
         let bucket = Bucket {
             ttl_ms: Some(u64::MAX),
@@ -595,7 +595,7 @@ mod tests {
             keepers: (0..KEEPERS_MAX as u64).map(far).collect(),
             buckets: vec![BucketChange::Created(bucket); BUCKET_CHANGES_MAX],
             members: vec![MemberChange::Joined(member); MEMBER_CHANGES_MAX],
-            lists: vec![ListChange::Opened(list); LIST_CHANGES_MAX],
+            lists: (0..LIST_CHANGES_MAX).map(list).collect(),
             doubles: true,
             list_length: Some(REPLICAS_MAX as u8),
             ..EpochRecord::default()

@@ -17,7 +17,7 @@
 //! - [`view`]: the members, the partition table and the buckets of one epoch; [`epoch`]: what leads
 //!   from one view to the next, and how it is agreed on
 //! - [`message`]: requests and replies; [`scan`]: those about whole arcs; [`hints`]: what is kept
-//!   for others; [`codec`]: their bytes
+//!   for others; [`status`]: how a server is; [`codec`]: their bytes
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -42,5 +42,6 @@ pub mod register;
 pub mod scan;
 pub mod session;
 pub mod siblings;
+pub mod status;
 pub mod table;
 pub mod view;

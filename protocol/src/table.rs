@@ -7,32 +7,18 @@
 //! changed since. The table knows that epoch of the partitions that changed last; of all others it
 //! is the table's own, which rises when there are too many.
 
+mod region;
+
 use crate::bounded;
 use crate::limits::{CHANGED_MAX, JOINT_MAX, PARTITIONS_MAX, REGIONS_MAX, REPLICAS_MAX};
 use crate::view::Member;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-/// Stands in a list for nobody: behind its owners, where it is shorter than others.
-pub const NOBODY: u32 = u32::MAX;
-/// Bytes of an owner in a list.
-const OWNER_BYTES: usize = 4;
+pub use region::{NOBODY, Places, RegionTable};
 
 /// One list, as indices of members.
 pub type List = SmallVec<[u32; REPLICAS_MAX]>;
-
-/// The owner lists of one region.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RegionTable {
-    /// Name of the region, as its members give it.
-    pub region: String,
-    /// Owners in the longest list.
-    pub length: u8,
-    /// One list after the other, partition by partition: each owner as its index among the view's
-    /// members, 4 bytes little-endian; [`NOBODY`] behind the last owner of a shorter list.
-    #[serde(with = "serde_bytes")]
-    pub owners: Vec<u8>,
-}
 
 /// Which members own which partition.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -83,114 +69,6 @@ pub struct Joint {
     /// The owners to be, as indices of members, the first is the first choice.
     #[serde(deserialize_with = "bounded::list::<REPLICAS_MAX, _, _>")]
     pub next: Vec<u32>,
-}
-
-impl RegionTable {
-    /// A table without any owner.
-    pub fn empty(region: &str, length: u8, partitions: u32) -> Self {
-        let bytes = partitions as usize * usize::from(length) * OWNER_BYTES;
-        Self {
-            region: region.into(),
-            length,
-            owners: vec![u8::MAX; bytes],
-        }
-    }
-
-    /// Member indices of the owners of a partition, the first is the first choice.
-    // Every operation looks up its owners, from another crate.
-    #[inline]
-    pub fn list(&self, partition: u32) -> impl Iterator<Item = usize> + '_ {
-        let width = usize::from(self.length) * OWNER_BYTES;
-        let start = partition as usize * width;
-        let list = self.owners.get(start..start + width).unwrap_or_default();
-        let owners = list.chunks_exact(OWNER_BYTES).map(owner);
-        owners
-            .take_while(|index| *index != NOBODY)
-            .map(|index| index as usize)
-    }
-
-    /// All places of all lists: indices of members, or [`NOBODY`].
-    pub fn places(&self) -> impl Iterator<Item = u32> + '_ {
-        self.owners.chunks_exact(OWNER_BYTES).map(owner)
-    }
-
-    /// Puts another list in place of a partition's.
-    pub fn set(&mut self, partition: u32, list: &[u32]) {
-        if list.len() > usize::from(self.length) {
-            self.widen(list.len());
-        }
-        let width = usize::from(self.length) * OWNER_BYTES;
-        let start = partition as usize * width;
-        let places = self.owners.get_mut(start..start + width);
-        let places = places.unwrap_or_default().chunks_exact_mut(OWNER_BYTES);
-        let padded = list.iter().copied().chain(std::iter::repeat(NOBODY));
-        for (place, index) in places.zip(padded) {
-            place.copy_from_slice(&index.to_le_bytes());
-        }
-    }
-
-    /// Makes room for longer lists.
-    fn widen(&mut self, length: usize) {
-        let before = usize::from(self.length) * OWNER_BYTES;
-        let after = length * OWNER_BYTES;
-        let mut owners = Vec::with_capacity(self.owners.len() / before.max(1) * after);
-        for list in self.owners.chunks_exact(before.max(1)) {
-            owners.extend_from_slice(list);
-            owners.extend(std::iter::repeat_n(u8::MAX, after - before));
-        }
-        self.owners = owners;
-        // Lists have at most `REPLICAS_MAX` owners.
-        self.length = length as u8;
-    }
-
-    /// Gives each half of every partition the list of the whole.
-    fn halve(&mut self) {
-        let width = usize::from(self.length) * OWNER_BYTES;
-        let lists = self.owners.chunks_exact(width.max(1));
-        let halves = lists.flat_map(|list| [list, list]);
-        self.owners = halves.flatten().copied().collect();
-    }
-
-    /// Gives members other indices.
-    fn renumber(&mut self, index: &impl Fn(u32) -> u32) {
-        for place in self.owners.chunks_exact_mut(OWNER_BYTES) {
-            let before = owner(place);
-            if before != NOBODY {
-                place.copy_from_slice(&index(before).to_le_bytes());
-            }
-        }
-    }
-
-    fn validate(&self, partitions: u32, members: &[Member]) -> Result<(), String> {
-        let Self {
-            region,
-            length,
-            owners,
-        } = self;
-        let length = usize::from(*length);
-        if !(1..=REPLICAS_MAX).contains(&length) {
-            return Err(format!(
-                "region `{region}`: lists of {length} owners; 1 to {REPLICAS_MAX}"
-            ));
-        }
-        if owners.len() != partitions as usize * length * OWNER_BYTES {
-            return Err(format!(
-                "region `{region}`: a table of {} bytes",
-                owners.len()
-            ));
-        }
-        for (partition, places) in owners.chunks_exact(length * OWNER_BYTES).enumerate() {
-            let list: List = places.chunks_exact(OWNER_BYTES).map(owner).collect();
-            let count = list.iter().position(|index| *index == NOBODY);
-            let (list, rest) = list.split_at(count.unwrap_or(list.len()));
-            if !is_list(region, list, members) || rest.iter().any(|index| *index != NOBODY) {
-                return Err(format!(
-                    "region `{region}`: bad owners of partition {partition}"
-                ));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Table {
@@ -263,9 +141,10 @@ impl Table {
         self.joint = joint.collect();
     }
 
-    /// Gives members other indices.
-    pub fn renumber(&mut self, index: impl Fn(u32) -> u32) {
-        self.regions.iter_mut().for_each(|t| t.renumber(&index));
+    /// Gives members other indices; `members`: how many there are now.
+    pub fn renumber(&mut self, members: usize, index: impl Fn(u32) -> u32) {
+        let tables = self.regions.iter_mut();
+        tables.for_each(|table| table.renumber(members, &index));
         let next = self.joint.iter_mut().flat_map(|joint| &mut joint.next);
         next.for_each(|owner| *owner = index(*owner));
     }
@@ -306,6 +185,42 @@ impl Table {
     /// # Errors
     /// Says which rule is broken, and where.
     pub fn validate(&self, epoch: u64, members: &[Member]) -> Result<(), String> {
+        self.validate_frame(epoch, members)?;
+        for table in &self.regions {
+            // A region's name is compared once for each member, not for each list.
+            let here: Vec<_> = members.iter().map(|m| m.region == table.region).collect();
+            let here = |index: u32| here.get(index as usize).copied().unwrap_or(false);
+            for partition in 0..self.partitions {
+                table.validate_list(partition, here)?;
+            }
+        }
+        (0..self.partitions).try_for_each(|partition| self.validate_owned(partition))?;
+        self.validate_joint(members)
+    }
+
+    /// Checks the same of a table in which the lists of these partitions only are not those of a
+    /// sound one, but for the indices of members, who are of the same regions.
+    ///
+    /// # Errors
+    /// Says which rule is broken, and where.
+    pub fn validate_changes(
+        &self,
+        epoch: u64,
+        members: &[Member],
+        partitions: impl Iterator<Item = u32>,
+    ) -> Result<(), String> {
+        self.validate_frame(epoch, members)?;
+        for partition in partitions {
+            for table in &self.regions {
+                table.validate_list(partition, |index| is_of(&table.region, index, members))?;
+            }
+            self.validate_owned(partition)?;
+        }
+        self.validate_joint(members)
+    }
+
+    /// Checks all but what the lists say.
+    fn validate_frame(&self, epoch: u64, members: &[Member]) -> Result<(), String> {
         let Self {
             partitions,
             regions,
@@ -332,14 +247,17 @@ impl Table {
             return Err("regions are not in order of name".into());
         }
         for table in regions {
-            table.validate(*partitions, members)?;
+            table.validate_size(*partitions, members.len())?;
         }
-        let owned = |partition| regions.iter().any(|t| t.list(partition).next().is_some());
-        if let Some(partition) = (0..*partitions).find(|partition| !owned(*partition)) {
-            return Err(format!("nobody owns partition {partition}"));
+        self.validate_changed(epoch)
+    }
+
+    fn validate_owned(&self, partition: u32) -> Result<(), String> {
+        let mut tables = self.regions.iter();
+        match tables.any(|table| table.list(partition).next().is_some()) {
+            true => Ok(()),
+            false => Err(format!("nobody owns partition {partition}")),
         }
-        self.validate_changed(epoch)?;
-        self.validate_joint(members)
     }
 
     fn validate_changed(&self, epoch: u64) -> Result<(), String> {
@@ -378,8 +296,10 @@ impl Table {
             let others = self.regions.iter().filter(|table| table.region != *region);
             let mut others = others.flat_map(|table| table.list(*partition));
             let owned = !next.is_empty() || others.next().is_some();
-            let set = self.changed.iter().any(|c| c.partition == *partition);
-            let sound = known && owned && set && is_list(region, next, members);
+            let changed = &self.changed;
+            let set = changed.binary_search_by_key(partition, |c| c.partition);
+            let here = |index| is_of(region, index, members);
+            let sound = known && owned && set.is_ok() && is_list(next, here);
             if *partition >= self.partitions || next.len() > REPLICAS_MAX || !sound {
                 return Err(format!(
                     "region `{region}`: bad next owners of partition {partition}"
@@ -390,21 +310,16 @@ impl Table {
     }
 }
 
-/// Whether these are distinct members of a region.
-fn is_list(region: &str, list: &[u32], members: &[Member]) -> bool {
-    let here = |index: &u32| {
-        let member = members.get(*index as usize);
-        member.is_some_and(|member| member.region == region)
-    };
+/// Whether these are distinct, and each is where it should be.
+fn is_list(list: &[u32], here: impl Fn(u32) -> bool) -> bool {
     let twice = |(at, index): (usize, &u32)| list[..at].contains(index);
-    list.iter().all(here) && !list.iter().enumerate().any(twice)
+    list.iter().all(|index| here(*index)) && !list.iter().enumerate().any(twice)
 }
 
-#[inline]
-fn owner(bytes: &[u8]) -> u32 {
-    bytes
-        .first_chunk()
-        .map_or(NOBODY, |bytes| u32::from_le_bytes(*bytes))
+/// Whether the member of this index is one of a region.
+fn is_of(region: &str, index: u32, members: &[Member]) -> bool {
+    let member = members.get(index as usize);
+    member.is_some_and(|member| member.region == region)
 }
 
 fn is_zero(number: &u8) -> bool {

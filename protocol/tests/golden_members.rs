@@ -107,17 +107,48 @@ fn what_is_said_of_copies_never_changes() {
         partition: 5,
         since: 6,
     };
-    let reply = ChainReply {
-        cluster: CLUSTER,
-        node: NodeId(2),
-        answer: ChainAnswer::Copied(CopiesOver { over: vec![place] }),
+    let over = |epoch, hands_over| CopiesOver {
+        over: vec![place],
+        epoch,
+        hands_over,
     };
-    let bytes = encode(&reply);
-    assert_eq!(decode_chain_reply(&bytes), Ok(reply));
-    assert_eq!(
-        hex(&bytes),
-        "83a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a46e6f646502a661\
-         6e7377657281a6636f7069656481a46f7665729182a9706172746974696f6e05a57369\
-         6e636506"
-    );
+    // A server of an earlier version says less.
+    for (copied, expected) in [
+        (
+            over(0, false),
+            "83a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a46e6f646502a661\
+             6e7377657281a6636f7069656481a46f7665729182a9706172746974696f6e05a57369\
+             6e636506",
+        ),
+        (
+            over(7, true),
+            "83a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a46e6f646502a661\
+             6e7377657281a6636f7069656483a46f7665729182a9706172746974696f6e05a57369\
+             6e636506a565706f636807aa68616e64735f6f766572c3",
+        ),
+    ] {
+        let reply = ChainReply {
+            cluster: CLUSTER,
+            node: NodeId(2),
+            answer: ChainAnswer::Copied(copied),
+        };
+        let bytes = encode(&reply);
+        assert_eq!(decode_chain_reply(&bytes), Ok(reply));
+        assert_eq!(hex(&bytes), expected);
+    }
+}
+
+#[test]
+fn what_a_server_says_under_an_older_epoch_does_not_let_it_go() {
+    let says = |epoch, hands_over| CopiesOver {
+        epoch,
+        hands_over,
+        ..CopiesOver::default()
+    };
+    assert!(says(7, false).has_handed_over(7));
+    assert!(says(8, false).has_handed_over(7));
+    assert!(!says(6, false).has_handed_over(7));
+    assert!(!says(7, true).has_handed_over(7));
+    let of_earlier_version = says(0, false);
+    assert!(of_earlier_version.has_handed_over(7));
 }

@@ -405,6 +405,7 @@ impl Chain {
         let newest = self.view.point();
         let within = (self.first.number..=newest.number).contains(&after.number);
         let holds = within && self.hash_of(store, after.number)? == Some(after.hash);
+        let newer = after.ordinal() > newest.ordinal();
         let records = match holds {
             true => self.records(store, after.number, newest.number)?,
             false => Vec::new(),
@@ -414,7 +415,8 @@ impl Chain {
             node: self.node,
             newest,
             first: self.first.number,
-            fork: !holds && after.ordinal() <= newest.ordinal(),
+            // What was before the chain of a server that joined begins is not known here.
+            fork: !holds && after.number >= self.first.number && !newer,
             records,
         })
     }

@@ -13,13 +13,15 @@
 //! # Layout
 //! - this file: what is to be asked, and what is done
 //! - [`page`]: what is told; [`brought`]: an entry of it, read; `notes`: how far it is
-//! - [`empty`]: what goes before it begins; [`handover`]: and after it is over
+//! - [`empty`]: what goes before it begins; [`handover`]: and after it is over; [`pace`]: how fast
+//!   it is
 
 pub mod brought;
 pub mod empty;
 mod faults;
 pub mod handover;
 mod notes;
+pub mod pace;
 pub mod page;
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,7 @@ use annulet_protocol::hash::KeyHash;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::PAGE_BYTES_MAX;
 use annulet_protocol::message::Answer;
+use annulet_protocol::status::CopyState;
 use annulet_protocol::table::Joint;
 use annulet_protocol::view::View;
 use annulet_ring::owners::{Nodes, current_lists, next_lists};
@@ -96,15 +99,6 @@ pub struct Errand {
     pub asked: CopyArc,
 }
 
-/// How far a partition is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Share {
-    /// The partition.
-    pub partition: u32,
-    /// The part of it that was asked for, 0 to 1, of all owners together.
-    pub done: f64,
-}
-
 impl Default for Copier {
     fn default() -> Self {
         Self {
@@ -166,7 +160,8 @@ impl Copier {
         gone.map(|job| Task::Note {
             key: notes::key(job),
             value: None,
-            over: false,
+            durable: false,
+            rests_on: 0,
         })
         .collect()
     }
@@ -268,11 +263,13 @@ impl Copier {
         }))
     }
 
-    /// Takes what an owner told. Gives what is to be done about it, all of it together;
-    /// [`Copier::handle_done`] must follow.
+    /// Takes what an owner told. Gives what is to be done about it, all of it together, the last
+    /// of it only if all else of it was: how far that owner was asked must not be noted of a page
+    /// of which something is lacking. [`Copier::handle_done`] must follow.
     pub fn handle_answer(&self, errand: &Errand, page: Copied) -> Vec<Task> {
         let asked = &errand.asked;
         let over = page.reached.is_none();
+        let rests_on = page.entries.len();
         let copied = page.entries.into_iter().map(|entry| Task::Copied {
             since: asked.since,
             entry,
@@ -280,7 +277,8 @@ impl Copier {
         let noted = Task::Note {
             key: notes::key(&errand.job()),
             value: Some(notes::encode(&page.reached.unwrap_or_default(), over)),
-            over,
+            durable: over,
+            rests_on,
         };
         copied.chain([noted]).collect()
     }
@@ -364,20 +362,34 @@ impl Copier {
         })
     }
 
-    /// How far each partition is that is copied here.
-    pub fn shares(&self, view: &View) -> Vec<Share> {
-        let mut shares = BTreeMap::<u32, (f64, usize)>::new();
+    /// How far each partition is that this server is to own, be it new there or not.
+    pub fn states(&self, view: &View, own: NodeId) -> Vec<CopyState> {
+        let mut parts = BTreeMap::<(u32, u64), (f64, usize)>::new();
         for (job, progress) in &self.jobs {
             let partition = job.from.partition(view.table.partitions);
-            let share = shares.entry(partition).or_default();
-            share.0 += progress.part(job);
-            share.1 += 1;
+            let (sum, count) = parts.entry((partition, job.since)).or_default();
+            *sum += progress.part(job);
+            *count += 1;
         }
-        let share = |(partition, (sum, count)): (u32, (f64, usize))| Share {
-            partition,
-            done: sum / count.max(1) as f64,
+        let joint = view.table.joint.iter();
+        let owned = joint.filter(|joint| is_next_owner(view, own, joint));
+        let state = |joint: &Joint| {
+            let partition = joint.partition;
+            let since = view.table.lists_epoch(partition);
+            let over = self.is_over(view, own, joint);
+            let part = match parts.get(&(partition, since)) {
+                Some((sum, count)) => sum / *count as f64,
+                // There is nobody to ask.
+                None => f64::from(u8::from(over)),
+            };
+            CopyState {
+                partition,
+                since,
+                copied_ppm: (part * 1e6) as u32,
+                over,
+            }
         };
-        shares.into_iter().map(share).collect()
+        owned.map(state).collect()
     }
 }
 

@@ -57,6 +57,20 @@ impl Holding {
         self.most == u8::MAX
     }
 
+    /// Whether all of its arc lies in that of another.
+    pub fn lies_in(&self, other: &Self) -> bool {
+        other.from <= self.from && self.until <= other.until
+    }
+
+    /// Whether another one has to be emptied before. What was gained as a whole goes at once, and
+    /// with it whatever else lies in its arc: had a part of that been emptied before, it might
+    /// have taken something by then. Nothing in it was owned before, so it is all of an earlier
+    /// time, whichever was gained first.
+    pub fn waits_for(&self, other: &Self) -> bool {
+        let together = self.is_whole() && other.lies_in(self);
+        other.is_whole() && self.lies_in(other) && !together
+    }
+
     /// All storage keys in its arc.
     pub fn span(&self, entries_max: usize, bytes_max: usize) -> Span {
         Span::arc(self.from, self.until, entries_max, bytes_max)

@@ -255,6 +255,26 @@ impl Spreader {
     }
 }
 
+/// How many records were minted here before this time that other owners may lack, as far as it is
+/// looked: at the first notes. `covered`: whether all are known to have what was minted at a key up
+/// to a stamp.
+///
+/// # Errors
+/// What the store says.
+pub fn unspread(
+    store: &impl Store,
+    before_ms: u64,
+    covered: impl Fn(&[u8], Stamp) -> bool,
+) -> Result<u64, StoreError> {
+    let span = Span {
+        until: Some(first_of(before_ms)),
+        ..Span::prefix(&[UNSPREAD], SLICE.0, SLICE.1)
+    };
+    let notes = store.range(Family::Notes, &span)?.entries;
+    let keys = notes.into_iter().flat_map(|(_, value)| decode(value));
+    Ok(keys.filter(|(key, stamp)| !covered(key, *stamp)).count() as u64)
+}
+
 /// Whether nothing is stored under a key.
 fn is_gone(store: &impl Store, storage_key: &Bytes) -> bool {
     let found = store.read(Family::Records, std::slice::from_ref(storage_key));
@@ -420,5 +440,34 @@ impl Round {
         }
         let tasks = next.settle();
         (tasks, next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryStore;
+    use crate::store::Change;
+
+    #[test]
+    fn what_was_minted_a_while_ago_and_is_not_known_to_be_everywhere_is_counted() {
+        let store = MemoryStore::default();
+        let minted = |ms: u64, keys: &[&'static str]| {
+            let stamp = Stamp::at(ms);
+            let keys = keys
+                .iter()
+                .map(|key| (Bytes::from_static(key.as_bytes()), stamp));
+            let note = note(stamp, Incarnation([1; 16]));
+            Change::Put(Family::Notes, note, encode(&keys.collect()))
+        };
+        store
+            .write(vec![minted(1_000, &["a", "b"]), minted(2_000, &["c"])])
+            .unwrap();
+        let count = |before_ms, covered: &str| {
+            let covered = |key: &[u8], _: Stamp| covered.as_bytes() == key;
+            unspread(&store, before_ms, covered).unwrap()
+        };
+        assert_eq!([500, 1_500, 2_500].map(|ms| count(ms, "")), [0, 2, 3]);
+        assert_eq!(count(2_500, "b"), 2);
     }
 }

@@ -19,6 +19,7 @@ use annulet_protocol::codec::{self, decode_view};
 use annulet_protocol::epoch::{EpochRecord, MemberChange, MemberSettings};
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::ids::{ChangeId, ClusterId, NodeId};
+use annulet_protocol::table::RegionTable;
 use annulet_protocol::view::{Member, MemberState, View};
 use annulet_ring::chain::{apply, course};
 use annulet_ring::cluster::Plan;
@@ -148,12 +149,9 @@ fn view(count: u32) -> View {
 /// Bytes that a view takes in memory, without what the allocator adds.
 fn in_memory(view: &View) -> usize {
     let texts = |m: &Member| m.address.capacity() + m.zone.capacity() + m.region.capacity();
-    let members = view.members.iter().map(|m| size_of::<Member>() + texts(m));
-    let lists = view
-        .table
-        .regions
-        .iter()
-        .map(|table| table.owners.capacity());
+    let bytes = |m: &Member| size_of::<Member>() + size_of::<NodeId>() + texts(m);
+    let members = view.members.iter().map(bytes);
+    let lists = view.table.regions.iter().map(RegionTable::size);
     members.sum::<usize>() + lists.sum::<usize>()
 }
 
@@ -188,14 +186,13 @@ fn join(mut view: View, count: u32) -> (Vec<usize>, Duration, Duration) {
             Some(change) => EpochRecord {
                 number: view.epoch + 1,
                 before: view.tip.hash,
-                keepers: view.tip.keepers.clone(),
                 members: vec![change],
                 ..EpochRecord::default()
             },
             None => {
                 let done: Vec<_> = view.table.joint.iter().map(|j| j.partition).collect();
                 let follow =
-                    || course::follow(&view, ChangeId::default(), &done, (&[], &[]), LIMITS);
+                    || course::follow(&view, ChangeId::default(), (&done, &[]), (&[], &[]), LIMITS);
                 let (record, took) = timed(follow);
                 made = made.max(took);
                 let Some(record) = record.unwrap() else {

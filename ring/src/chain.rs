@@ -9,13 +9,16 @@
 //! | who decides the next epoch: one, three or five servers, spread out | `keepers` |
 //! | a record follows one epoch only, and what never changes of a bucket stays | [`apply`] |
 //! | a number that a bucket had is never given to another | [`apply`], [`Tip::next_bucket`] |
-//! | who has joined never joins again; who leaves owns nothing any more | `members` |
+//! | nobody joins under the id of a member; who leaves owns nothing any more | `members` |
 //! | what follows by itself: lists move towards a balanced table, who leaves goes | [`course`] |
 //! | a partition has one list, or one and the next, which differ by one owner | `lists` |
 //! | what somebody asks for becomes a record on top of a view, if it still can be | [`propose`] |
 //! | one record follows an epoch, and is held before it is acted under | [`proposer`] |
 //! | two servers whose chains fork do not both go on | [`relation`] |
 //! | who lost a majority of its keepers for good begins anew, loudly | [`recovery`] |
+//!
+//! An id that has left is not remembered, so by the chain alone it could join again: whoever joins
+//! has to bring one that nobody had, drawn at random for its data folder.
 //!
 //! [`Tip::next_bucket`]: annulet_protocol::view::Tip::next_bucket
 
@@ -31,10 +34,10 @@ mod wish;
 
 use annulet_protocol::bucket::Bucket;
 use annulet_protocol::codec;
-use annulet_protocol::epoch::{self, BucketChange, BucketGone, EpochRecord, Point};
+use annulet_protocol::epoch::{self, BucketChange, BucketGone, EpochRecord, ListChange, Point};
 use annulet_protocol::ids::EpochHash;
 use annulet_protocol::view::{MemberState, Tip, View};
-pub use wish::{Objection, activate, propose, propose_member};
+pub use wish::{Objection, activate, propose, propose_join, propose_member};
 
 /// Begins a chain with a view: gives it keepers, and a hash over all of it but the addresses of its
 /// members, which may change without anybody's consent.
@@ -96,10 +99,12 @@ pub fn apply(view: &View, record: &EpochRecord) -> Result<View, ApplyError> {
     next.epoch = number;
     next.tip.generation = record.generation;
     next.tip.hash = record.point().hash;
-    next.tip.keepers.clone_from(&record.keepers);
+    if !record.keepers.is_empty() {
+        next.tip.keepers.clone_from(&record.keepers);
+    }
     let changed = match record.generation > view.tip.generation && !only_begins_anew(record) {
         true => Err("it begins the chain anew, and changes something besides".into()),
-        false => change(&mut next, record).and_then(|()| next.validate()),
+        false => change(&mut next, record, view).and_then(|()| check(&next, record)),
     };
     match changed {
         Ok(()) => Ok(next),
@@ -128,7 +133,7 @@ fn only_begins_anew(record: &EpochRecord) -> bool {
         }
 }
 
-fn change(view: &mut View, record: &EpochRecord) -> Result<(), String> {
+fn change(view: &mut View, record: &EpochRecord, before: &View) -> Result<(), String> {
     if record.doubles {
         lists::double(view)?;
     }
@@ -136,16 +141,30 @@ fn change(view: &mut View, record: &EpochRecord) -> Result<(), String> {
         lists::set_length(view, length)?;
     }
     members::change(view, &record.members)?;
-    check_keepers(view, record)?;
-    lists::change(view, &record.lists, record.number)?;
+    check_keepers(view)?;
+    lists::change(view, &record.lists, before.members.ids(), record.number)?;
     for change in &record.buckets {
         change_bucket(view, change)?;
     }
     Ok(())
 }
 
-fn check_keepers(view: &View, record: &EpochRecord) -> Result<(), String> {
-    let EpochRecord { keepers, .. } = record;
+/// Checks what a record has made of a sound view: of the lists those that it names, unless it cuts
+/// them all in halves.
+fn check(next: &View, record: &EpochRecord) -> Result<(), String> {
+    if record.doubles {
+        return next.validate();
+    }
+    let checked = next.validate_changes(record.lists.iter().map(ListChange::partition));
+    debug_assert!(
+        checked.is_err() || next.validate() == Ok(()),
+        "what is not checked is as it was"
+    );
+    checked
+}
+
+fn check_keepers(view: &View) -> Result<(), String> {
+    let keepers = &view.tip.keepers;
     if !matches!(keepers.len(), 1 | 3 | 5) {
         return Err(format!("{} keepers; one, three or five", keepers.len()));
     }
@@ -217,7 +236,7 @@ pub enum Relation {
     Same,
     /// It is longer or was begun anew since, and may hold all that is here.
     Ahead,
-    /// What is here holds it.
+    /// What is here holds it, or begins after it, as the chain of a server that joined later does.
     Behind,
     /// Neither holds the other.
     Fork,
@@ -237,9 +256,7 @@ pub fn relation(
         Relation::Same
     } else if theirs.ordinal() > newest.ordinal() {
         Relation::Ahead
-    } else if (first..=newest.number).contains(&theirs.number)
-        && here(theirs.number) == Some(theirs.hash)
-    {
+    } else if theirs.number < first || here(theirs.number) == Some(theirs.hash) {
         Relation::Behind
     } else if theirs.generation < newest.generation {
         Relation::Abandoned

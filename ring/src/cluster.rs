@@ -52,14 +52,10 @@ impl Plan {
             list_length: self.list_length,
         };
         let regions = planner::build(&candidates, &wish).map_err(|error| error.to_string())?;
-        let regions = regions.into_iter().map(|plan| RegionTable {
-            region: plan.region,
-            length: plan.length as u8,
-            owners: plan
-                .owners
-                .iter()
-                .flat_map(|index| index.to_le_bytes())
-                .collect(),
+        let members = self.members.len();
+        let regions = regions.into_iter().map(|plan| {
+            let length = plan.length as u8;
+            RegionTable::new(&plan.region, length, members, plan.owners)
         });
         let view = View {
             cluster: self.cluster,
@@ -67,7 +63,7 @@ impl Plan {
             seed: self.seed,
             epoch: self.epoch,
             value_bytes_max: self.value_bytes_max,
-            members: self.members,
+            members: self.members.into(),
             table: Table {
                 partitions: self.partitions,
                 epoch: self.epoch,

@@ -9,11 +9,15 @@
 //! - [`planner`]: the table for given members
 //! - [`chain`]: the rules by which one view follows another, and how the next one is decided
 //! - [`cluster`]: a first view from a list of members and buckets
+//! - [`forecast`]: what would move if members were changed
+//! - [`stopping`]: whether a server can be stopped
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod chain;
 pub mod cluster;
+pub mod forecast;
 pub mod owners;
 pub mod planner;
 pub mod quorum;
+pub mod stopping;

@@ -29,7 +29,7 @@ pub struct Owners {
     /// The lists as they are.
     pub regions: Lists,
     /// The lists to be, while they have other owners: then every quorum is one of both.
-    pub next: Option<Lists>,
+    pub next: Option<Box<Lists>>,
     /// The epoch that set these lists.
     pub epoch: u64,
 }
@@ -37,34 +37,33 @@ pub struct Owners {
 impl Owners {
     /// Reads the owners of a key off the table. A bucket's owners are the first of each list, as
     /// many as it has replicas, or all where the list is shorter.
+    // Every operation looks up its owners: what follows touches one place of the table, and the ids
+    // of members, which are close together.
+    #[inline]
     pub fn of(view: &View, bucket: &Bucket, hash: KeyHash) -> Self {
         let table = &view.table;
         let partition = hash.partition(table.partitions);
         let most = usize::from(bucket.replicas);
-        let of_region = |region, nodes: Nodes| {
-            let owned = !nodes.is_empty();
-            owned.then_some(RegionOwners { region, nodes })
-        };
-        let regions = || table.regions.iter().enumerate();
-        let current: Lists = regions()
-            .filter_map(|(at, region)| of_region(at, nodes(view, most, region.list(partition))))
-            .collect();
-        let next = table.joint(partition).map(|joint| -> Lists {
-            let next = regions().filter_map(|(at, region)| {
-                let list = match region.region == joint.region {
-                    true => nodes(view, most, joint.next.iter().map(|index| *index as usize)),
-                    false => nodes(view, most, region.list(partition)),
-                };
-                of_region(at, list)
-            });
-            next.collect()
-        });
-        Self {
-            // In a bucket of few replicas both may be the same.
-            next: next.filter(|next| !have_same_nodes(next, &current)),
-            regions: current,
+        // Written where it stays: nothing is copied from one place to another.
+        let mut owners = Self {
+            regions: Lists::new(),
+            next: None,
             epoch: table.lists_epoch(partition),
+        };
+        for (region, lists) in table.regions.iter().enumerate() {
+            let nodes = Nodes::new();
+            owners.regions.push(RegionOwners { region, nodes });
+            if let Some(list) = owners.regions.last_mut() {
+                take(view, most, lists.list(partition), &mut list.nodes);
+            }
+            if owners.regions.last().is_some_and(|l| l.nodes.is_empty()) {
+                owners.regions.pop();
+            }
         }
+        if let Some(joint) = table.joint(partition) {
+            owners.next = next(view, most, joint, &owners.regions);
+        }
+        owners
     }
 
     /// The owners of lists that do not change.
@@ -80,7 +79,7 @@ impl Owners {
     pub fn all(&self) -> impl Iterator<Item = NodeId> + '_ {
         let current = nodes_of(&self.regions);
         let owns = |node: &NodeId| nodes_of(&self.regions).any(|owner| owner == *node);
-        let next = self.next.iter().flat_map(nodes_of);
+        let next = self.next.as_deref().into_iter().flat_map(nodes_of);
         current.chain(next.filter(move |node| !owns(node)))
     }
 
@@ -96,7 +95,10 @@ impl Owners {
 
     /// Index of the region in which this node is an owner.
     pub fn region_of(&self, node: NodeId) -> Option<usize> {
-        let mut lists = self.regions.iter().chain(self.next.iter().flatten());
+        let mut lists = self
+            .regions
+            .iter()
+            .chain(self.next.as_deref().into_iter().flatten());
         let list = lists.find(|list| list.nodes.contains(&node));
         list.map(|list| list.region)
     }
@@ -120,11 +122,11 @@ impl Owners {
                 let before = found.len();
                 // A power of two: the sum wraps where the ring does.
                 for index in table.list(first.wrapping_add(step) % partitions) {
-                    let Some(member) = view.members.get(index) else {
+                    let Some(id) = view.members.ids().get(index) else {
                         continue;
                     };
-                    if found.len() < most && known.insert(member.id) {
-                        found.push(member.id);
+                    if found.len() < most && known.insert(*id) {
+                        found.push(*id);
                     }
                 }
                 idle = if found.len() > before { 0 } else { idle + 1 };
@@ -159,10 +161,36 @@ pub fn next_lists(view: &View, joint: &Joint) -> Vec<Nodes> {
     list.collect()
 }
 
+/// The first owners of a joint partition as they are to be. `None`: in a bucket of few replicas
+/// they may be the same.
+#[cold]
+fn next(view: &View, most: usize, joint: &Joint, current: &Lists) -> Option<Box<Lists>> {
+    let tables = view.table.regions.iter().enumerate();
+    let lists = tables.filter_map(|(region, table)| {
+        let nodes = match table.region == joint.region {
+            true => nodes(view, most, joint.next.iter().map(|index| *index as usize)),
+            false => nodes(view, most, table.list(joint.partition)),
+        };
+        (!nodes.is_empty()).then_some(RegionOwners { region, nodes })
+    });
+    let lists: Lists = lists.collect();
+    (!have_same_nodes(&lists, current)).then(|| Box::new(lists))
+}
+
 /// The first of these members, at most so many.
 fn nodes(view: &View, most: usize, indices: impl Iterator<Item = usize>) -> Nodes {
-    let members = indices.take(most).filter_map(|at| view.members.get(at));
-    members.map(|member| member.id).collect()
+    let mut nodes = Nodes::new();
+    take(view, most, indices, &mut nodes);
+    nodes
+}
+
+/// Puts the first of these members, at most so many, behind those that are there.
+#[inline]
+fn take(view: &View, most: usize, indices: impl Iterator<Item = usize>, nodes: &mut Nodes) {
+    let ids = view.members.ids();
+    for id in indices.take(most).filter_map(|index| ids.get(index)) {
+        nodes.push(*id);
+    }
 }
 
 fn nodes_of(lists: &Lists) -> impl Iterator<Item = NodeId> + '_ {

@@ -143,7 +143,10 @@ impl Quorum {
     /// the lists as they are and of those to be. Among them is one that holds each write that a
     /// majority there has taken. `None` if there is nobody else.
     pub fn witnesses(owners: &Owners, lost: NodeId) -> Option<Self> {
-        let lists = owners.regions.iter().chain(owners.next.iter().flatten());
+        let lists = owners
+            .regions
+            .iter()
+            .chain(owners.next.as_deref().into_iter().flatten());
         let shares = lists.map(|list| {
             let others = list.nodes.iter().copied().filter(|node| *node != lost);
             let others: Nodes = others.collect();
@@ -231,7 +234,7 @@ mod tests {
 
     fn joint(current: &[u64], next: &[u64]) -> Owners {
         Owners {
-            next: Some(owners(&[next]).regions),
+            next: Some(Box::new(owners(&[next]).regions)),
             ..owners(&[current])
         }
     }

@@ -45,6 +45,8 @@ struct Cluster {
     next_id: u64,
     /// Does not answer any more, and copies nothing.
     lost: Option<NodeId>,
+    /// Has still to hand over what it owned.
+    hands_over: Option<NodeId>,
 }
 
 impl Cluster {
@@ -72,6 +74,7 @@ impl Cluster {
             view: plan.view().unwrap(),
             next_id: 1,
             lost: None,
+            hands_over: None,
         }
     }
 
@@ -148,8 +151,10 @@ impl Cluster {
                 .filter(|p| !(*p as usize + round).is_multiple_of(3))
                 .collect();
             let change = ChangeId([round as u8; 16]);
-            let lost = self.lost.as_slice();
-            let record = course::follow(&self.view, change, &done, (lost, lost), LIMITS)?;
+            let mut handed = course::emptied(&self.view);
+            handed.retain(|node| ![self.lost, self.hands_over].contains(&Some(*node)));
+            let (done, lost) = ((&done[..], &handed[..]), self.lost.as_slice());
+            let record = course::follow(&self.view, change, done, (lost, lost), LIMITS)?;
             match record {
                 Some(record) => self.go_on(&record),
                 None if self.view.table.joint.is_empty() => return Ok(round),
@@ -267,6 +272,31 @@ fn a_server_grows_to_nine_and_shrinks_to_four() {
 }
 
 #[test]
+fn who_leaves_is_a_member_until_it_has_handed_over_or_is_lost() {
+    for is_lost in [false, true] {
+        let mut cluster = Cluster::bootstrapped();
+        for _ in 0..3 {
+            cluster.ask(&Wanted::Join(1, 0, 0));
+        }
+        cluster.settle(10_000).unwrap();
+        let leaves = cluster.active()[1].id;
+        cluster.hands_over = Some(leaves);
+        cluster.ask(&Wanted::Leave(1));
+        cluster.settle(10_000).unwrap();
+        assert!(cluster.view.table.joint.is_empty());
+        assert_eq!(course::emptied(&cluster.view), [leaves]);
+        assert_eq!(cluster.view.members.len(), 4, "it may have what nobody has");
+        match is_lost {
+            true => cluster.lost = Some(leaves),
+            false => cluster.hands_over = None,
+        }
+        cluster.settle(10).unwrap();
+        assert_eq!(cluster.view.members.len(), 3);
+        cluster.check_settled();
+    }
+}
+
+#[test]
 fn a_region_comes_and_goes() {
     let mut cluster = Cluster::bootstrapped();
     cluster.ask(&Wanted::Join(1, 0, 1));
@@ -295,7 +325,8 @@ fn a_move_to_somebody_who_leaves_is_aborted() {
         .iter()
         .position(|m| m.id != NodeId(1_000));
     cluster.ask(&Wanted::Leave(newcomer.unwrap()));
-    let record = course::follow(&cluster.view, ChangeId::default(), &[], (&[], &[]), LIMITS);
+    let nothing: (&[u32], &[NodeId]) = (&[], &[]);
+    let record = course::follow(&cluster.view, ChangeId::default(), nothing, (&[], &[]), LIMITS);
     cluster.go_on(&record.unwrap().unwrap());
     let arrives = |list: &Vec<u32>| list.len() > 1;
     let next = cluster.view.table.joint.iter().map(|joint| &joint.next);

@@ -2,6 +2,7 @@
 //! chain of epochs begins: once that has gone on, only the addresses in it still count.
 //! It must be the same on every server; servers compare their views and warn if it is not.
 
+use crate::config::is_address;
 use annulet_protocol::bucket::{Bucket, Durability, Mode};
 use annulet_protocol::ids::{ClusterId, NodeId};
 use annulet_protocol::level::Level;
@@ -210,7 +211,7 @@ impl ClusterFile {
         )?;
         no_two("buckets have number", self.buckets.iter().map(|b| b.number))?;
         no_two("buckets have name", self.buckets.iter().map(|b| &b.name))?;
-        if let Some(member) = self.members.iter().find(|m| !has_port(&m.address)) {
+        if let Some(member) = self.members.iter().find(|m| !is_address(&m.address)) {
             let MemberEntry { id, address, .. } = member;
             return Err(format!(
                 "member {id}: `{address}` is not an address `host:port`"
@@ -280,11 +281,6 @@ fn no_two<T: Ord + std::fmt::Display>(
         Some((value, count)) => Err(format!("{count} {what} `{value}`")),
         None => Ok(()),
     }
-}
-
-fn has_port(address: &str) -> bool {
-    let parts = address.rsplit_once(':');
-    parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 fn default_epoch() -> u64 {

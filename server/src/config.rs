@@ -1,11 +1,14 @@
 //! How one server is set up: the file of `annulet serve --config FILE`.
 
 use crate::disk::Bounds;
+use annulet_protocol::ids::NodeId;
+use annulet_protocol::limits::NAME_BYTES_MAX;
 use annulet_replica::restore::DAMAGE_WAIT_MS;
 use annulet_replica::rules::HINT_BYTES_MAX;
 use annulet_replica::spread::CLIENT_HAS_MS;
 use annulet_replica::sweep::EXPIRED_KEPT_MS;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// One server's settings. A file gives them as TOML under the same names; what it does not know is
@@ -17,12 +20,35 @@ pub struct Config {
     pub data: PathBuf,
     /// Host and port to listen on. Port 0 takes a free one; then `advertise` is needed.
     pub listen: String,
-    /// Host and port that clients and peers connect to, as the cluster file gives it; this is how
-    /// a server finds itself there. `None`: the same as `listen`.
+    /// Host and port that clients and peers connect to. By it a server finds itself in the cluster
+    /// file. `None`: the same as `listen`.
     #[serde(default)]
     pub advertise: Option<String>,
-    /// The cluster file: members and buckets, the same on every server.
-    pub cluster: PathBuf,
+    /// The cluster file: members and buckets, the same on every server. One of this, `join` and
+    /// `bootstrap` is needed.
+    #[serde(default)]
+    pub cluster: Option<PathBuf>,
+    /// Addresses of servers of the cluster that this one joins. With data of its own it is a member
+    /// already, and only goes on.
+    #[serde(default)]
+    pub join: Vec<String>,
+    /// Whether this server begins a cluster, of which it is the first member. With data of its own
+    /// it only goes on.
+    #[serde(default)]
+    pub bootstrap: bool,
+    /// The member that leaves once this server, which joins, can take its place: one that is to be
+    /// taken out of service, or whose data is lost.
+    #[serde(default)]
+    pub replace: Option<NodeId>,
+    /// Its share of the data when it joins, relative to the others', at least 1.
+    #[serde(default = "default_capacity")]
+    pub capacity: u32,
+    /// What fails together with it: a rack, an availability zone. As it is when it joins.
+    #[serde(default)]
+    pub zone: String,
+    /// Its datacentre. As it is when it joins.
+    #[serde(default)]
+    pub region: String,
     /// Certificate of the cluster's authority, PEM.
     pub ca: PathBuf,
     /// This server's certificate chain with role `peer`, PEM.
@@ -214,6 +240,10 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+fn default_capacity() -> u32 {
+    1
+}
+
 fn default_cache_bytes() -> usize {
     64 << 20
 }
@@ -223,18 +253,20 @@ fn default_write_buffer_bytes() -> usize {
 }
 
 impl Config {
-    /// A server with the usual settings.
-    pub fn new(
-        data: impl Into<PathBuf>,
-        listen: impl Into<String>,
-        cluster: impl Into<PathBuf>,
-        tls: TlsFiles,
-    ) -> Self {
+    /// A server with the usual settings. What is missing is where it finds its cluster: one of
+    /// [`Config::cluster`], [`Config::join`] and [`Config::bootstrap`].
+    pub fn new(data: impl Into<PathBuf>, listen: impl Into<String>, tls: TlsFiles) -> Self {
         Self {
             data: data.into(),
             listen: listen.into(),
             advertise: None,
-            cluster: cluster.into(),
+            cluster: None,
+            join: Vec::new(),
+            bootstrap: false,
+            replace: None,
+            capacity: default_capacity(),
+            zone: String::new(),
+            region: String::new(),
             ca: tls.ca,
             cert: tls.cert,
             key: tls.key,
@@ -262,7 +294,7 @@ impl Config {
             key,
             ..
         } = &mut config;
-        for file in [data, cluster, ca, cert, key] {
+        for file in [data, ca, cert, key].into_iter().chain(cluster) {
             *file = folder.join(&file);
         }
         Ok(config)
@@ -298,7 +330,58 @@ impl Config {
                 });
             }
         }
-        Ok(())
+        self.validate_membership()
+    }
+
+    /// What says which cluster it is of, and as what it joins it.
+    fn validate_membership(&self) -> Result<(), String> {
+        let ways = [
+            self.cluster.is_some(),
+            !self.join.is_empty(),
+            self.bootstrap,
+        ];
+        if ways.into_iter().filter(|given| *given).count() != 1 {
+            return Err(
+                "one of `cluster` (a file), `join` (addresses of servers) and `bootstrap` \
+                        is needed"
+                    .into(),
+            );
+        }
+        if self.cluster.is_some() {
+            let given = self.capacity != default_capacity()
+                || !(self.zone.is_empty() && self.region.is_empty());
+            return match given {
+                true => Err("`capacity`, `zone` and `region` are in the cluster file".into()),
+                false if self.replace.is_some() => Err(NOT_JOINING.into()),
+                false => Ok(()),
+            };
+        }
+        if self.replace.is_some() && self.join.is_empty() {
+            return Err(NOT_JOINING.into());
+        }
+        if self.join.len() > SEEDS_MAX {
+            return Err(format!("`join` has more than {SEEDS_MAX} addresses"));
+        }
+        if let Some(seed) = self.join.iter().find(|seed| !is_address(seed)) {
+            return Err(format!("`join`: `{seed}` is not an address `host:port`"));
+        }
+        let address = self.advertised();
+        if !is_address(address) || is_any(address) {
+            return Err(format!(
+                "`{address}` is nothing that others could connect to: set `advertise` to the \
+                 host and port by which they know this server"
+            ));
+        }
+        if self.capacity == 0 {
+            return Err("capacity must be at least 1".into());
+        }
+        let names = [address, &self.zone, &self.region];
+        match names.iter().any(|name| name.len() > NAME_BYTES_MAX) {
+            true => Err(format!(
+                "address, zone and region have at most {NAME_BYTES_MAX} bytes"
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Host and port that others know this server by.
@@ -325,6 +408,24 @@ impl Config {
     }
 }
 
+/// Whether it is a host and a port.
+pub(crate) fn is_address(address: &str) -> bool {
+    let parts = address.rsplit_once(':');
+    parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// Whether it says where to listen and not whom to connect to.
+fn is_any(address: &str) -> bool {
+    let socket = address.parse::<SocketAddr>();
+    let any = socket.is_ok_and(|socket| socket.ip().is_unspecified());
+    any || address.ends_with(":0")
+}
+
+const NOT_JOINING: &str = "`replace` is for a server that joins by `join`";
+
+/// Addresses that a server that joins may be given.
+const SEEDS_MAX: usize = 64;
+
 /// Longest of the times that can be set: an hour.
 const TIME_MS_MAX: usize = 3_600_000;
 
@@ -348,7 +449,7 @@ mod tests {
         let strip = |file: &Path| file.strip_prefix(folder.path()).unwrap_or(file).to_owned();
         Config::read(&path).map(|config| Config {
             data: strip(&config.data),
-            cluster: strip(&config.cluster),
+            cluster: config.cluster.as_deref().map(strip),
             ca: strip(&config.ca),
             cert: strip(&config.cert),
             key: strip(&config.key),
@@ -363,7 +464,10 @@ mod tests {
             cert: "node.pem".into(),
             key: "/keys/node.key".into(),
         };
-        let expected = Config::new("data", "127.0.0.1:7400", "cluster.toml", tls);
+        let expected = Config {
+            cluster: Some("cluster.toml".into()),
+            ..Config::new("data", "127.0.0.1:7400", tls)
+        };
         assert_eq!(read(LEAST), Ok(expected));
     }
 
@@ -384,5 +488,37 @@ mod tests {
             let error = read(&format!("{LEAST}\n{line}")).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_server_is_of_one_cluster_and_can_be_connected_to() {
+        let alone = LEAST.replace("cluster = \"cluster.toml\"", "");
+        for (text, expected) in [
+            (format!("{LEAST}\nbootstrap = true"), "one of `cluster`"),
+            (format!("{LEAST}\ncapacity = 2"), "are in the cluster file"),
+            (
+                format!("{LEAST}\nreplace = \"0000000000000001\""),
+                "`replace` is for a server that joins",
+            ),
+            (alone.clone(), "one of `cluster`"),
+            (
+                format!("{alone}\njoin = [\"host\"]"),
+                "`host` is not an address",
+            ),
+            (
+                format!("{alone}\nbootstrap = true\ncapacity = 0"),
+                "capacity must be at least 1",
+            ),
+            (
+                format!("{alone}\nbootstrap = true\nadvertise = \"[::]:7400\""),
+                "set `advertise`",
+            ),
+        ] {
+            let error = read(&text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        let joins = "join = [\"[2001:db8::1]:7400\", \"seed.example:7400\"]";
+        let joining = read(&format!("{alone}\n{joins}\nzone = \"a\"")).unwrap();
+        assert_eq!((joining.join.len(), joining.capacity), (2, 1));
     }
 }

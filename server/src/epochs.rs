@@ -9,9 +9,11 @@
 //! - `propose`: a change of a bucket becomes the next epoch, and what others began is finished
 //! - `recover`: the chain is begun anew when an operator says that its keepers are lost
 //! - [`follow`]: newer epochs are fetched from others; `course`: what follows a view by itself
+//! - [`membership`]: this server becomes a member
 
-mod course;
+pub(crate) mod course;
 pub(crate) mod follow;
+pub(crate) mod membership;
 pub(crate) mod propose;
 pub(crate) mod recover;
 
@@ -25,11 +27,23 @@ use annulet_protocol::ballot::Ballot;
 use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, CopiesOver, Deltas, Offer, Point};
 use annulet_protocol::ids::Incarnation;
 use annulet_replica::chain::{Chain, Step};
+use annulet_replica::holdings::Holdings;
 use annulet_replica::store::StoreError;
 use follow::LookUps;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, watch};
+
+/// Why a server that is well must not go on.
+#[derive(Clone, Debug)]
+pub(crate) enum Ended {
+    /// The others decided what its chain does not hold.
+    Forked(String),
+    /// It cannot join.
+    Refused(String),
+    /// It was a member, and is none any more.
+    Left,
+}
 
 /// What is known of the chain.
 pub(crate) struct Epochs {
@@ -45,7 +59,7 @@ pub(crate) struct Epochs {
     look_ups: LookUps,
     /// Whether others were asked for newer epochs since the start.
     begun: watch::Sender<bool>,
-    forked: OnceLock<String>,
+    ended: OnceLock<Ended>,
 }
 
 impl Epochs {
@@ -64,7 +78,7 @@ impl Epochs {
             proposer,
             look_ups: LookUps::default(),
             begun: watch::Sender::new(false),
-            forked: OnceLock::new(),
+            ended: OnceLock::new(),
         }
     }
 
@@ -78,9 +92,14 @@ impl Epochs {
         self.first
     }
 
-    /// Why this server must not go on, if the others decided what its chain does not hold.
-    pub(crate) fn forked(&self) -> Option<String> {
-        self.forked.get().cloned()
+    /// Why this server must not go on, if so.
+    pub(crate) fn ended(&self) -> Option<Ended> {
+        self.ended.get().cloned()
+    }
+
+    /// Whether it is not known here what became of a vote for the next epoch.
+    pub(crate) async fn is_undecided(&self) -> bool {
+        self.chain.lock().await.unfinished().is_some()
     }
 
     /// Whether others were asked for newer epochs after the start.
@@ -108,7 +127,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) async fn run(state: Arc<State>) {
     follow::begin(&state).await;
     state.epochs.begun.send_replace(true);
-    tokio::join!(finish(&state), course::run(&state));
+    tokio::join!(finish(&state), course::run(&state), membership::run(&state));
 }
 
 /// Finishes what is left unfinished, for ever.
@@ -144,13 +163,20 @@ pub(crate) async fn answer(
     answering.await.unwrap_or(Err(Failed))
 }
 
-/// Which of the partitions that it is to own this server has copied. What is noted of it is
-/// durable.
+/// Which of the partitions that it is to own this server has copied, and whether it has handed over
+/// what it owns no more. What is noted of it is durable.
 async fn copies(state: &Arc<State>) -> Result<ChainAnswer, Failed> {
     let state = Arc::clone(state);
     let looked = tokio::task::spawn_blocking(move || {
-        let over = state.upkeep.copier().done(&state.view(), state.node);
-        ChainAnswer::Copied(CopiesOver { over })
+        // What a later view takes from it may be among the notes already: it says rather too much.
+        let view = state.view();
+        let over = state.upkeep.copier().done(&view, state.node);
+        let noted = Holdings::load(&Plain(state.pipeline.engine()));
+        ChainAnswer::Copied(CopiesOver {
+            over,
+            epoch: view.epoch,
+            hands_over: noted.map_or(true, |noted| !noted.lost.is_empty()),
+        })
     });
     looked.await.map_err(|_| Failed)
 }
@@ -241,6 +267,6 @@ fn stop(state: &State, why: String) {
         why,
         "the chain of epochs FORKS: this server holds what the others did not decide, and stops"
     );
-    let _ = state.epochs.forked.set(why.clone());
+    let _ = state.epochs.ended.set(Ended::Forked(why.clone()));
     state.pipeline.give_up(why);
 }

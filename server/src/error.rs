@@ -52,6 +52,24 @@ pub enum ServerError {
          not start, an empty folder and a new id"
     )]
     Forked(String),
+    /// No server of the cluster gives the view.
+    #[error(
+        "none of the servers to join gives the cluster's view: {0}. Give the address of one that \
+         runs, and see that this server's certificate is of the same cluster"
+    )]
+    NoSeed(String),
+    /// It cannot join as it is set up.
+    #[error("this server cannot join: {0}")]
+    Refused(String),
+    /// It was a member, and has left.
+    #[error(
+        "member {node} has left the cluster, and others have its place: its data folder is done \
+         with. To join as a new member, give this server an empty folder"
+    )]
+    Left {
+        /// The member that it was.
+        node: NodeId,
+    },
     /// A write or sync failed while serving. Nothing was acknowledged after it.
     #[error(
         "the store failed: {0}; nothing was acknowledged since. Check the disk (room, errors in \

@@ -6,18 +6,22 @@
 //! | `GET /v1/view` | the same | the view, compressed if the caller takes zstd |
 //! | `GET /v1/chain?after=N&hash=H` | the same | the records that follow an epoch |
 //! | `POST /v1/buckets` | admin | a bucket that was made, changed or deleted |
+//! | `POST /v1/members` | admin; a peer that joins | a member that was admitted or changed |
 //! | `POST /v1/recover` | admin | what was found of the chain, and whether it was begun anew |
-//! | `GET /v1/hints` | the same | what is kept for servers that are away |
+//! | `GET /v1/hints` | client, admin, peer; anyone if data is open | what is kept for others |
+//! | `GET /v1/status` | the same | how much is held, and how far copies are |
+//! | `GET /v1/safe-to-stop` | the same | 200, or 409 with reasons to wait |
 //! | `POST /v1/peer/hello` | peer | a greeting to a greeting |
 //! | `POST /v1/peer/chain` | peer | an answer about the chain of epochs |
 //! | `GET /metrics` | any role | the metrics as text |
-//! | `GET /healthz`, `GET /readyz` | anyone | 200, or 503 while it starts or stops |
+//! | `GET /healthz`, `GET /readyz` | anyone | 200, or 503 while it starts, joins or stops |
 //!
 //! # Layout
 //! - `accept`: connections; `handshake`: their beginning; `room`: how many, and which one goes
 //! - `tasks`: the requests of a connection; `coalesce`: its writes
 //! - `body`: bodies within bounds
-//! - `ops`: requests for data; `chain`: about the chain of epochs; `respond`: responses
+//! - `ops`: requests for data; `chain`: about the chain of epochs; `status`: how this server is
+//! - `respond`: responses
 
 pub(crate) mod accept;
 mod body;
@@ -27,23 +31,25 @@ mod handshake;
 mod ops;
 mod respond;
 mod room;
+mod status;
 mod tasks;
 
 use crate::budget::Budget;
 use crate::clock;
 use crate::config::Limits;
+use crate::epochs::membership::Membership;
 use crate::epochs::{Epochs, follow};
 use crate::metrics::{self, Metrics};
 use crate::peers::Peers;
 use crate::pipeline::Pipeline;
 use crate::served::ServedView;
 use crate::tls::role::{Caller, Role};
-use crate::upkeep::{self, Upkeep};
+use crate::upkeep::Upkeep;
 use annulet_protocol::codec;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::REQUEST_OVERHEAD_BYTES;
 use annulet_protocol::message::{DiskState, FailureKind, Hello};
-use annulet_protocol::view::View;
+use annulet_protocol::view::{MemberState, View};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode};
@@ -60,6 +66,8 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     pub(crate) pipeline: Pipeline,
     pub(crate) peers: Peers,
+    /// As what it is to be a member, if no cluster file says it.
+    pub(crate) membership: Option<Membership>,
     pub(crate) upkeep: Upkeep,
     pub(crate) metrics: Arc<Metrics>,
     /// Memory of requests and replies.
@@ -80,6 +88,13 @@ impl State {
         self.epochs.served()
     }
 
+    /// Whether it may own something.
+    fn is_member(&self) -> bool {
+        let view = self.view();
+        let member = view.member(self.node);
+        member.is_some_and(|member| member.state != MemberState::Joining)
+    }
+
     /// The view that this server acts under.
     pub(crate) fn view(&self) -> Arc<View> {
         Arc::clone(&self.served().view)
@@ -92,6 +107,8 @@ enum Endpoint {
     Ops,
     View,
     Hints,
+    Status,
+    Stop,
     Chain,
     Buckets,
     Members,
@@ -109,6 +126,8 @@ impl Endpoint {
             "/v1/ops" => Self::Ops,
             "/v1/view" => Self::View,
             "/v1/hints" => Self::Hints,
+            "/v1/status" => Self::Status,
+            "/v1/safe-to-stop" => Self::Stop,
             "/v1/chain" => Self::Chain,
             "/v1/buckets" => Self::Buckets,
             "/v1/members" => Self::Members,
@@ -124,15 +143,10 @@ impl Endpoint {
 
     fn method(self) -> Method {
         match self {
-            Self::Ops
-            | Self::Buckets
-            | Self::Members
-            | Self::Recover
-            | Self::Hello
-            | Self::Propose => Method::POST,
-            Self::View | Self::Chain | Self::Hints | Self::Metrics | Self::Health | Self::Ready => {
-                Method::GET
-            }
+            Self::Ops | Self::Hello | Self::Propose => Method::POST,
+            Self::Buckets | Self::Members | Self::Recover => Method::POST,
+            Self::View | Self::Chain | Self::Hints | Self::Status | Self::Stop => Method::GET,
+            Self::Metrics | Self::Health | Self::Ready => Method::GET,
         }
     }
 
@@ -141,6 +155,8 @@ impl Endpoint {
             Self::Ops => "ops",
             Self::View => "view",
             Self::Hints => "hints",
+            Self::Status => "status",
+            Self::Stop => "safe_to_stop",
             Self::Chain => "chain",
             Self::Buckets => "buckets",
             Self::Members => "members",
@@ -157,10 +173,10 @@ impl Endpoint {
     fn roles(self, open_data: bool) -> Option<&'static [Role]> {
         match self {
             Self::Health | Self::Ready => None,
-            Self::Ops | Self::View | Self::Chain | Self::Hints if open_data => None,
-            Self::Ops | Self::View | Self::Chain | Self::Hints | Self::Metrics => {
-                Some(&[Role::Client, Role::Admin, Role::Peer])
-            }
+            Self::Ops | Self::View | Self::Chain if open_data => None,
+            Self::Hints | Self::Status | Self::Stop if open_data => None,
+            Self::Ops | Self::View | Self::Chain => Some(ANY_ROLE),
+            Self::Hints | Self::Status | Self::Stop | Self::Metrics => Some(ANY_ROLE),
             Self::Buckets | Self::Recover => Some(&[Role::Admin]),
             // A server asks to join by itself.
             Self::Members => Some(&[Role::Admin, Role::Peer]),
@@ -168,6 +184,8 @@ impl Endpoint {
         }
     }
 }
+
+const ANY_ROLE: &[Role] = &[Role::Client, Role::Admin, Role::Peer];
 
 /// Answers one request.
 pub(crate) async fn handle(
@@ -209,7 +227,9 @@ async fn answer(
     match endpoint {
         Endpoint::Ops => ops::answer(state, request, is_peer(caller)).await,
         Endpoint::View => Ok(view(state, request.headers())),
-        Endpoint::Hints => hints(state).await,
+        Endpoint::Hints => status::hints(state).await,
+        Endpoint::Status => status::status(state).await,
+        Endpoint::Stop => status::safe_to_stop(state).await,
         Endpoint::Chain => chain::deltas(state, request.uri()).await,
         Endpoint::Buckets => chain::change(state, request).await,
         Endpoint::Members => chain::change_member(state, request, is_peer(caller)).await,
@@ -232,6 +252,9 @@ async fn answer(
         }
         Endpoint::Ready if !state.epochs.has_begun() => {
             Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "starting\n"))
+        }
+        Endpoint::Ready if !state.is_member() => {
+            Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "no member\n"))
         }
         Endpoint::Ready => Ok(plain(
             StatusCode::OK,
@@ -312,24 +335,6 @@ fn accepts_zstd(list: &HeaderValue) -> bool {
         let (name, quality) = encoding.split_once(';').unwrap_or((encoding, ""));
         name.trim().eq_ignore_ascii_case("zstd") && !refuses(quality)
     })
-}
-
-/// What is kept for servers that are away.
-async fn hints(state: &Arc<State>) -> Result<Response, Refused> {
-    let report = upkeep::report(state).await.map_err(|error| {
-        let why = format!("it cannot be read what is kept for others: {error}");
-        refusal(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            FailureKind::Internal,
-            why,
-        )
-    })?;
-    let bytes = codec::encode(&report);
-    Ok(respond::of(
-        StatusCode::OK,
-        codec::CONTENT_TYPE,
-        bytes.into(),
-    ))
 }
 
 async fn hello(state: &Arc<State>, request: Request<Incoming>) -> Result<Response, Refused> {

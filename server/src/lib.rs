@@ -5,7 +5,8 @@
 //! back. After a failed write or sync nothing is acknowledged any more and [`Server::run`] ends.
 //!
 //! # Layout
-//! - [`server`]: from a [`config`] and a [`cluster_file`] to a stop; [`error`]: what can be wrong
+//! - [`server`]: from a [`config`] to a stop; [`error`]: what can be wrong
+//! - [`cluster_file`], `first_view`: where a server finds its cluster
 //! - [`store`]: data on disk, and whose it is; `disk`: the room for it
 //! - `pipeline`: from operations to answers; `budget`: bounds on what is under way
 //! - `http`: connections, endpoints; `served`: the view as it is sent
@@ -29,6 +30,7 @@ mod descriptors;
 mod disk;
 mod epochs;
 pub mod error;
+mod first_view;
 mod http;
 mod metrics;
 mod net;

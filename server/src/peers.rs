@@ -32,6 +32,8 @@ const SAMPLE_MAX: usize = 16;
 const GREETING: Duration = Duration::from_secs(2);
 /// How many rounds an answer counts.
 const ROUNDS_KEPT: u32 = 12;
+/// How many rounds a peer counts as being there: as long as nobody takes over what it does.
+const ROUNDS_THERE: u32 = 3;
 /// Time between two warnings of different cluster files.
 const WARN_EVERY: Duration = Duration::from_secs(30);
 /// A clock further than this off the median of its peers takes no first-hand writes.
@@ -40,7 +42,6 @@ const OFFSET_MS_MAX: i64 = (SKEW_MS_MAX / 2) as i64;
 /// What is known of the peers.
 #[derive(Debug)]
 pub(crate) struct Peers {
-    others: Vec<Peer>,
     heard: Mutex<BTreeMap<NodeId, Heard>>,
     /// When a disagreement was last warned of.
     warned: Mutex<Option<Instant>>,
@@ -81,17 +82,8 @@ struct Heard {
 }
 
 impl Peers {
-    pub(crate) fn new(view: &View, own: NodeId, limits: &Limits) -> Self {
-        let others = view
-            .members
-            .iter()
-            .filter(|member| member.id != own)
-            .map(|member| Peer {
-                node: member.id,
-                address: member.address.clone(),
-            });
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
-            others: others.collect(),
             heard: Mutex::default(),
             warned: Mutex::default(),
             judged: Mutex::default(),
@@ -99,13 +91,13 @@ impl Peers {
         }
     }
 
-    /// Whether a peer was heard of lately.
+    /// Whether a peer that is greeted in every round was heard of lately.
     pub(crate) fn is_heard(&self, node: NodeId) -> bool {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = self.every * ROUNDS_KEPT;
+        let there = self.every * ROUNDS_THERE;
         heard
             .get(&node)
-            .is_some_and(|heard| clock::since(heard.at) < kept)
+            .is_some_and(|heard| clock::since(heard.at) < there)
     }
 
     /// Warns if a peer of the same epoch was given another cluster file. Says whether it was.
@@ -140,22 +132,30 @@ impl Peers {
         may
     }
 
-    /// A random choice of the peers.
-    fn sample(&self) -> Vec<Peer> {
-        let mut peers: Vec<_> = self.others.iter().collect();
-        let take = peers.len().min(SAMPLE_MAX);
-        for place in 0..take {
-            let left = (peers.len() - place) as u64;
-            peers.swap(place, place + (random::spread() % left) as usize);
-        }
-        peers.truncate(take);
-        peers.into_iter().cloned().collect()
-    }
-
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Heard>> {
         // A panic elsewhere does not tear the map, so a poisoned lock is still good.
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A random choice of the other members; among keepers also all of the others, who have to notice
+/// within a few rounds that the first of them is gone.
+fn sample(view: &View, own: NodeId) -> Vec<Peer> {
+    let keepers = &view.tip.keepers;
+    let is_keeper = |node: &NodeId| keepers.contains(node) && keepers.contains(&own);
+    let others = view.members.iter().filter(|member| member.id != own);
+    let (mut taken, mut others): (Vec<_>, Vec<_>) = others.partition(|m| is_keeper(&m.id));
+    let take = others.len().min(SAMPLE_MAX);
+    for place in 0..take {
+        let left = (others.len() - place) as u64;
+        others.swap(place, place + (random::spread() % left) as usize);
+    }
+    taken.extend(others.into_iter().take(take));
+    let taken = taken.into_iter().map(|member| Peer {
+        node: member.id,
+        address: member.address.clone(),
+    });
+    taken.collect()
 }
 
 /// Greets samples of the peers for ever.
@@ -170,7 +170,7 @@ pub(crate) async fn run(state: Arc<State>, tls: Arc<Tls>) {
 
 async fn round(state: &Arc<State>, tls: &Arc<Tls>) {
     let mut greetings = JoinSet::new();
-    for peer in state.peers.sample() {
+    for peer in sample(&state.view(), state.node) {
         let (state, tls) = (state.clone(), tls.clone());
         greetings.spawn(async move {
             let greeted = match timeout(GREETING, greet(&state, &tls, &peer)).await {
@@ -263,6 +263,37 @@ async fn greet(state: &Arc<State>, tls: &Tls, peer: &Peer) -> Result<Heard, Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster_file::{ClusterFile, MemberEntry};
+    use annulet_protocol::ids::ClusterId;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn keepers_greet_each_other_in_every_round_and_others_by_chance() {
+        let member = |id: u64| MemberEntry {
+            id: NodeId(id),
+            address: format!("host-{id}:7400"),
+            capacity: 1,
+            zone: String::new(),
+            region: String::new(),
+        };
+        let file = ClusterFile::new(ClusterId([1; 16]), "test", (1..201).map(member).collect());
+        let view = annulet_ring::chain::begin(file.view().unwrap());
+        let keepers = view.tip.keepers.clone();
+        let sampled = |own: NodeId| {
+            let peers = sample(&view, own);
+            let nodes: BTreeSet<_> = peers.iter().map(|peer| peer.node).collect();
+            assert_eq!(nodes.len(), peers.len());
+            assert!(!nodes.contains(&own));
+            nodes
+        };
+        for own in &keepers {
+            let nodes = sampled(*own);
+            assert_eq!(nodes.len(), SAMPLE_MAX + keepers.len() - 1);
+            assert!(keepers.iter().all(|k| k == own || nodes.contains(k)));
+        }
+        let other = view.members.iter().find(|m| !keepers.contains(&m.id));
+        assert_eq!(sampled(other.unwrap().id).len(), SAMPLE_MAX);
+    }
 
     #[test]
     fn a_clock_that_jumped_is_not_gone_by_until_it_was_compared_again() {

@@ -194,7 +194,7 @@ impl Pipeline {
     }
 
     /// Notes what the server found out by itself, and what it brings itself up to date with.
-    /// `None`: the lane is full or ends, and nothing was noted.
+    /// `None`: the lane is full, takes too long or ends, and nothing was noted.
     ///
     /// # Errors
     /// [`Failed`].
@@ -202,12 +202,23 @@ impl Pipeline {
         &self,
         mutations: Vec<Mutation>,
     ) -> Result<Option<Vec<Answer>>, Failed> {
+        self.note_until(mutations, clock::now() + NOTE_TIME).await
+    }
+
+    async fn note_until(
+        &self,
+        mutations: Vec<Mutation>,
+        deadline: Instant,
+    ) -> Result<Option<Vec<Answer>>, Failed> {
         let epoch = self.shared.parts.current.load().view.ordinal();
-        let deadline = clock::now() + NOTE_TIME;
         match self.submit(epoch, mutations, deadline) {
             Submitted::Nothing => Ok(Some(Vec::new())),
             Submitted::Refused(_) => Ok(None),
-            Submitted::Pending(answers) => answers.await.map(Some).map_err(|_| Failed),
+            Submitted::Pending(answers) => {
+                let answers = answers.await.map_err(|_| Failed)?;
+                // What comes too late is refused as a whole.
+                Ok(Some(answers).filter(|answers| !answers.iter().any(is_too_late)))
+            }
         }
     }
 
@@ -615,6 +626,10 @@ fn too_late() -> Refusal {
         RefusalKind::TooLate,
         "the time given was over before the work began",
     )
+}
+
+fn is_too_late(answer: &Answer) -> bool {
+    matches!(answer, Answer::Refused(refusal) if refusal.kind == RefusalKind::TooLate)
 }
 
 fn stopping() -> Refusal {

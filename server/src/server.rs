@@ -2,12 +2,13 @@
 
 use crate::budget::Budget;
 use crate::clock;
-use crate::cluster_file::ClusterFile;
 use crate::config::Config;
 use crate::descriptors;
 use crate::disk::Disk;
-use crate::epochs::{self, Epochs};
+use crate::epochs::membership::Membership;
+use crate::epochs::{self, Ended, Epochs};
 use crate::error::{FolderError, ServerError};
+use crate::first_view::FirstView;
 use crate::http::{State, accept};
 use crate::metrics::Metrics;
 use crate::net;
@@ -25,7 +26,7 @@ use annulet_protocol::codec::request_bytes_max;
 use annulet_protocol::ids::{Incarnation, NodeId};
 use annulet_protocol::view::View;
 use annulet_replica::chain::Chain;
-use annulet_replica::chain::open::{Opened, open as open_chain};
+use annulet_replica::chain::open::{OpenError, Opened, is_begun, open as open_chain};
 use annulet_replica::holdings::Holdings;
 use annulet_replica::rules::Replica;
 use annulet_replica::store::{Store, StoreError};
@@ -67,7 +68,7 @@ impl Server {
     /// # Errors
     /// Says what to do before the next start.
     pub async fn bind(config: Config) -> Result<Self, ServerError> {
-        Self::build(config, None, open)
+        Self::build(config, None, open).await
     }
 
     /// As [`Server::bind`], on a socket that listens already; `listen` only names it.
@@ -75,37 +76,33 @@ impl Server {
     /// # Errors
     /// As those of [`Server::bind`].
     pub async fn with_listener(config: Config, listener: TcpListener) -> Result<Self, ServerError> {
-        Self::build(config, Some(listener), open)
+        Self::build(config, Some(listener), open).await
     }
 
-    fn build(
+    async fn build(
         config: Config,
         listener: Option<TcpListener>,
         open: impl FnOnce(&Config, Owner) -> Result<(Folder, Arc<dyn Engine>), FolderError>,
     ) -> Result<Self, ServerError> {
         config.validate().map_err(ServerError::Config)?;
-        let (file, node) = find_self(&config)?;
-        let longest = request_bytes_max(file.value_bytes_max as usize);
-        if config.limits.message_bytes < 2 * longest {
-            return Err(ServerError::Config(format!(
-                "limits.message_bytes is {}; with values of up to {} bytes it must be at least {}",
-                config.limits.message_bytes,
-                file.value_bytes_max,
-                2 * longest
-            )));
+        let first = FirstView::of(&config)?;
+        if let FirstView::File(view, _) = &first {
+            check_memory(&config, view)?;
         }
-        let cluster = file.cluster;
+        let cluster = first.cluster();
         let tls = Tls::load(config.tls_files(), cluster).map_err(ServerError::Tls)?;
         let owner = Owner {
             cluster,
-            node,
+            claim: first.claim()?,
             incarnation: Incarnation(random::bytes()?),
             start: Incarnation(random::bytes()?),
             now_ms: clock::now_ms(),
         };
         let (folder, engine) = open(&config, owner)?;
-        let chain = begin_chain(&*engine, node, file)?;
+        let node = folder.identity().node;
+        let chain = chain_of(&config, first, node, &tls, &*engine).await?;
         let view = Arc::clone(chain.view());
+        let membership = Membership::of(&config, folder.identity(), &view);
         let current = Arc::new(Current::new(first_served(&*engine, Arc::clone(&view))?));
         let tls = Arc::new(tls);
         let listener = match listener {
@@ -132,7 +129,8 @@ impl Server {
             node,
             open_data: config.open_data,
             pipeline: Pipeline::start(parts, &config.limits)?,
-            peers: Peers::new(&view, node, &config.limits),
+            peers: Peers::new(&config.limits),
+            membership,
             upkeep: Upkeep::default(),
             metrics,
             memory,
@@ -218,11 +216,14 @@ impl Server {
             drop(serving.await);
         }
         aborter.abort();
-        let forked = state.epochs.forked();
+        let (ended, node) = (state.epochs.ended(), state.node);
         let finished = tokio::task::spawn_blocking(move || finish(&state)).await;
         drop(folder);
-        if let Some(why) = forked {
-            return Err(ServerError::Forked(why));
+        match ended {
+            Some(Ended::Forked(why)) => return Err(ServerError::Forked(why)),
+            Some(Ended::Refused(why)) => return Err(ServerError::Refused(why)),
+            Some(Ended::Left) => return Err(ServerError::Left { node }),
+            None => {}
         }
         match finished.unwrap_or_else(|panic| Some(panic.to_string())) {
             None => Ok(()),
@@ -245,14 +246,39 @@ fn finish(state: &State) -> Option<String> {
     None
 }
 
-/// The chain of the store, or a new one with the cluster file's view.
-fn begin_chain(engine: &dyn Engine, node: NodeId, file: View) -> Result<Chain, ServerError> {
+/// The chain of the store, or a new one with the first view that there is.
+async fn chain_of(
+    config: &Config,
+    first: FirstView,
+    node: NodeId,
+    tls: &Tls,
+    engine: &dyn Engine,
+) -> Result<Chain, ServerError> {
+    let file = match is_begun(&Plain(engine)).map_err(OpenError::Store)? {
+        true => first.of_file(),
+        false => Some(first.get(config, node, tls).await?),
+    };
+    let chain = begin_chain(engine, node, file)?;
+    check_memory(config, chain.view())?;
+    Ok(chain)
+}
+
+/// The chain of the store, or a new one with this view.
+fn begin_chain(
+    engine: &dyn Engine,
+    node: NodeId,
+    file: Option<View>,
+) -> Result<Chain, ServerError> {
     let store = Plain(engine);
     let Opened {
         chain,
         batch,
         ignored,
+        left,
     } = open_chain(&store, node, file)?;
+    if left {
+        return Err(ServerError::Left { node });
+    }
     if !batch.is_empty() {
         // It is durable before any vote: what is written later is not synced without it.
         let failed = |error: StoreError| ServerError::StoreFailed(error.to_string());
@@ -268,33 +294,26 @@ fn begin_chain(engine: &dyn Engine, node: NodeId, file: View) -> Result<Chain, S
     Ok(chain)
 }
 
+/// Refuses less memory for messages than the longest value takes.
+fn check_memory(config: &Config, view: &View) -> Result<(), ServerError> {
+    let is = config.limits.message_bytes;
+    let values = view.value_bytes_max;
+    let least = 2 * request_bytes_max(values as usize);
+    match is < least {
+        true => Err(ServerError::Config(format!(
+            "limits.message_bytes is {is}; with values of up to {values} bytes it must be at \
+             least {least}"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// What is acted under at the start.
 fn first_served(engine: &dyn Engine, view: Arc<View>) -> Result<Arc<ServedView>, ServerError> {
     let noted = Holdings::load(&Plain(engine));
     let noted = noted.map_err(|error| ServerError::StoreFailed(error.to_string()))?;
     let served = Arc::new(ServedView::new(view)?);
     Ok(served.with_unready(noted.unready))
-}
-
-/// The view of the cluster file, and which of its members this server is.
-fn find_self(config: &Config) -> Result<(View, NodeId), ServerError> {
-    let file = ClusterFile::read(&config.cluster).map_err(ServerError::ClusterFile)?;
-    let path = config.cluster.display();
-    let named = |why: String| ServerError::ClusterFile(format!("cluster file `{path}`: {why}"));
-    let view = file.view().map_err(named)?;
-    let address = config.advertised();
-    let Some(member) = file.member_at(address) else {
-        let members: Vec<_> = file
-            .members
-            .iter()
-            .map(|member| member.address.as_str())
-            .collect();
-        return Err(ServerError::NotAMember {
-            address: address.to_owned(),
-            members: members.join(", "),
-        });
-    };
-    Ok((view, member.id))
 }
 
 /// Opens the data folder and the store in it.

@@ -30,6 +30,19 @@ const SESSIONS_MAX: usize = 2048;
 /// Longest certificate or key file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// The cluster that the certificate of these files is for.
+///
+/// # Errors
+/// Names the file that cannot be used, and why.
+pub(crate) fn cluster_of(files: &TlsFiles) -> Result<ClusterId, String> {
+    let chain = certificates(&files.cert, &read(&files.cert)?)?;
+    // There is at least one.
+    let leaf = chain
+        .first()
+        .ok_or_else(|| named(&files.cert, "no certificate in it"))?;
+    role::cluster_of(leaf).map_err(|why| named(&files.cert, why))
+}
+
 /// The certificates in use. They are replaced as a whole, and sessions made under older ones are
 /// not resumed, so that a certificate of a former authority ends with it.
 #[derive(Debug)]

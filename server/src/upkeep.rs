@@ -8,6 +8,7 @@ mod copy;
 mod deliver;
 mod restore;
 mod spread;
+pub(crate) mod stop;
 
 use crate::clock;
 use crate::config::Limits;
@@ -18,7 +19,9 @@ use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::hints::{ASIDE_LISTED_MAX, HintAside, HintsReport, HintsWaiting};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::DiskState;
+use annulet_protocol::status::StatusReport;
 use annulet_replica::copy::Copier;
+use annulet_replica::copy::pace::Pace;
 use annulet_replica::courier::Courier;
 use annulet_replica::hints::{self, Kept, Tally};
 use annulet_replica::rules::Mutation;
@@ -40,6 +43,9 @@ const FULL: Duration = Duration::from_secs(1);
 pub(crate) struct Upkeep {
     courier: Mutex<Courier>,
     copier: Mutex<Copier>,
+    pace: Mutex<Pace>,
+    /// What was said last about a stop of this server.
+    pub(crate) stop: stop::Last,
 }
 
 impl Upkeep {
@@ -56,6 +62,11 @@ impl Upkeep {
     /// How far copies are. A page is taken or not, so a poisoned lock is still good.
     pub(crate) fn copier(&self) -> MutexGuard<'_, Copier> {
         self.copier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How fast copies are. It is for people only, so a poisoned lock is still good.
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -154,6 +165,28 @@ async fn in_store<T: Send + 'static>(
 ) -> Option<T> {
     let state = state.clone();
     tokio::task::spawn_blocking(move || work(&state)).await.ok()
+}
+
+/// How this server is, for people.
+///
+/// # Errors
+/// What the store says.
+pub(crate) async fn status(state: &Arc<State>) -> Result<StatusReport, StoreError> {
+    let report = in_store(state, |state| {
+        let view = state.view();
+        let usage = state.pipeline.engine().usage();
+        let rate = state.upkeep.pace().rate();
+        StatusReport {
+            node: state.node,
+            epoch: view.epoch,
+            stored_bytes: usage.memtables + usage.tables + usage.blobs,
+            copies: state.upkeep.copier().states(&view, state.node),
+            copied_bytes_per_second: rate.bytes,
+            copied_ppm_per_second: rate.copied_ppm,
+        }
+    });
+    let ends = || StoreError::Failed("the server stops".into());
+    report.await.ok_or_else(ends)
 }
 
 /// What is kept for others, for people.

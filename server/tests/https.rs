@@ -128,6 +128,7 @@ async fn every_endpoint_asks_for_its_role() {
             (caller.post("/v1/ops", operations.clone()).await, data),
             (caller.get("/v1/view").await, data),
             (caller.get("/v1/hints").await, data),
+            (caller.get("/v1/status").await, data),
             (
                 caller.post("/v1/peer/hello", codec::encode(&hello)).await,
                 hellos,
@@ -142,6 +143,9 @@ async fn every_endpoint_asks_for_its_role() {
                 assert_eq!(got.failure().kind, FailureKind::Unauthorized);
             }
         }
+        let stop = caller.get("/v1/safe-to-stop").await.status;
+        let needed = if data == 200 { 409 } else { data };
+        assert_eq!(stop, needed, "{role}: there is no other server");
     }
     let stranger = cluster.authority.issue(ClusterId([9; 16]), "client");
     let stranger = cluster.authority.client(Some(&stranger), HTTP1);

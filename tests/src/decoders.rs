@@ -6,7 +6,7 @@
 //! same, limits hold, and memory stays in proportion to the bytes.
 //!
 //! # Layout
-//! - `messages`, `epochs`, `stored`, `texts`: the checks
+//! - `messages`, `epochs`, `status`, `stored`, `texts`: the checks
 //! - [`corpus`]: the bytes kept in `tests/corpus`; [`seeds`]: those of them that are made here
 //! - [`mutator`]: other bytes out of them
 //! - [`memory`]: how much a check takes
@@ -17,6 +17,7 @@ pub mod memory;
 mod messages;
 pub mod mutator;
 pub mod seeds;
+mod status;
 mod stored;
 mod texts;
 
@@ -59,6 +60,8 @@ pub const DECODERS: &[Decoder] = &[
     Decoder::new("recover_request", Shape::Message, epochs::recover_request),
     Decoder::new("recover_reply", Shape::Message, epochs::recover_reply),
     Decoder::new("hints_report", Shape::Message, messages::hints_report),
+    Decoder::new("status_report", Shape::Message, status::report),
+    Decoder::new("stop_reply", Shape::Message, status::stop_reply),
     Decoder::new("siblings", Shape::Message, messages::siblings),
     Decoder::new("session", Shape::Message, messages::session),
     Decoder::new("set", Shape::Message, messages::set),

@@ -1,11 +1,12 @@
 //! Tests of Annulet as a whole. [`sim`] runs clusters of the real coordinators and replica rules
 //! in one thread from one seed, [`rounds`] clients of one key of a strong bucket, [`recoveries`]
-//! chains of epochs that are begun anew; [`ring_model`] and [`siblings_model`] try every course of
-//! few operations; [`decoders`] lists what reads bytes from outside, and what must hold for it
-//! whatever the bytes are.
+//! chains of epochs that are begun anew; [`ring_model`], [`siblings_model`] and [`chain_model`] try
+//! every course of few operations; [`decoders`] lists what reads bytes from outside, and what must
+//! hold for it whatever the bytes are.
 // One module may count what is allocated, which takes the word `unsafe`.
 #![deny(unsafe_code)]
 
+pub mod chain_model;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod decoders;

@@ -23,7 +23,8 @@
 //! go on from one another.
 //!
 //! A bucket of fewer replicas has the first owners of each list, so it is the same model with
-//! shorter lists. Not here: regions, siblings, and the keepers who decide the epochs.
+//! shorter lists, and a list in another order is another list. Not here: regions, siblings, and the
+//! keepers who decide the epochs, which are in [`chain_model`](crate::chain_model).
 
 mod state;
 mod steps;
@@ -156,6 +157,8 @@ pub enum Broken {
     BehindAnswers,
     /// One current owner is enough to copy from.
     CopiedFromOne,
+    /// A majority of the whole list is copied from, and not of those first in it that are owners.
+    CopiedFromList,
     /// Copies come from owners that do not hold the epoch.
     CopiedUnfenced,
     /// Copies for a move that was aimed anew come from owners of the epoch before.
@@ -191,6 +194,8 @@ pub enum Broken {
 struct Epoch {
     current: u8,
     next: Option<u8>,
+    /// Those that are copied from.
+    sources: u8,
     /// By the set of nodes that answered.
     reads: Vec<bool>,
     writes: Vec<bool>,
@@ -200,6 +205,8 @@ struct Epoch {
 #[derive(Clone, Debug)]
 pub struct Scenario {
     lists: Vec<(u8, Option<u8>)>,
+    /// The current lists with those that are no owners of the key, since its bucket has fewer.
+    whole: Vec<u8>,
     acts: Vec<Act>,
     pushes: bool,
 }
@@ -219,13 +226,28 @@ impl Scenario {
     /// These operations, in any order, while epochs with these lists follow each other, such as
     /// `ABC`, `ABC/ABD` with a next list, `ABD`.
     pub fn new(epochs: &[&str], acts: &[Act]) -> Self {
-        let set = |names: &str| names.bytes().fold(0, |set, name| set | 1 << (name - b'A'));
-        let lists = epochs.iter().map(|lists| match lists.split_once('/') {
-            Some((current, next)) => (set(current), Some(set(next))),
-            None => (set(lists), None),
+        Self::of_first(usize::MAX, epochs, acts)
+    }
+
+    /// The same in a bucket that has so many replicas: the first of each list.
+    pub fn of_first(replicas: usize, epochs: &[&str], acts: &[Act]) -> Self {
+        let set = |names: &str, most: usize| {
+            let names = names.bytes().take(most);
+            names.fold(0, |set, name| set | 1 << (name - b'A'))
+        };
+        let split = |lists: &'_ &str| match lists.split_once('/') {
+            Some((current, next)) => (current.to_owned(), Some(next.to_owned())),
+            None => ((*lists).to_owned(), None),
+        };
+        let epochs: Vec<_> = epochs.iter().map(split).collect();
+        let lists = epochs.iter().map(|(current, next)| {
+            let next = next.as_ref().map(|next| set(next, replicas));
+            (set(current, replicas), next)
         });
+        let whole = epochs.iter().map(|(current, _)| set(current, usize::MAX));
         Self {
             lists: lists.collect(),
+            whole: whole.collect(),
             acts: acts.to_vec(),
             pushes: false,
         }
@@ -246,14 +268,20 @@ impl Scenario {
     /// The steps to a state that breaks a rule.
     pub fn check(&self, broken: Option<Broken>) -> Result<Tried, String> {
         assert!(self.acts.len() <= ACTS_MAX, "too many operations");
-        let epochs = self.lists.iter().map(|lists| Epoch::new(*lists, broken));
+        let listed = broken == Some(Broken::CopiedFromList);
+        let epochs = self.lists.iter().zip(&self.whole);
+        let epochs = epochs.map(|(lists, whole)| match listed {
+            true => Epoch::new(*lists, *whole, broken),
+            false => Epoch::new(*lists, lists.0, broken),
+        });
+        let epochs: Vec<_> = epochs.collect();
         let mut search = Search {
             acts: &self.acts,
             pushes: self.pushes,
             broken,
-            nodes: nodes(&self.lists),
-            alike: alike(&self.lists),
-            epochs: epochs.collect(),
+            nodes: nodes(&epochs),
+            alike: alike(&epochs),
+            epochs,
             origins: Origins::new(),
         };
         search.run()
@@ -261,7 +289,7 @@ impl Scenario {
 }
 
 impl Epoch {
-    fn new((current, next): (u8, Option<u8>), broken: Option<Broken>) -> Self {
+    fn new((current, next): (u8, Option<u8>), sources: u8, broken: Option<Broken>) -> Self {
         let lists = |set: u8| -> Lists {
             let nodes = (0..NODES_MAX as u64).filter(|node| set >> node & 1 == 1);
             let nodes = nodes.map(NodeId).collect();
@@ -269,7 +297,7 @@ impl Epoch {
         };
         let stable = |set| Owners::stable(lists(set), 1);
         let joint = Owners {
-            next: next.map(lists),
+            next: next.map(|next| Box::new(lists(next))),
             ..stable(current)
         };
         let met = |side, owners: &Owners| -> Vec<bool> {
@@ -290,6 +318,7 @@ impl Epoch {
         Self {
             current,
             next,
+            sources,
             reads: met(Side::Read, &read),
             writes: met(Side::Write, &written),
         }
@@ -301,19 +330,20 @@ impl Epoch {
 }
 
 /// How many servers stand in lists.
-fn nodes(lists: &[(u8, Option<u8>)]) -> usize {
-    let all = lists
-        .iter()
-        .map(|(current, next)| current | next.unwrap_or(0));
+fn nodes(epochs: &[Epoch]) -> usize {
+    let all = epochs.iter().map(|epoch| epoch.owners() | epoch.sources);
     (u8::BITS - all.fold(0, |all, set| all | set).leading_zeros()) as usize
 }
 
 /// For each node those that stand in the same lists of all epochs.
-fn alike(lists: &[(u8, Option<u8>)]) -> Vec<Vec<usize>> {
-    let stands = |node: usize| -> Vec<(bool, bool)> {
+fn alike(epochs: &[Epoch]) -> Vec<Vec<usize>> {
+    let stands = |node: usize| -> Vec<[bool; 3]> {
         let stands = |set: u8| set >> node & 1 == 1;
-        let of = |(current, next): &(u8, Option<u8>)| (stands(*current), next.is_some_and(stands));
-        lists.iter().map(of).collect()
+        let of = |epoch: &Epoch| {
+            let Epoch { current, next, .. } = *epoch;
+            [current, next.unwrap_or(0), epoch.sources].map(stands)
+        };
+        epochs.iter().map(of).collect()
     };
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for node in 0..NODES_MAX {

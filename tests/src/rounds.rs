@@ -162,7 +162,6 @@ fn view() -> Arc<View> {
         region: String::new(),
         state: MemberState::Active,
     };
-    let owners = (0..OWNERS as u32).flat_map(u32::to_le_bytes);
     let view = View {
         cluster: ClusterId::default(),
         name: "test".into(),
@@ -174,11 +173,7 @@ fn view() -> Arc<View> {
             partitions: 1,
             epoch: 1,
             list_length: 3,
-            regions: vec![RegionTable {
-                region: String::new(),
-                length: 3,
-                owners: owners.collect(),
-            }],
+            regions: vec![RegionTable::new("", 3, OWNERS as usize, 0..OWNERS as u32)],
             ..Table::default()
         },
         buckets: vec![Bucket {

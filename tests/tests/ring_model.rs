@@ -14,6 +14,8 @@ const ABORTED: &[&str] = &["AB", "AB/AC", "AB", "AB/AC", "AC"];
 /// An owner that loses the key and gains it again.
 const REGAINED: &[&str] = &["A", "A/B", "B", "B/A", "A"];
 const GROWN: &[&str] = &["A", "A/AB", "AB", "AB/ABC", "ABC"];
+/// A list of which the first two change places.
+const SWAPPED: &[&str] = &["ABC", "ABC/BAC", "BAC"];
 const SHRUNK: &[&str] = &["ABC", "ABC/A", "A"];
 
 fn one_write(reads: usize) -> Vec<Act> {
@@ -87,6 +89,20 @@ fn reads_see_what_was_written_whoever_owns_it_by_then() {
     holds(&Scenario::new(SHRUNK, &one_write(1)).pushing());
 }
 
+/// Lists in another order, and one that loses its first owner, as buckets of fewer replicas have
+/// them.
+#[test]
+fn a_list_in_another_order_is_a_move_of_the_first_in_it() {
+    let reordered = &["ABC", "ABC/ACB", "ACB"];
+    for acts in [one_write(1), two_changes(0)] {
+        holds(&Scenario::of_first(1, SWAPPED, &acts).pushing());
+        holds(&Scenario::of_first(2, reordered, &acts).pushing());
+        holds(&Scenario::of_first(2, &["ABC", "ABC/DBC", "DBC"], &acts));
+    }
+    // The first three are as they were.
+    holds(&Scenario::of_first(3, reordered, &one_write(1)));
+}
+
 #[test]
 fn two_writes_are_read_in_one_order() {
     let acts = [Act::write(1), Act::write(2), Act::read()];
@@ -133,6 +149,13 @@ fn weaker_copies_are_noticed() {
     noticed_by_all(Broken::CopiedFromOne);
     noticed_by_all(Broken::CopiedUnfenced);
     noticed_by_all(Broken::ClosedEarly);
+    for acts in [one_write(1), two_changes(0)] {
+        // A majority of the list is those two that never had the key.
+        noticed(
+            Broken::CopiedFromList,
+            &Scenario::of_first(1, SWAPPED, &acts),
+        );
+    }
     let shrunk = Scenario::new(SHRUNK, &one_write(1));
     noticed(Broken::StaysUncopied, &shrunk);
     let aimed = Scenario::new(&["A", "A/B", "A/C", "C"], &one_write(1));

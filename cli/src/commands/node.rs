@@ -1,15 +1,26 @@
-//! `annulet node`: servers leave, or get another share of the data.
+//! `annulet node`: servers join, leave, take each other's place, or get another share of the data.
+
+mod safe_to_stop;
 
 use crate::args::Common;
 use crate::failure::{Exit, Failure};
 use crate::{connect, output};
-use annulet::{Client, Error, ErrorKind, Member, MemberChanges, NodeId, View};
+use annulet::{Client, Error, ErrorKind, Member, MemberChanges, MemberState, NodeId, View};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::time::Duration;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum NodeCommand {
+    /// Wait until a server that was started with `annulet serve --join` has joined and owns its
+    /// share
+    Join {
+        /// Its id or address
+        node: String,
+    },
+    /// Let a server leave whose place another one takes, which has joined; needs a certificate of
+    /// role admin. (`annulet serve --join ADDR --replace ID` does both)
+    Replace(ReplaceArgs),
     /// Let a server leave: the others copy what it owns, then it is no member any more; needs a
     /// certificate of role admin
     Leave(LeaveArgs),
@@ -20,6 +31,12 @@ pub(crate) enum NodeCommand {
         /// Its capacity, from 1
         #[arg(value_parser = clap::value_parser!(u32).range(1..))]
         capacity: u32,
+    },
+    /// Say whether a server can be stopped now without anybody missing it; exit code 1 and the
+    /// reasons if not
+    SafeToStop {
+        /// Its id or address, as `annulet cluster status` shows them
+        node: String,
     },
 }
 
@@ -32,19 +49,60 @@ pub(crate) struct LeaveArgs {
     wait: bool,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct ReplaceArgs {
+    /// The id or address of the server that leaves
+    old: String,
+    /// The id or address of the one that takes its place
+    new: String,
+    /// Wait until the old one owns nothing any more and may be stopped
+    #[arg(long)]
+    wait: bool,
+}
+
 /// Time between two looks whether a server is gone.
 const LOOK: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(command: NodeCommand, common: &Common) -> Result<Exit, Failure> {
     let client = connect::client(common).await?;
     let result = match command {
+        NodeCommand::Join { node } => join(&client, &node, common).await,
+        NodeCommand::Replace(args) => replace(&client, &args, common).await,
         NodeCommand::Leave(args) => leave(&client, &args, common).await,
         NodeCommand::Capacity { node, capacity } => {
             set_capacity(&client, &node, capacity, common).await
         }
+        NodeCommand::SafeToStop { node } => safe_to_stop::run(&client, &node, common).await,
     };
     client.close().await;
     result
+}
+
+async fn join(client: &Client, node: &str, common: &Common) -> Result<Exit, Failure> {
+    loop {
+        let view = newest(client).await?;
+        let found = find(&view, node).ok();
+        let active = found.filter(|member| member.state == MemberState::Active);
+        if let Some(member) = active.filter(|_| view.table.joint.is_empty()) {
+            show(Some(member), member.id, "has joined", common)?;
+            return Ok(Exit::Done);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn replace(client: &Client, args: &ReplaceArgs, common: &Common) -> Result<Exit, Failure> {
+    let view = newest(client).await?;
+    let (old, new) = (find(&view, &args.old)?, find(&view, &args.new)?);
+    if old.id == new.id || new.state == MemberState::Leaving {
+        let why = format!("server {} cannot take the place of {}", new.id, old.id);
+        return Err(Failure::usage(why));
+    }
+    let leave = LeaveArgs {
+        node: args.old.clone(),
+        wait: args.wait,
+    };
+    self::leave(client, &leave, common).await
 }
 
 async fn leave(client: &Client, args: &LeaveArgs, common: &Common) -> Result<Exit, Failure> {
@@ -85,7 +143,7 @@ async fn newest(client: &Client) -> Result<std::sync::Arc<View>, Failure> {
 }
 
 /// The member of this id or address.
-fn find<'a>(view: &'a View, node: &str) -> Result<&'a Member, Failure> {
+pub(super) fn find<'a>(view: &'a View, node: &str) -> Result<&'a Member, Failure> {
     let id = node.parse::<NodeId>().ok();
     let mut members = view.members.iter();
     let found = members.find(|member| Some(member.id) == id || member.address == node);

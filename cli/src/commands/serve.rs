@@ -3,6 +3,7 @@
 use crate::failure::{Exit, Failure};
 use crate::signals::StopSignals;
 use crate::{output, units};
+use annulet::NodeId;
 use annulet_server::{Config, Server, ServerError, TlsFiles};
 use clap::{Args, ValueEnum};
 use std::io::Read;
@@ -24,9 +25,31 @@ pub(crate) struct ServeArgs {
     /// Host and port that clients and servers connect to, if it is another
     #[arg(long, value_name = "ADDR")]
     advertise: Option<String>,
-    /// The list of members and buckets, the same on every server
-    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    /// Be a member of a fixed list of members and buckets, the same on every server
+    #[arg(long, value_name = "FILE", group = "membership")]
     cluster: Option<PathBuf>,
+    /// Join the cluster of a server that runs at this address; several are asked in turn. With data
+    /// of its own, the server is a member already and goes on
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', group = "membership")]
+    join: Vec<String>,
+    /// Begin a cluster, of which this is the first server, in the cluster that the certificate
+    /// names. With data of its own, the server goes on. Only ever for one server of a cluster
+    #[arg(long, group = "membership")]
+    bootstrap: bool,
+    /// Take the place of this member, which leaves: it is to be taken out of service, or its data
+    /// is lost
+    #[arg(long, value_name = "ID", requires = "join")]
+    replace: Option<NodeId>,
+    /// Share of the data, relative to the others', when it joins [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "cluster",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    capacity: Option<u32>,
+    /// What fails together with it, as a rack, when it joins
+    #[arg(long, value_name = "Z", conflicts_with = "cluster")]
+    zone: Option<String>,
+    /// Its datacentre, when it joins
+    #[arg(long, value_name = "R", conflicts_with = "cluster")]
+    region: Option<String>,
     /// Memory for blocks of stored data, as 512MiB
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     cache: Option<usize>,
@@ -86,14 +109,26 @@ fn config(args: ServeArgs) -> Result<Config, Failure> {
     if let Some(path) = &args.config {
         return Config::read(path).map_err(Failure::usage);
     }
-    let (Some(data), Some(listen), Some(cluster)) = (args.data, args.listen, args.cluster) else {
-        return Err(Failure::usage("--data, --listen and --cluster are needed"));
+    let (Some(data), Some(listen)) = (args.data, args.listen) else {
+        return Err(Failure::usage("--data and --listen are needed"));
     };
     let (Some(ca), Some(cert), Some(key)) = (args.ca, args.cert, args.key) else {
         return Err(Failure::usage("--ca, --cert and --key are needed"));
     };
-    let mut config = Config::new(data, listen, cluster, TlsFiles { ca, cert, key });
+    if args.cluster.is_none() && args.join.is_empty() && !args.bootstrap {
+        return Err(Failure::usage(
+            "one of --join ADDR, --bootstrap and --cluster FILE is needed",
+        ));
+    }
+    let mut config = Config::new(data, listen, TlsFiles { ca, cert, key });
     config.advertise = args.advertise;
+    config.cluster = args.cluster;
+    config.join = args.join;
+    config.bootstrap = args.bootstrap;
+    config.replace = args.replace;
+    config.capacity = args.capacity.unwrap_or(config.capacity);
+    config.zone = args.zone.unwrap_or_default();
+    config.region = args.region.unwrap_or_default();
     if let Some(bytes) = args.cache {
         config.cache_bytes = bytes;
     }
@@ -146,16 +181,23 @@ fn refused(error: &ServerError) -> Failure {
         ServerError::Config(_)
         | ServerError::ClusterFile(_)
         | ServerError::NotAMember { .. }
+        | ServerError::Refused(_)
         | ServerError::Tls(_) => Failure::usage(error.to_string()),
         _ => Failure::failed(error.to_string()),
     }
 }
 
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 14] = [
     "data",
     "listen",
     "advertise",
     "cluster",
+    "join",
+    "bootstrap",
+    "replace",
+    "capacity",
+    "zone",
+    "region",
     "cache",
     "ca",
     "cert",

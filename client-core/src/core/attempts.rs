@@ -205,13 +205,15 @@ impl Owners {
         let Some(owner) = self.get_mut(node) else {
             return;
         };
-        let after = match verdict {
-            Verdict::Lost => None,
-            Verdict::Again(after) => Some(after),
-            Verdict::Refresh => Some(None),
+        // One change of the ring makes all owners refuse all that is under way, and none of them is
+        // in trouble: what is asked again under the new view is no retry.
+        let (after, is_retry) = match verdict {
+            Verdict::Lost => (None, false),
+            Verdict::Again(after) => (Some(after), was_sent),
+            Verdict::Refresh => (Some(None), false),
         };
         owner.state = match after {
-            Some(after) if owner.tries < TRIES_MAX && (!was_sent || core.retries.spend()) => {
+            Some(after) if owner.tries < TRIES_MAX && (!is_retry || core.retries.spend()) => {
                 OwnerState::Waiting {
                     until_ms: now.mono_ms + backoff_ms(&start.op, owner.tries, after),
                 }

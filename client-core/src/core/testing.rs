@@ -39,10 +39,6 @@ pub(crate) fn view(epoch: u64) -> Arc<View> {
         state: MemberState::Active,
     };
     let last = if epoch == 1 { 2u32 } else { 3 };
-    let owners: Vec<u8> = [0, 1, last]
-        .iter()
-        .flat_map(|index| index.to_le_bytes())
-        .collect();
     let view = View {
         cluster: ClusterId::default(),
         name: "test".into(),
@@ -54,11 +50,7 @@ pub(crate) fn view(epoch: u64) -> Arc<View> {
             partitions: 1,
             epoch,
             list_length: 3,
-            regions: vec![RegionTable {
-                region: String::new(),
-                length: 3,
-                owners,
-            }],
+            regions: vec![RegionTable::new("", 3, 4, [0, 1, last])],
             ..Table::default()
         },
         buckets: vec![Bucket::new(BUCKET, "b")],
@@ -106,8 +98,7 @@ pub(crate) fn wide_view() -> Arc<View> {
         true => [[0, 1, 2], [3, 4, 5]],
         false => [[3, 4, 5], [0, 1, 2]],
     };
-    let owners = lists.iter().flatten();
-    wide.table.regions[0].owners = owners.flat_map(|index| index.to_le_bytes()).collect();
+    wide.table.regions[0] = RegionTable::new("", 3, 6, lists.into_iter().flatten());
     wide.validate().expect("a sound view");
     Arc::new(wide)
 }

@@ -115,8 +115,12 @@ async fn follow(connection: &mut Connection, known: &View) -> Option<View> {
             let record = EpochRecord::decode(bytes).ok()?;
             view = chain::apply(&view, &record).ok()?;
         }
-        if deltas.records.is_empty() || view.ordinal() >= deltas.newest.ordinal() {
+        if view.ordinal() >= deltas.newest.ordinal() {
             return Some(view);
+        }
+        if deltas.records.is_empty() {
+            // Its chain begins after this view: what is between is not there.
+            return None;
         }
     }
     None

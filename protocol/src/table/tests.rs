@@ -17,7 +17,7 @@ fn members(count: u64) -> Vec<Member> {
 
 /// A table of these lists, set by epoch 3.
 fn table(lists: &[&[u32]]) -> Table {
-    let mut region = RegionTable::empty("", 2, lists.len() as u32);
+    let mut region = RegionTable::empty("", 2, 3, lists.len() as u32);
     for (partition, list) in (0..).zip(lists) {
         region.set(partition, list);
     }
@@ -54,11 +54,63 @@ fn lists_are_as_long_as_they_are() {
     );
     assert_eq!(list(&table, 2), Vec::<usize>::new(), "no partition");
     assert_eq!(table.validate(3, &members(3)), Ok(()));
-    table.renumber(|index| 2 - index);
+    table.renumber(3, |index| 2 - index);
     assert_eq!(
         (list(&table, 0), list(&table, 1)),
         (vec![2, 1], vec![0, 2, 1])
     );
+}
+
+#[test]
+fn places_are_as_long_as_the_number_of_members_asks() {
+    let most = u32::from(u16::MAX);
+    let places = [0, most - 1, NOBODY, 300];
+    let mut small = RegionTable::new("", 2, most as usize, places);
+    assert_eq!((small.size(), small.places().len()), (8, 4));
+    assert_eq!(small.places().collect::<Vec<_>>(), places);
+    assert_eq!(small.validate_size(2, most as usize), Ok(()));
+    let one_more = small.validate_size(2, most as usize + 1);
+    assert!(one_more.is_err_and(|why| why.contains("places of 2 bytes")));
+    small.renumber(most as usize + 1, &|index| index + 1);
+    let places = [1, most, NOBODY, 301];
+    assert_eq!((small.size(), small.places().len()), (12, 4));
+    assert_eq!(small.places().collect::<Vec<_>>(), places);
+    assert_eq!(small.list(0).collect::<Vec<_>>(), [1, most as usize]);
+    assert_eq!(small.list(1).count(), 0, "nobody comes first");
+    assert_eq!(small.validate_size(2, most as usize + 1), Ok(()));
+    small.set(1, &[most, 7]);
+    assert_eq!(small.list(1).collect::<Vec<_>>(), [most as usize, 7]);
+    small.renumber(most as usize, &|index| index - 1);
+    assert_eq!(
+        small.places().collect::<Vec<_>>(),
+        [0, most - 1, most - 1, 6]
+    );
+    let short = RegionTable::new("", 2, 3, [0, 1, 2]);
+    assert!(
+        short
+            .validate_size(2, 3)
+            .is_err_and(|why| why.contains("6 bytes"))
+    );
+}
+
+#[test]
+fn only_the_lists_that_changed_have_to_be_checked() {
+    let mut table = table(&[&[0, 1], &[1, 2]]);
+    let check = |table: &Table, partitions: &[u32]| {
+        table.validate_changes(9, &members(3), partitions.iter().copied())
+    };
+    table.regions[0].set(1, &[2, 2]);
+    assert_eq!(
+        check(&table, &[0]),
+        Ok(()),
+        "it is said that this one did not"
+    );
+    assert!(check(&table, &[0, 1]).is_err_and(|why| why.contains("partition 1")));
+    table.regions[0].set(1, &[]);
+    assert!(check(&table, &[1]).is_err_and(|why| why.contains("nobody owns")));
+    table.regions[0].set(1, &[0]);
+    table.epoch = 10;
+    assert!(check(&table, &[]).is_err_and(|why| why.contains("epoch 10")));
 }
 
 #[test]

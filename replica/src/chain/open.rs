@@ -27,6 +27,9 @@ pub struct Opened {
     pub batch: Batch,
     /// What of the cluster file does not count any more.
     pub ignored: Vec<String>,
+    /// Whether this server was a member once and is none any more. It must not serve again: its
+    /// place was given to others, who go on without what it holds.
+    pub left: bool,
 }
 
 /// Why a chain cannot be gone on with.
@@ -41,25 +44,38 @@ pub enum OpenError {
          cannot be changed in that file since then: restore it"
     )]
     Changed(&'static str),
+    /// There is neither.
+    #[error("the data folder holds no chain of epochs, and no view was given to begin one with")]
+    Nothing,
 }
 
-/// Reads what is stored, or begins a chain with the cluster file's view.
+/// Whether a chain is stored.
+///
+/// # Errors
+/// What the store says.
+pub fn is_begun(store: &impl Store) -> Result<bool, StoreError> {
+    Ok(read(store, notes::first_key())?.is_some())
+}
+
+/// Reads what is stored, or begins a chain with a view: the cluster file's, which counts until the
+/// chain has gone on, or the one that a server joins under. `None`: the chain must be stored.
 ///
 /// # Errors
 /// [`OpenError`].
-pub fn open(store: &impl Store, node: NodeId, file: View) -> Result<Opened, OpenError> {
+pub fn open(store: &impl Store, node: NodeId, file: Option<View>) -> Result<Opened, OpenError> {
     let Some(stored) = read_first(store)? else {
-        return Ok(begin(node, file));
+        return file.map(|file| begin(node, file)).ok_or(OpenError::Nothing);
     };
     let mut first = stored.clone();
     for member in &mut first.members {
-        if let Some(Member { address, .. }) = file.member(member.id) {
+        if let Some(Member { address, .. }) = file.as_ref().and_then(|file| file.member(member.id))
+        {
             member.address.clone_from(address);
         }
     }
     let mut chain = new(node, Arc::new(first));
     let settled = read_settled(store)?.max(Some(stored.epoch));
-    read_records(store, &mut chain, settled)?;
+    let was_member = read_records(store, &mut chain, settled)?;
     let votes = read(store, notes::votes_key(chain.newest().hash))?;
     let voted = votes.is_some();
     if let Some(votes) = votes {
@@ -67,21 +83,20 @@ pub fn open(store: &impl Store, node: NodeId, file: View) -> Result<Opened, Open
     }
     let sealed = read(store, notes::sealed_for_key())?;
     chain.sealed = sealed.map_or(Ok(0), notes::decode_number)?;
-    if chain.newest() == chain.first && !voted && chain.sealed == 0 {
-        if file.point() == chain.first {
-            let batch = Batch::new();
-            let ignored = Vec::new();
-            return Ok(Opened {
-                chain,
-                batch,
-                ignored,
-            });
+    let mut ignored = Vec::new();
+    if let Some(file) = file {
+        if chain.newest() == chain.first && !voted && chain.sealed == 0 {
+            if file.point() != chain.first {
+                return Ok(begin(node, file));
+            }
+        } else {
+            check(&stored, &file)?;
+            ignored = differences(&stored, &file);
         }
-        return Ok(begin(node, file));
     }
-    check(&stored, &file)?;
     Ok(Opened {
-        ignored: differences(&stored, &file),
+        left: was_member && chain.view.member(node).is_none(),
+        ignored,
         chain,
         batch: Batch::new(),
     })
@@ -106,6 +121,7 @@ fn begin(node: NodeId, view: View) -> Opened {
         chain: new(node, Arc::new(view)),
         batch: vec![Change::Put(Family::Notes, notes::first_key(), value)],
         ignored: Vec::new(),
+        left: false,
     }
 }
 
@@ -128,12 +144,13 @@ fn read_settled(store: &impl Store) -> Result<Option<u64>, StoreError> {
 }
 
 /// Goes along the records. The last one may not be acted under yet, nor the one before it if it
-/// begins the chain anew.
+/// begins the chain anew. Says whether this server was a member under any of them.
 fn read_records(
     store: &impl Store,
     chain: &mut Chain,
     settled: Option<u64>,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    let mut was_member = chain.view.member(chain.node).is_some();
     let damaged = |why: String| StoreError::Damaged(format!("the chain of epochs: {why}"));
     let mut span = Span {
         from: notes::record_key(chain.first.number.saturating_add(1)),
@@ -149,6 +166,7 @@ fn read_records(
             let record = EpochRecord::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
             let view = chain::apply(chain.end(), &record);
             let view = Arc::new(view.map_err(|error| damaged(error.to_string()))?);
+            was_member |= view.member(chain.node).is_some();
             if record.generation == chain.end().tip.generation
                 && let Some((_, before)) = std::mem::take(&mut chain.held).pop()
             {
@@ -161,7 +179,7 @@ fn read_records(
         }
         match last.filter(|_| slice.cut) {
             Some(last) => span = span.after(&last),
-            None => return Ok(()),
+            None => return Ok(was_member),
         }
     }
 }

@@ -20,7 +20,8 @@ pub struct Emptier {
 
 impl Emptier {
     /// The next tasks, all of which have to be done together. None: all is empty. `unready`: what
-    /// was gained and is not known to be empty.
+    /// was gained and is not known to be empty, in any order. What was gained as a whole goes
+    /// first, the widest of it: see [`Holding::waits_for`].
     ///
     /// # Errors
     /// What the store says.
@@ -30,7 +31,9 @@ impl Emptier {
         view: &View,
         unready: &[Holding],
     ) -> Result<Vec<Task>, StoreError> {
-        let Some(holding) = unready.first().copied() else {
+        let wholes = unready.iter().filter(|holding| holding.is_whole());
+        let widest = wholes.max_by_key(|holding| holding.until.0 - holding.from.0);
+        let Some(holding) = widest.or(unready.first()).copied() else {
             return Ok(Vec::new());
         };
         let ready = Task::Ready {
@@ -38,6 +41,7 @@ impl Emptier {
             note: holding.gained_note(),
         };
         if holding.is_whole() {
+            self.at = None;
             return Ok(vec![ready]);
         }
         let span = holding.span(STEP, STEP_BYTES);

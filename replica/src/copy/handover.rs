@@ -9,7 +9,7 @@ use super::page::Between;
 use crate::holdings::{Holding, Holdings};
 use crate::layout::register::StoredRegister;
 use crate::rules::Task;
-use crate::store::{Family, Store, StoreError};
+use crate::store::{Family, Slice, Store, StoreError};
 use annulet_protocol::copy::CopiedEntry;
 use annulet_protocol::hash::parse_storage_key;
 use annulet_protocol::ids::NodeId;
@@ -28,7 +28,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Most records that are compared at a time.
 const ROUND_MAX: usize = 128;
-/// Once so many bytes of records are looked at, no more are.
+/// Most bytes of records that are compared at a time, unless one alone has more.
 const ROUND_BYTES: usize = 1 << 20;
 /// How long to wait after a record could not be handed over.
 const PAUSE_MS: u64 = 2_000;
@@ -39,6 +39,8 @@ pub struct Handover {
     /// What is looked at under the lists of which epoch, and the storage key up to which that was
     /// done.
     at: Option<(Holding, u64, Bytes)>,
+    /// What was looked at last.
+    last: Option<Holding>,
     /// A record of it could not be handed over.
     stuck: bool,
     /// A round is on the way.
@@ -53,12 +55,16 @@ pub struct Handover {
 #[derive(Clone, Debug, Default)]
 pub struct Round {
     entries: Vec<Entry>,
+    /// Bytes of all entries, with the values that lie apart.
+    bytes: usize,
     /// What each owner is asked, by the places of the entries.
     asked: BTreeMap<NodeId, Vec<usize>>,
     /// Whether the records themselves are sent.
     sends: bool,
     /// What is to be done besides.
     tasks: Vec<Task>,
+    /// Storage keys of damaged records, which stay here.
+    damaged: Vec<Bytes>,
 }
 
 #[derive(Clone, Debug)]
@@ -104,7 +110,7 @@ impl Handover {
                 .clone()
                 .any(|gained| gained.meets(lost.from, lost.until))
         };
-        let mut lost = noted.lost.iter().filter(|lost| stays(lost));
+        let lost = noted.lost.iter().filter(|lost| stays(lost));
         // Under other lists all of it is looked at anew: it may have been gained meanwhile.
         let goes_on = |(at, since, _): &(Holding, u64, Bytes)| {
             at.lists_epoch(view) == *since && lost.clone().any(|lost| lost == at)
@@ -112,26 +118,33 @@ impl Handover {
         let (holding, since, after) = match self.at.take().filter(goes_on) {
             Some(at) => at,
             None => {
-                let Some(first) = lost.next() else {
+                // One that nobody takes now must not hold the others up.
+                let after_last = |lost: &&Holding| self.last.is_none_or(|last| **lost > last);
+                let next = lost.clone().filter(after_last).min();
+                let Some(next) = next.or_else(|| lost.min()) else {
                     return Ok(None);
                 };
                 self.stuck = false;
-                (*first, first.lists_epoch(view), Bytes::new())
+                (*next, next.lists_epoch(view), Bytes::new())
             }
         };
+        self.last = Some(holding);
         let span = holding.span(ROUND_MAX, ROUND_BYTES);
         let span = match after.is_empty() {
             true => span,
             false => span.after(&after),
         };
-        let found = store.range(Family::Records, &span)?;
+        let Slice { entries, mut cut } = store.range(Family::Records, &span)?;
         let mut round = Round::default();
         let mut reached = after;
-        for (key, _) in found.entries {
-            reached = key.clone();
-            self.look(store, (view, own), holding, key, &mut round)?;
+        for (key, _) in entries {
+            if !self.look(store, (view, own), holding, &key, &mut round)? {
+                cut = true;
+                break;
+            }
+            reached = key;
         }
-        match found.cut {
+        match cut {
             true => self.at = Some((holding, since, reached)),
             // Rounds that are on the way may still fail: then the note stays, and all is looked at
             // once more.
@@ -145,42 +158,54 @@ impl Handover {
         Ok(Some(round))
     }
 
+    /// Adds what lies under a key to a round, if it is to be handed over. Says whether there was
+    /// room for it.
     fn look(
-        &mut self,
+        &self,
         store: &impl Store,
         (view, own): (&View, NodeId),
         holding: Holding,
-        key: Bytes,
+        key: &Bytes,
         round: &mut Round,
-    ) -> Result<(), StoreError> {
-        let Some((hash, number, name)) = parse_storage_key(&key) else {
-            return Ok(());
+    ) -> Result<bool, StoreError> {
+        let Some((hash, number, name)) = parse_storage_key(key) else {
+            return Ok(true);
         };
         let name = key.slice(key.len() - name.len()..);
         let Some(bucket) = view.bucket(number) else {
             // The sweep removes what is of no bucket.
-            return Ok(());
+            return Ok(true);
         };
         let owners = Owners::of(view, bucket, hash);
         if !holding.covers(bucket, hash) || owners.contains(own) {
-            return Ok(());
+            return Ok(true);
         }
+        let key = key.clone();
         if self.drops_early() {
             round.tasks.push(Task::Vacate { key, digest: None });
-            return Ok(());
+            return Ok(true);
         }
         let between = Between {
             view,
             source: own,
             target: own,
         };
-        let Some(entry) = between.entry(store, &key)? else {
-            return Ok(());
+        let entry = match between.entry(store, &key) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Ok(true),
+            Err(StoreError::Damaged(_)) => {
+                round.damaged.push(key);
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
         };
-        // What is damaged cannot be handed over, and tells nobody anything.
         let Ok(brought) = Brought::read(bucket.mode, &entry) else {
-            return Ok(());
+            round.damaged.push(key);
+            return Ok(true);
         };
+        if !round.has_room(&entry) {
+            return Ok(false);
+        }
         let CopiedEntry { entry, .. } = entry;
         let quorum = Quorum::of(Level::EachQuorum, Side::Write, &owners, None);
         round.add(Entry {
@@ -194,7 +219,7 @@ impl Handover {
             has: Nodes::new(),
             lacks: Nodes::new(),
         });
-        Ok(())
+        Ok(true)
     }
 
     /// A round is over. `tasks`: what it came to; `stuck`: something of it could not be handed
@@ -203,13 +228,20 @@ impl Handover {
         let Ended { mut tasks, stuck } = ended;
         self.busy = false;
         self.stuck |= stuck;
+        if stuck {
+            self.due_ms = now_ms + PAUSE_MS;
+        }
         if self.stuck {
             // All of the arc is looked at again before it is forgotten.
             tasks.retain(|task| !matches!(task, Task::Handed { .. }));
-            self.due_ms = now_ms + PAUSE_MS;
         }
         tasks
     }
+}
+
+fn length(entry: &CopiedEntry) -> usize {
+    let CopiedEntry { key, entry, value } = entry;
+    key.len() + entry.len() + value.as_ref().map_or(0, Bytes::len)
 }
 
 /// What a round came to.
@@ -220,12 +252,29 @@ pub struct Ended {
 }
 
 impl Round {
+    /// Counts another entry, unless the round would be too long with it: all of it may go to one
+    /// owner in one request. One that is too long by itself goes alone.
+    fn has_room(&mut self, entry: &CopiedEntry) -> bool {
+        let bytes = self.bytes + length(entry);
+        let fits = self.entries.is_empty() || bytes <= ROUND_BYTES;
+        if fits {
+            self.bytes = bytes;
+        }
+        fits
+    }
+
     fn add(&mut self, entry: Entry) {
         let place = self.entries.len();
         for owner in &entry.owners {
             self.asked.entry(*owner).or_default().push(place);
         }
         self.entries.push(entry);
+    }
+
+    /// Storage keys of records that are damaged: they cannot be handed over and tell nobody
+    /// anything, so they stay where they are, and hold nothing else up.
+    pub fn damaged(&self) -> &[Bytes] {
+        &self.damaged
     }
 
     /// Whether nobody is asked anything.

@@ -44,7 +44,7 @@ impl Between<'_> {
     fn takes(&self, bucket: &Bucket, hash: KeyHash) -> bool {
         let owners = Owners::of(self.view, bucket, hash);
         let owns = |lists: &Lists, node| lists.iter().any(|list| list.nodes.contains(&node));
-        let next = owners.next.as_ref().unwrap_or(&owners.regions);
+        let next = owners.next.as_deref().unwrap_or(&owners.regions);
         owns(&owners.regions, self.source) && owns(next, self.target)
     }
 

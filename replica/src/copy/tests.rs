@@ -1,8 +1,10 @@
 //! Four servers, of which 1, 2 and 3 own the one partition of a ring, which 4 is to own in place of
 //! 3.
 
+mod emptying;
+mod handover;
+
 use super::empty::Emptier;
-use super::handover::Handover;
 use super::*;
 use crate::holdings::Holdings;
 use crate::memory::MemoryStore;
@@ -162,6 +164,12 @@ impl Cluster {
     }
 }
 
+fn damaged(entry: &Bytes) -> Bytes {
+    let mut entry = entry.to_vec();
+    entry[9] ^= 1;
+    entry.into()
+}
+
 #[test]
 fn a_newcomer_has_all_that_a_majority_has_and_keeps_its_promises() {
     let mut cluster = Cluster::new();
@@ -296,13 +304,25 @@ fn a_copy_goes_on_after_a_restart_and_over_a_doubling() {
     };
     assert_eq!(errand.owner, NodeId(1), "the others have nothing");
     assert!((10..40).contains(&first), "a page has an end: {first}");
-    let share = copier.shares(&cluster.view);
-    assert!(share[0].done > 0.0 && share[0].done < 1.0, "{share:?}");
+    let states = copier.states(&cluster.view, NodeId(4));
+    let [state] = states[..] else {
+        panic!("{states:?}")
+    };
+    assert!((1..1_000_000).contains(&state.copied_ppm), "{state:?}");
+    assert!(
+        !state.over && state.since == cluster.view.epoch,
+        "{state:?}"
+    );
+    assert_eq!(copier.states(&cluster.view, NodeId(3)), [], "it leaves");
     cluster.view.epoch += 1;
     cluster.view.table.halve();
     let mut copier = Copier::load(&cluster.servers[3].1).unwrap();
     let rest = cluster.copy(&mut copier, 4);
     assert_eq!(first + rest, 40);
+    let states = copier.states(&cluster.view, NodeId(4));
+    let whole = |state: &annulet_protocol::status::CopyState| state.copied_ppm == 1_000_000;
+    assert!(states.len() == 2 && states.iter().all(whole), "{states:?}");
+    assert!(states.iter().all(|state| state.over));
     assert_eq!(
         copier.done(&cluster.view, NodeId(4)).len(),
         2,
@@ -344,126 +364,6 @@ fn what_was_gained_is_emptied_before_anything_is_answered_or_taken() {
 }
 
 #[test]
-fn what_was_lost_is_brought_to_its_owners_before_it_goes() {
-    let mut cluster = Cluster::new();
-    (1..=3).for_each(|server| cluster.put(server, LWW, "a", Some("everywhere")));
-    cluster.put(3, LWW, "b", Some("here alone"));
-    let before = cluster.view.clone();
-    cluster.view.epoch += 1;
-    let epoch = cluster.view.epoch;
-    cluster.view.table.regions[0].set(0, &[0, 1, 3]);
-    cluster.view.table.epoch = epoch;
-    let noted = Holdings::between(&before, &cluster.view, NodeId(3));
-    let mut handover = Handover::default();
-    let store = &cluster.servers[2].1;
-    let round = handover.round(store, &cluster.view, NodeId(3), &noted, NOW_MS);
-    let mut round = round.unwrap().unwrap();
-    let ended = loop {
-        for (owner, operations) in round.questions().collect::<Vec<_>>() {
-            let answers: Vec<_> = operations
-                .into_iter()
-                .map(|operation| match operation {
-                    Operation::Read(read) => {
-                        let (replica, store) = &cluster.servers[owner.0 as usize - 1];
-                        let asked = [(epoch, &read)];
-                        replica
-                            .read(store, cluster.moment(), asked)
-                            .answers
-                            .remove(0)
-                    }
-                    Operation::Write(write) => {
-                        let write = Mutation::Write(write);
-                        cluster.decide(owner.0 as usize, &[write]).remove(0)
-                    }
-                    other => panic!("{other:?}"),
-                })
-                .collect();
-            round.take(owner, &answers);
-        }
-        match round.end() {
-            Ok(next) => round = next,
-            Err(ended) => break ended,
-        }
-    };
-    let tasks = handover.handle_end(ended, NOW_MS);
-    let mutations: Vec<_> = tasks.into_iter().map(Mutation::Task).collect();
-    store
-        .write(vec![Change::Put(
-            Family::Notes,
-            noted.lost[0].lost_note(),
-            Bytes::new(),
-        )])
-        .unwrap();
-    cluster.decide(3, &mutations);
-    for server in [1, 2, 4] {
-        assert!(
-            matches!(cluster.found(server, LWW, "b"), Answer::Found(_)),
-            "{server}"
-        );
-    }
-    assert!(store.entries(Family::Records).is_empty(), "it has gone");
-    assert_eq!(Holdings::load(store).unwrap(), Holdings::default());
-}
-
-#[test]
-fn what_nobody_takes_stays() {
-    let mut cluster = Cluster::new();
-    cluster.put(3, LWW, "b", Some("here alone"));
-    let before = cluster.view.clone();
-    cluster.view.epoch += 1;
-    cluster.view.table.regions[0].set(0, &[0, 1, 3]);
-    cluster.view.table.epoch = cluster.view.epoch;
-    let noted = Holdings::between(&before, &cluster.view, NodeId(3));
-    let mut handover = Handover::default();
-    let store = &cluster.servers[2].1;
-    let own = NodeId(3);
-    let round = handover.round(store, &cluster.view, own, &noted, NOW_MS);
-    let ended = round.unwrap().unwrap().end().unwrap_err();
-    assert_eq!(handover.handle_end(ended, NOW_MS), []);
-    let pause = handover.round(store, &cluster.view, own, &noted, NOW_MS + 1);
-    assert!(pause.unwrap().is_none());
-    let again = handover.round(store, &cluster.view, own, &noted, NOW_MS + 60_000);
-    assert!(again.unwrap().is_some());
-}
-
-#[test]
-fn what_was_lost_once_more_meanwhile_is_looked_at_once_more() {
-    let mut cluster = Cluster::new();
-    let before = cluster.view.clone();
-    cluster.view.epoch += 1;
-    cluster.view.table.regions[0].set(0, &[0, 1, 3]);
-    cluster.view.table.epoch = cluster.view.epoch;
-    let noted = Holdings::between(&before, &cluster.view, NodeId(3));
-    let store = &cluster.servers[2].1;
-    store.write(noted.notes()).unwrap();
-    let mut handover = Handover::default();
-    let mut pass = |cluster: &Cluster| {
-        let round = handover.round(store, &cluster.view, NodeId(3), &noted, NOW_MS);
-        let ended = round.unwrap().unwrap().end().unwrap_err();
-        let tasks = handover.handle_end(ended, NOW_MS);
-        tasks.into_iter().map(Mutation::Task).collect::<Vec<_>>()
-    };
-    let tasks = pass(&cluster);
-    // It was gained and lost again before the tasks were done.
-    let mut later = Cluster::new();
-    later.view = cluster.view.clone();
-    later.view.epoch += 2;
-    later.view.table.epoch = later.view.epoch;
-    let decide = |view: &Cluster, tasks: &[Mutation]| {
-        let with_epoch = tasks.iter().map(|task| (view.view.epoch, task));
-        let decided = cluster.servers[2]
-            .0
-            .decide(store, view.moment(), with_epoch);
-        store.write(decided.unwrap().batch).unwrap();
-    };
-    decide(&later, &tasks);
-    assert_eq!(Holdings::load(store).unwrap(), noted);
-    let tasks = pass(&later);
-    decide(&later, &tasks);
-    assert_eq!(Holdings::load(store).unwrap(), Holdings::default());
-}
-
-#[test]
 fn what_does_not_lie_where_it_is_said_to_is_not_taken() {
     let mut cluster = Cluster::new();
     (1..=3).for_each(|server| cluster.put(server, LWW, "a", Some("v")));
@@ -484,6 +384,50 @@ fn what_does_not_lie_where_it_is_said_to_is_not_taken() {
         panic!("it was taken: {answers:?}");
     };
     assert_eq!(refusal.kind, RefusalKind::BadChecksum);
+}
+
+#[test]
+fn a_page_of_which_something_was_refused_is_not_noted_as_copied() {
+    let mut cluster = Cluster::new();
+    for key in ["a", "b"] {
+        (1..=3).for_each(|server| cluster.put(server, LWW, key, Some("v")));
+    }
+    cluster.open(&[0, 1, 3]);
+    let mut copier = Copier::default();
+    copier.follow(&cluster.view, NodeId(4));
+    while let Some(errand) = cluster.next(&mut copier, 4, NOW_MS) {
+        let Answer::Copied(mut page) = cluster.ask(&errand) else {
+            panic!("it tells");
+        };
+        assert_eq!(page.reached, None, "it is the last page");
+        assert_eq!(page.entries.len(), 2);
+        page.entries[0].entry = damaged(&page.entries[0].entry);
+        let tasks = copier.handle_answer(&errand, page);
+        // What another page brings in the same batch, before and after, changes nothing.
+        let sound = Mutation::Task(Task::Note {
+            key: Bytes::from_static(b"another"),
+            value: None,
+            durable: false,
+            rests_on: 0,
+        });
+        let own = tasks.iter().cloned().map(Mutation::Task);
+        let mutations: Vec<_> = [sound.clone()]
+            .into_iter()
+            .chain(own)
+            .chain([sound])
+            .collect();
+        let answers = cluster.decide(4, &mutations);
+        copier.handle_done(&errand, &tasks, &answers[1..=tasks.len()]);
+        assert!(!cluster.done(&copier, 4));
+    }
+    let mut copier = Copier::load(&cluster.servers[3].1).unwrap();
+    copier.follow(&cluster.view, NodeId(4));
+    assert!(!cluster.done(&copier, 4), "one of them was never taken");
+    let taken = cluster.servers[3].1.entries(Family::Records);
+    assert_eq!(taken.len(), 1, "the other one was");
+    // Told once more, and well this time, it is taken.
+    assert!(cluster.copy(&mut copier, 4) > 0);
+    assert!(cluster.done(&copier, 4));
 }
 
 #[test]

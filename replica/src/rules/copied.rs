@@ -105,7 +105,7 @@ impl Replica {
             return Err(Refusal::new(RefusalKind::Behind, why));
         };
         let owners = Owners::of(moment.view, bucket, hash);
-        let next: &Lists = owners.next.as_ref().unwrap_or(&owners.regions);
+        let next: &Lists = owners.next.as_deref().unwrap_or(&owners.regions);
         let is_owner = next.iter().any(|list| list.nodes.contains(&self.node));
         if moment
             .unready
@@ -159,6 +159,9 @@ impl Replica {
         Ok(Answer::Written(Written::default()))
     }
 
+    /// Merges an acceptor. Not into one that is damaged: what that has promised and forgotten,
+    /// nobody else can tell, so it stays refused, and with it the move in which this server stays
+    /// an owner.
     fn copy_register(
         &self,
         key: &Bytes,

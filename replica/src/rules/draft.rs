@@ -187,8 +187,15 @@ impl Draft {
         self.needs_sync |= durable;
     }
 
-    /// What was gained is empty by now, or is by this batch.
-    pub(super) fn make_ready(&mut self, holding: &Holding) {
+    /// Whether the last so many mutations of the batch were all written.
+    pub(super) fn wrote_last(&self, count: usize) -> bool {
+        let mut answers = self.answers.iter().rev().take(count);
+        self.answers.len() >= count && answers.all(|answer| matches!(answer, Answer::Written(_)))
+    }
+
+    /// What was gained is empty by now, or is by this batch: then so is whatever else lies in its
+    /// arc of what is `unready`.
+    pub(super) fn make_ready(&mut self, holding: &Holding, unready: &[Holding]) {
         if holding.is_whole() {
             let Span { from, until, .. } = holding.span(0, 0);
             for family in [Family::Records, Family::Values] {
@@ -196,8 +203,14 @@ impl Draft {
                 self.batch.push(range);
             }
         }
-        self.put_note(&holding.gained_note(), None, true);
-        self.ready.push(*holding);
+        let settled = unready.iter().filter(|other| {
+            let wiped = holding.is_whole() && other.lies_in(holding);
+            *other == holding || wiped
+        });
+        for settled in settled {
+            self.put_note(&settled.gained_note(), None, true);
+            self.ready.push(*settled);
+        }
     }
 
     /// Concurrent values as the batch left them, if it changed them.

@@ -148,8 +148,11 @@ pub enum Task {
         key: Bytes,
         /// What is noted; `None`: nothing any more.
         value: Option<Bytes>,
-        /// Something is told to others once this is noted.
-        over: bool,
+        /// Whether it is durable before it is answered: others are told of it then.
+        durable: bool,
+        /// It takes effect only if each of so many mutations right before it was written, in the
+        /// same batch.
+        rests_on: usize,
     },
 }
 

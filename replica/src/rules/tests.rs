@@ -147,26 +147,19 @@ fn view() -> View {
         ..Bucket::new(number, &format!("b{number}"))
     };
     // Two partitions; the first choice of each is another member.
-    let owners: Vec<u8> = [0u32, 1, 1, 0]
-        .iter()
-        .flat_map(|index| index.to_le_bytes())
-        .collect();
+    let owners = [0, 1, 1, 0];
     let view = View {
         cluster: ClusterId::default(),
         name: "test".into(),
         seed: 0,
         epoch: EPOCH,
         value_bytes_max: 10_000,
-        members: vec![member(1), member(2)],
+        members: vec![member(1), member(2)].into(),
         table: Table {
             partitions: 2,
             epoch: 5,
             list_length: 2,
-            regions: vec![RegionTable {
-                region: String::new(),
-                length: 2,
-                owners,
-            }],
+            regions: vec![RegionTable::new("", 2, 2, owners)],
             ..Table::default()
         },
         buckets: vec![

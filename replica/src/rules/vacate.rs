@@ -36,7 +36,10 @@ impl Replica {
             }
             // Whatever it was noted for may be otherwise by now.
             Task::Ready { holding, .. } if moment.unready.contains(holding) => {
-                draft.make_ready(holding);
+                let mut unready = moment.unready.iter();
+                if !unready.any(|other| holding.waits_for(other)) {
+                    draft.make_ready(holding, moment.unready);
+                }
             }
             // It may have been gained and lost again meanwhile: then all of it is looked at once
             // more.
@@ -45,7 +48,12 @@ impl Replica {
                 note,
                 since,
             } if holding.lists_epoch(moment.view) == *since => draft.put_note(note, None, false),
-            Task::Note { key, value, over } => draft.put_note(key, value.as_ref(), *over),
+            Task::Note {
+                key,
+                value,
+                durable,
+                rests_on,
+            } if draft.wrote_last(*rests_on) => draft.put_note(key, value.as_ref(), *durable),
             _ => {}
         }
         Answer::Written(Written::default())

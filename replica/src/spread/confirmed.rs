@@ -50,6 +50,14 @@ impl Confirmed {
         *held = (*held).max(stamp);
     }
 
+    /// Whether every owner is known to have what was minted at this key up to this stamp. It
+    /// forgets nothing.
+    pub fn covers(&self, key: &[u8], minted: Stamp) -> bool {
+        let key = xxh3_64(key);
+        let stamps = [&self.stamps, &self.before].map(|stamps| stamps.get(&key).copied());
+        stamps.into_iter().flatten().any(|stamp| stamp >= minted)
+    }
+
     /// Removes the keys of a note of which every owner has what it is about. Says whether there are
     /// any.
     pub fn take_from(&mut self, note: &mut BTreeMap<Bytes, Stamp>) -> bool {
@@ -90,6 +98,8 @@ mod tests {
             confirmed.hold(&key(name), Stamp(stamp));
         }
         let mut first = note(&[("a", 5), ("b", 4), ("c", 5)]);
+        let covers = |name: &str, stamp| confirmed.covers(&key(name), Stamp(stamp));
+        assert!(covers("a", 5) && !covers("a", 6) && covers("b", 4) && !covers("c", 1));
         assert!(confirmed.take_from(&mut first));
         assert_eq!(first, note(&[("c", 5)]));
         let mut later = note(&[("a", 6), ("b", 8)]);

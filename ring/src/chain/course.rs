@@ -8,7 +8,7 @@
 use super::keepers;
 use crate::planner::{self, Candidate, Limits, Move, PlanError, Present, Standing, Wish};
 use annulet_protocol::epoch::{
-    EpochRecord, ListChange, ListPlace, MemberChange, MemberGone, NextList,
+    EpochRecord, ListChange, ListPlace, MemberChange, MemberGone, NextList, Step,
 };
 use annulet_protocol::ids::{ChangeId, NodeId};
 use annulet_protocol::limits::{JOINT_MAX, LIST_CHANGES_MAX, MEMBER_CHANGES_MAX};
@@ -17,25 +17,26 @@ use annulet_protocol::view::{Member, MemberState, View};
 use std::collections::BTreeMap;
 
 /// The record that should follow a view; `None`: everything is as it should be, or has to wait for
-/// moves that are under way. `done`: joint partitions whose copies are over. `lost`: members that
-/// have not answered for long; nobody waits for those of them that are to leave. `absent`: members
-/// that were not heard of lately, of which none becomes a keeper. `limits`: how much may move at a
-/// time.
+/// moves that are under way. `done`: joint partitions whose copies are over. `handed`: those of
+/// [`emptied`] that have handed over all that they had. `lost`: members that have not answered for
+/// long; nobody waits for those of them that are to leave. `absent`: members that were not heard of
+/// lately, of which none becomes a keeper. `limits`: how much may move at a time.
 ///
 /// # Errors
 /// [`PlanError`]: there is no table for the members that are to own something, so nothing moves.
 pub fn follow(
     view: &View,
     change: ChangeId,
-    done: &[u32],
+    (done, handed): (&[u32], &[NodeId]),
     (lost, absent): (&[NodeId], &[NodeId]),
     limits: Limits,
 ) -> Result<Option<EpochRecord>, PlanError> {
+    let keepers = keepers::follow(&view.members, &view.tip.keepers, absent);
     let mut record = EpochRecord {
         generation: view.tip.generation,
         number: view.epoch.saturating_add(1),
         before: view.tip.hash,
-        keepers: keepers::follow(&view.members, &view.tip.keepers, absent),
+        keepers: keepers::if_others(&keepers, view),
         change,
         ..EpochRecord::default()
     };
@@ -46,12 +47,14 @@ pub fn follow(
     let mut after = view.clone();
     record.lists = settle(&mut after, done, lost, record.number);
     // They are applied before the lists change.
-    record.members = gone(view, &record.keepers);
+    record.members = gone(view, &keepers, |node| {
+        handed.contains(&node) || lost.contains(&node)
+    });
     let opened = open(&after, lost, limits)?;
     let room = LIST_CHANGES_MAX - record.lists.len();
     record.lists.extend(opened.into_iter().take(room));
     let changes = !record.lists.is_empty() || !record.members.is_empty();
-    Ok((changes || record.keepers != view.tip.keepers).then_some(record))
+    Ok((changes || !record.keepers.is_empty()).then_some(record))
 }
 
 /// Whether there are fewer keepers than there could be: those that are absent would be keepers if
@@ -72,7 +75,7 @@ fn is_to_double(view: &View) -> bool {
 }
 
 /// Owners that each list is to have, where there are so many members.
-fn list_length(view: &View) -> usize {
+pub(crate) fn list_length(view: &View) -> usize {
     let longest = view.table.regions.iter().map(|table| table.length).max();
     match view.table.list_length {
         0 => usize::from(longest.unwrap_or(1)),
@@ -132,23 +135,17 @@ fn settle(view: &mut View, done: &[u32], lost: &[NodeId], epoch: u64) -> Vec<Lis
     });
     let changes: Vec<_> = changes.take(LIST_CHANGES_MAX).collect();
     for change in &changes {
-        let (place, takes) = match change {
-            ListChange::Closed(place) => (place, true),
-            ListChange::Aborted(place) => (place, false),
-            ListChange::Opened(_) | ListChange::Unknown => continue,
-        };
-        view.table.settle(place.partition, takes, epoch);
+        let takes = matches!(change, ListChange::Closed(_));
+        view.table.settle(change.partition(), takes, epoch);
     }
     changes
 }
 
-/// Members that were to leave and own nothing any more.
-fn gone(view: &View, keepers: &[NodeId]) -> Vec<MemberChange> {
-    let leaving = (0u32..).zip(&view.members);
-    let leaving = leaving.filter(|(_, member)| member.state == MemberState::Leaving);
-    let mut leaving: Vec<_> = leaving.collect();
-    leaving.retain(|(_, member)| !keepers.contains(&member.id));
-    if leaving.is_empty() {
+/// Members that are to leave and stand in no list any more. They may still have to hand over what
+/// they owned.
+pub fn emptied(view: &View) -> Vec<NodeId> {
+    let leaves = |member: &Member| member.state == MemberState::Leaving;
+    if !view.members.iter().any(leaves) {
         return Vec::new();
     }
     let mut owns = vec![false; view.members.len()];
@@ -163,8 +160,16 @@ fn gone(view: &View, keepers: &[NodeId]) -> Vec<MemberChange> {
             *owns = true;
         }
     }
-    let gone = leaving.iter().filter(|(index, _)| !owns[*index as usize]);
-    let gone = gone.map(|(_, member)| MemberChange::Left(MemberGone { id: member.id }));
+    let members = view.members.iter().zip(owns);
+    let emptied = members.filter(|(member, owns)| leaves(member) && !owns);
+    emptied.map(|(member, _)| member.id).collect()
+}
+
+/// Members that were to leave, own nothing any more, keep no epochs, and have `done` all else.
+fn gone(view: &View, keepers: &[NodeId], done: impl Fn(NodeId) -> bool) -> Vec<MemberChange> {
+    let emptied = emptied(view).into_iter();
+    let gone = emptied.filter(|node| !keepers.contains(node) && done(*node));
+    let gone = gone.map(|id| MemberChange::Left(MemberGone { id }));
     gone.take(MEMBER_CHANGES_MAX).collect()
 }
 
@@ -203,7 +208,6 @@ fn open(view: &View, lost: &[NodeId], limits: Limits) -> Result<Vec<ListChange>,
     };
     let standing = |index: u32| standing(view, lost, index as usize);
     let moves = planner::moves(&present, &wanted, &under_way, limits, standing);
-    let id = |index: &u32| view.members.get(*index as usize).map(|member| member.id);
     // The last owner of all waits for one in another region.
     let is_owned = |one: &Move| {
         let others = view
@@ -214,17 +218,25 @@ fn open(view: &View, lost: &[NodeId], limits: Limits) -> Result<Vec<ListChange>,
         let mut owners = others.flat_map(|table| table.list(one.partition));
         !one.next.is_empty() || owners.next().is_some()
     };
-    let opened = moves.into_iter().filter(is_owned).map(|one| {
-        ListChange::Opened(NextList {
+    let opened = moves.into_iter().filter(is_owned).filter_map(|one| {
+        let lists = present.iter().find(|lists| lists.region == one.region);
+        let have = lists.map_or(&[][..], |lists| lists.list(one.partition));
+        let step = Step::between(have, &one.next);
+        debug_assert!(
+            step.is_some(),
+            "a move is one step: {have:?}, {:?}",
+            one.next
+        );
+        Some(ListChange::Opened(NextList {
             partition: one.partition,
             region: one.region,
-            owners: one.next.iter().filter_map(id).collect(),
-        })
+            step: step?,
+        }))
     });
     Ok(opened.collect())
 }
 
-fn present(table: &RegionTable) -> Present {
+pub(crate) fn present(table: &RegionTable) -> Present {
     Present {
         region: table.region.clone(),
         length: usize::from(table.length),
@@ -232,7 +244,7 @@ fn present(table: &RegionTable) -> Present {
     }
 }
 
-fn under_way(joint: &Joint) -> Move {
+pub(crate) fn under_way(joint: &Joint) -> Move {
     Move {
         region: joint.region.clone(),
         partition: joint.partition,

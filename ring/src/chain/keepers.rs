@@ -1,7 +1,7 @@
 //! The choice of keepers.
 
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::view::{Member, MemberState};
+use annulet_protocol::view::{Member, MemberState, View};
 
 /// One, three or five of the active members, as many as there are, so that regions and then zones
 /// have as even a share as they can. The same for the same members; they are in order of id.
@@ -30,6 +30,14 @@ pub(super) fn anew(members: &[Member], before: &[NodeId], answer: &[NodeId]) -> 
     let answer = |member: &&Member| answer.contains(&member.id);
     let members: Vec<_> = members.iter().filter(answer).cloned().collect();
     choose_from(&members, before)
+}
+
+/// These keepers as a record names them: not at all, if they are those of the view before.
+pub(super) fn if_others(keepers: &[NodeId], before: &View) -> Vec<NodeId> {
+    match *keepers == before.tip.keepers {
+        true => Vec::new(),
+        false => keepers.to_vec(),
+    }
 }
 
 /// How many keepers so many active members have.

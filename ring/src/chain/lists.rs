@@ -1,6 +1,6 @@
 //! What an epoch changes of who owns what.
 
-use annulet_protocol::epoch::{ListChange, ListPlace, NextList};
+use annulet_protocol::epoch::{ListChange, ListPlace, NextList, Step};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::limits::REPLICAS_MAX;
 use annulet_protocol::table::{Joint, List, RegionTable};
@@ -40,20 +40,23 @@ pub(super) fn set_length(view: &mut View, length: u8) -> Result<(), String> {
     Ok(())
 }
 
-/// Changes lists in the epoch of this number.
+/// Changes lists in the epoch of this number. `before`: the members of the epoch before, by whose
+/// order the changes name owners.
 ///
 /// # Errors
 /// Says which rule is broken.
-pub(super) fn change(view: &mut View, changes: &[ListChange], epoch: u64) -> Result<(), String> {
+pub(super) fn change(
+    view: &mut View,
+    changes: &[ListChange],
+    before: &[NodeId],
+    epoch: u64,
+) -> Result<(), String> {
     let mut emptied = false;
     for change in changes {
         match change {
-            ListChange::Opened(next) => open(view, next, epoch)?,
+            ListChange::Opened(next) => open(view, next, before, epoch)?,
             ListChange::Closed(place) => emptied |= settle(view, *place, true, epoch)?,
             ListChange::Aborted(place) => emptied |= settle(view, *place, false, epoch)?,
-            ListChange::Unknown => {
-                return Err("a change of lists that only a newer version knows".into());
-            }
         }
     }
     if emptied {
@@ -62,11 +65,11 @@ pub(super) fn change(view: &mut View, changes: &[ListChange], epoch: u64) -> Res
     Ok(())
 }
 
-fn open(view: &mut View, next: &NextList, epoch: u64) -> Result<(), String> {
+fn open(view: &mut View, next: &NextList, before: &[NodeId], epoch: u64) -> Result<(), String> {
     let NextList {
         partition,
         region,
-        owners,
+        step,
     } = next;
     let refuse = |why: &str| Err(format!("partition {partition} of region `{region}` {why}"));
     if *partition >= view.table.partitions {
@@ -76,16 +79,16 @@ fn open(view: &mut View, next: &NextList, epoch: u64) -> Result<(), String> {
     if other.is_some_and(|joint| joint.region != *region) {
         return refuse("is joint in another region");
     }
-    let Some(list) = indices(view, owners) else {
+    let Some(step) = renamed(view, *step, before) else {
         return refuse("is given to somebody who is no member");
     };
     let table = region_table(view, region);
     let current = current(table, *partition);
+    let Some(list) = step.apply(&current) else {
+        return refuse("has no such position");
+    };
     if current[..] == list[..] {
         return refuse("is given to those who own it");
-    }
-    if !is_step(&current, &list) {
-        return refuse("would change by more than one owner");
     }
     for index in list.iter().filter(|index| !current.contains(index)) {
         let member = view.members.get(*index as usize);
@@ -117,23 +120,33 @@ fn settle(view: &mut View, place: ListPlace, takes: bool, epoch: u64) -> Result<
     Ok(table.is_some_and(|table| table.list(partition).next().is_none()))
 }
 
-/// The members of these ids. `None`: one of them is none.
-fn indices(view: &View, owners: &[NodeId]) -> Option<List> {
-    let index = |id: &NodeId| view.members.binary_search_by_key(id, |member| member.id);
+/// The step by the indices that members have now. `None`: it brings somebody who is none.
+fn renamed(view: &View, step: Step, before: &[NodeId]) -> Option<Step> {
     // There are at most `MEMBERS_MAX` of them.
-    let index = |id| index(id).ok().map(|at| at as u32);
-    owners.iter().map(index).collect()
+    let index = |owner: u32| view.place(*before.get(owner as usize)?).map(|at| at as u32);
+    Some(match step {
+        Step::Replaced { position, owner } => Step::Replaced {
+            position,
+            owner: index(owner)?,
+        },
+        Step::Inserted { position, owner } => Step::Inserted {
+            position,
+            owner: index(owner)?,
+        },
+        Step::Removed { .. } | Step::Swapped { .. } => step,
+    })
 }
 
 /// The table of a region; one without owners if it had none.
 fn region_table<'a>(view: &'a mut View, region: &str) -> &'a RegionTable {
+    let members = view.members.len();
     let table = &mut view.table;
     let length = table.list_length.max(1);
     let found = table
         .regions
         .binary_search_by(|t| t.region.as_str().cmp(region));
     let at = found.unwrap_or_else(|at| {
-        let empty = RegionTable::empty(region, length, table.partitions);
+        let empty = RegionTable::empty(region, length, members, table.partitions);
         table.regions.insert(at, empty);
         at
     });
@@ -143,25 +156,12 @@ fn region_table<'a>(view: &'a mut View, region: &str) -> &'a RegionTable {
 /// Drops the tables of regions in which nobody owns or is to own anything.
 fn drop_regions(view: &mut View) {
     let joint = &view.table.joint;
-    let partitions = view.table.partitions;
     view.table.regions.retain(|table| {
-        joint.iter().any(|joint| joint.region == table.region)
-            || (0..partitions).any(|partition| table.list(partition).next().is_some())
+        joint.iter().any(|joint| joint.region == table.region) || !table.is_empty()
     });
 }
 
 fn current(table: &RegionTable, partition: u32) -> List {
     // Indices are kept in four bytes.
     table.list(partition).map(|index| index as u32).collect()
-}
-
-/// Whether every prefix changes by one owner at most, so that any one node may die while the
-/// partition is joint, in buckets of any number of replicas.
-fn is_step(have: &[u32], next: &[u32]) -> bool {
-    let differ = |one: &[u32], other: &[u32]| one.iter().filter(|i| !other.contains(i)).count();
-    (1..=have.len().max(next.len())).all(|length| {
-        let have = &have[..length.min(have.len())];
-        let next = &next[..length.min(next.len())];
-        differ(have, next) <= 1 && differ(next, have) <= 1
-    })
 }

@@ -11,7 +11,7 @@ use std::cell::Cell;
 /// # Errors
 /// Says which rule is broken.
 pub(super) fn change(view: &mut View, changes: &[MemberChange]) -> Result<(), String> {
-    let before: Vec<_> = view.members.iter().map(|member| member.id).collect();
+    let before = view.members.ids().to_vec();
     for change in changes {
         match change {
             MemberChange::Joined(member) => join(view, &before, member)?,
@@ -29,8 +29,8 @@ pub(super) fn change(view: &mut View, changes: &[MemberChange]) -> Result<(), St
 }
 
 fn place(view: &View, id: NodeId) -> Result<usize, String> {
-    let at = view.members.binary_search_by_key(&id, |member| member.id);
-    at.map_err(|_| format!("there is no member {id}"))
+    let at = view.place(id);
+    at.ok_or_else(|| format!("there is no member {id}"))
 }
 
 fn join(view: &mut View, before: &[NodeId], member: &Member) -> Result<(), String> {
@@ -38,7 +38,7 @@ fn join(view: &mut View, before: &[NodeId], member: &Member) -> Result<(), Strin
     if member.state != MemberState::Joining {
         return Err(format!("member {id} joins as one that owns something"));
     }
-    let at = view.members.binary_search_by_key(&id, |member| member.id);
+    let at = view.members.ids().binary_search(&id);
     match (at, before.binary_search(&id)) {
         (Err(at), Err(_)) => view.members.insert(at, member.clone()),
         (Ok(_), _) | (_, Ok(_)) => return Err(format!("member {id} joins a second time")),
@@ -68,21 +68,23 @@ fn set(view: &mut View, settings: &MemberSettings) -> Result<(), String> {
 
 /// Lets the lists name the members by the places that they have now.
 fn renumber(view: &mut View, before: &[NodeId]) -> Result<(), String> {
-    if view
-        .members
-        .iter()
-        .map(|member| member.id)
-        .eq(before.iter().copied())
-    {
+    let members = view.members.ids();
+    if members == before {
         return Ok(());
     }
+    // Both are in order of id.
+    let mut later = (0u32..).zip(members).peekable();
     let places: Vec<_> = before
         .iter()
-        // There are at most `MEMBERS_MAX` of them.
-        .map(|id| place(view, *id).map_or(NOBODY, |at| at as u32))
+        .map(|id| {
+            while later.next_if(|(_, other)| *other < id).is_some() {}
+            later
+                .next_if(|(_, other)| *other == id)
+                .map_or(NOBODY, |(at, _)| at)
+        })
         .collect();
     let gone = Cell::new(None);
-    view.table.renumber(|index| {
+    view.table.renumber(view.members.len(), |index| {
         let place = places.get(index as usize).copied().unwrap_or(NOBODY);
         if place == NOBODY {
             gone.set(before.get(index as usize).copied());

@@ -113,11 +113,16 @@ pub enum Outcome {
 impl Proposer {
     /// An attempt to have this record follow the epoch of a view.
     pub fn new(view: &View, own: Bytes, ballot: Ballot) -> Self {
+        // What cannot be read is refused by the keepers, whoever they are.
+        let named = EpochRecord::decode(&own).map_or_else(|_| Vec::new(), |record| record.keepers);
         let keepers = view.tip.keepers.clone();
-        let heirs = EpochRecord::decode(&own).map(|record| record.keepers);
         Self {
             of: view.point(),
-            heirs: heirs.unwrap_or_else(|_| keepers.clone()),
+            heirs: if named.is_empty() {
+                keepers.clone()
+            } else {
+                named
+            },
             keepers,
             own,
             ballot,
@@ -212,7 +217,9 @@ impl Proposer {
         let record = record.clone();
         match EpochRecord::decode(&record) {
             Ok(decoded) => {
-                self.keepers.clone_from(&decoded.keepers);
+                if !decoded.keepers.is_empty() {
+                    self.keepers.clone_from(&decoded.keepers);
+                }
                 self.enter(Stage::Spreading(record, decoded.point()))
             }
             // What could not be read was not held either.
@@ -298,20 +305,21 @@ impl Proposer {
         vec![Effect::Done(outcome)]
     }
 
-    /// Begins a stage: all keepers are asked, or those to be.
+    /// Begins a stage: all its keepers are asked.
     fn enter(&mut self, stage: Stage) -> Vec<Effect> {
         if let Stage::Accepting(record) = &stage {
             self.exposed |= *record == self.own;
         }
-        self.stage = stage;
-        let keepers = match self.stage {
+        let of = match stage {
             Stage::Receipts => &self.heirs,
             _ => &self.keepers,
         };
+        self.stage = stage;
         let first = self.names + 1;
-        self.names += keepers.len() as u32;
-        let keepers = keepers.iter().zip(first..);
-        self.asked = keepers
+        self.names += of.len() as u32;
+        self.asked = of
+            .iter()
+            .zip(first..)
             .map(|(node, name)| Asked {
                 node: *node,
                 name,

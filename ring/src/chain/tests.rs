@@ -1,7 +1,9 @@
+use super::proposer::{Effect, Proposer, Question};
 use super::*;
 use crate::cluster::Plan;
+use annulet_protocol::ballot::Ballot;
 use annulet_protocol::bucket::{Durability, Mode};
-use annulet_protocol::epoch::{BucketCommand, DeleteBucket, SetBucket};
+use annulet_protocol::epoch::{BucketCommand, ChainAnswer, DeleteBucket, SetBucket};
 use annulet_protocol::ids::{ChangeId, ClusterId, NodeId};
 use annulet_protocol::level::Level;
 use annulet_protocol::view::{Member, MemberState};
@@ -156,7 +158,12 @@ fn a_record_follows_one_epoch_only() {
         Err(ApplyError::Unsound { why, .. }) => why,
         other => panic!("{other:?}"),
     };
-    for keepers in [vec![], vec![1, 2], vec![1, 1, 2], vec![9]] {
+    let same = EpochRecord {
+        keepers: Vec::new(),
+        ..sound.clone()
+    };
+    assert_eq!(apply(&view, &same).unwrap().tip.keepers, view.tip.keepers);
+    for keepers in [vec![1, 2], vec![1, 1, 2], vec![9]] {
         let keepers = keepers.into_iter().map(NodeId).collect();
         let record = EpochRecord {
             keepers,
@@ -197,7 +204,7 @@ fn chains_are_compared_by_what_they_hold() {
     check(point(6, 9), Relation::Ahead);
     check(point(4, 4), Relation::Behind);
     check(point(4, 9), Relation::Fork);
-    check(point(2, 2), Relation::Fork);
+    check(point(2, 2), Relation::Behind);
     check(of(0, 4, 4), Relation::Behind);
     check(of(0, 4, 9), Relation::Abandoned);
     check(of(0, 9, 9), Relation::Abandoned);
@@ -258,4 +265,38 @@ proptest! {
             view = next;
         }
     }
+}
+
+#[test]
+fn receipts_are_asked_of_the_new_keepers_before_the_old_ones_vote() {
+    let view = first(5);
+    let heir = NodeId(5);
+    let proposer = |keepers| {
+        let own = EpochRecord {
+            number: view.epoch + 1,
+            before: view.tip.hash,
+            keepers,
+            ..EpochRecord::default()
+        };
+        Proposer::new(&view, own.encode(), Ballot::default())
+    };
+    let asked = |effects: Vec<Effect>| -> Vec<Question> {
+        let question = |effect| match effect {
+            Effect::Ask(question, _) => Some(question),
+            _ => None,
+        };
+        effects.into_iter().filter_map(question).collect()
+    };
+    let nodes = |asked: &[Question]| asked.iter().map(|q| q.node).collect::<Vec<_>>();
+    let receipts = asked(proposer(Vec::new()).start());
+    assert_eq!(
+        nodes(&receipts),
+        view.tip.keepers,
+        "none are named: they stay"
+    );
+    let mut proposer = proposer(vec![heir]);
+    let receipts = asked(proposer.start());
+    assert_eq!(nodes(&receipts), [heir]);
+    let votes = asked(proposer.handle_answer(receipts[0], ChainAnswer::Holds(view.point())));
+    assert_eq!(nodes(&votes), view.tip.keepers);
 }

@@ -70,8 +70,31 @@ pub fn propose_member(
     check(
         view,
         EpochRecord {
-            keepers,
+            keepers: keepers::if_others(&keepers, view),
             members: vec![change_of_member],
+            ..after(view, change)
+        },
+    )
+}
+
+/// The record that admits a server. It may have the address of the member that it replaces, which
+/// nobody reaches any more.
+///
+/// # Errors
+/// [`Objection`].
+pub fn propose_join(
+    view: &View,
+    change: ChangeId,
+    member: &Member,
+    replaces: Option<NodeId>,
+) -> Result<EpochRecord, Objection> {
+    if let Some(id) = replaces.filter(|id| view.member(*id).is_none()) {
+        return Err(Objection::Conflict(format!("there is no member {id}")));
+    }
+    check(
+        view,
+        EpochRecord {
+            members: vec![joined(view, member, replaces)?],
             ..after(view, change)
         },
     )
@@ -104,7 +127,6 @@ fn after(view: &View, change: ChangeId) -> EpochRecord {
         generation: view.tip.generation,
         number: view.epoch.saturating_add(1),
         before: view.tip.hash,
-        keepers: view.tip.keepers.clone(),
         change,
         ..EpochRecord::default()
     }
@@ -134,21 +156,7 @@ fn member_change(view: &View, command: &MemberCommand) -> Result<MemberChange, O
         member.ok_or_else(|| Objection::Conflict(format!("there is no member {id}")))
     };
     Ok(match command {
-        MemberCommand::Join(member) => {
-            if view.member(member.id).is_some() {
-                let why = format!("there is a member {} already", member.id);
-                return Err(Objection::Conflict(why));
-            }
-            let taken = |other: &&Member| other.address == member.address;
-            if let Some(other) = view.members.iter().find(taken) {
-                let why = format!("member {} has the address {}", other.id, other.address);
-                return Err(Objection::Conflict(why));
-            }
-            MemberChange::Joined(Member {
-                state: MemberState::Joining,
-                ..member.clone()
-            })
-        }
+        MemberCommand::Join(member) => joined(view, member, None)?,
         MemberCommand::Set(SetMember {
             id,
             address,
@@ -178,6 +186,26 @@ fn member_change(view: &View, command: &MemberCommand) -> Result<MemberChange, O
         }
         MemberCommand::Unknown => return Err(unknown()),
     })
+}
+
+fn joined(
+    view: &View,
+    member: &Member,
+    replaces: Option<NodeId>,
+) -> Result<MemberChange, Objection> {
+    let conflict = |why: String| Err(Objection::Conflict(why));
+    if view.member(member.id).is_some() {
+        return conflict(format!("there is a member {} already", member.id));
+    }
+    let taken = |other: &&Member| other.address == member.address && Some(other.id) != replaces;
+    if let Some(other) = view.members.iter().find(taken) {
+        let Member { id, address, .. } = other;
+        return conflict(format!("member {id} has the address {address}"));
+    }
+    Ok(MemberChange::Joined(Member {
+        state: MemberState::Joining,
+        ..member.clone()
+    }))
 }
 
 fn unknown() -> Objection {

@@ -17,6 +17,7 @@ use super::{Candidate, NONE, Node, PlanError, Region, RegionPlan, Wish};
 use super::{build_region, check, quota, regions_of};
 
 mod exchange;
+mod marks;
 mod mend;
 mod order;
 
@@ -97,18 +98,28 @@ fn rebalance_region(region: &Region, present: &Present, members: usize) -> Regio
         let missing = vec![NONE; region.length - present.length];
         before = lists.flat_map(|list| [list, &missing].concat()).collect();
     }
-    let shares = quota::share(region, &held(region, &before));
+    let mut counts = counts(region, &before);
+    let held: Vec<u32> = counts
+        .chunks(region.length)
+        .map(|counts| counts.iter().sum())
+        .collect();
+    let shares = quota::share(region, &held);
     let mut lists = before.clone();
-    let mut counts = exchange::exchange(region, &shares.quotas, &before, &mut lists);
+    exchange::exchange(
+        region,
+        &shares.quotas,
+        &before,
+        &mut lists,
+        (&mut counts, held),
+    );
     order::order(region, &shares.quotas, &before, &mut lists, &mut counts);
     mend::mend(region.length, &shares.quotas, &mut lists, &mut counts);
+    let members: Vec<u32> = region.nodes.iter().map(|node| node.member).collect();
+    let member = |node| members[node as usize];
     RegionPlan {
         region: present.region.clone(),
         length: region.length,
-        owners: lists
-            .into_iter()
-            .map(|node| region.nodes[node as usize].member)
-            .collect(),
+        owners: lists.into_iter().map(member).collect(),
         unused: shares.unused,
     }
 }
@@ -124,6 +135,19 @@ fn by_node(region: &Region, present: &Present, node_of: &[u32]) -> Vec<u32> {
     let lists = present.owners.chunks(present.length);
     let halved = lists.flat_map(|list| std::iter::repeat_n(list, halves));
     halved.flatten().map(node).collect()
+}
+
+/// How often each node stands at each position of lists: `counts[node * length + position]`.
+fn counts(region: &Region, lists: &[u32]) -> Vec<u32> {
+    let mut counts = vec![0; region.nodes.len() * region.length];
+    for list in lists.chunks_exact(region.length) {
+        for (position, &node) in list.iter().enumerate() {
+            if node != NONE {
+                counts[node as usize * region.length + position] += 1;
+            }
+        }
+    }
+    counts
 }
 
 /// How often each node stands in lists.

@@ -48,7 +48,7 @@ pub enum Standing {
 
 impl Present {
     /// The list of a partition, without the empty places.
-    fn list(&self, partition: u32) -> &[u32] {
+    pub(crate) fn list(&self, partition: u32) -> &[u32] {
         let start = partition as usize * self.length;
         let list = self.owners.get(start..start + self.length);
         let list = list.unwrap_or_default();
@@ -63,11 +63,14 @@ impl Present {
         let here = || moves.iter().filter(|one| one.region == self.region);
         let longest = here().map(|one| one.next.len()).max().unwrap_or(0);
         let length = self.length.max(longest);
-        let padded = self.owners.chunks(self.length).flat_map(|list| {
-            let missing = std::iter::repeat_n(NONE, length - self.length);
-            list.iter().copied().chain(missing)
-        });
-        let mut owners: Vec<u32> = padded.collect();
+        let mut owners = self.owners.clone();
+        if length > self.length {
+            let padded = self.owners.chunks(self.length).flat_map(|list| {
+                let missing = std::iter::repeat_n(NONE, length - self.length);
+                list.iter().copied().chain(missing)
+            });
+            owners = padded.collect();
+        }
         for Move {
             partition, next, ..
         } in here()
@@ -111,13 +114,18 @@ pub fn moves(
     standing: impl Fn(u32) -> Standing,
 ) -> Vec<Move> {
     let mut candidates = Vec::new();
+    let mut budget = Budget::new(limits);
     let busy: HashSet<_> = under_way.iter().map(|one| one.partition).collect();
     for plan in wanted {
         let lists = present.iter().find(|lists| lists.region == plan.region);
         let partitions = plan.owners.chunks(plan.length.max(1));
         for (partition, want) in (0u32..).zip(partitions) {
             let have = lists.map_or(&[][..], |lists| lists.list(partition));
-            if have == want || busy.contains(&partition) {
+            if have == want {
+                continue;
+            }
+            budget.differ(have, want);
+            if busy.contains(&partition) {
                 continue;
             }
             let one = Move {
@@ -134,6 +142,7 @@ pub fn moves(
         let partitions = lists.owners.len() / lists.length.max(1);
         for partition in 0..partitions as u32 {
             let have = lists.list(partition);
+            budget.differ(have, &[]);
             if have.is_empty() || busy.contains(&partition) {
                 continue;
             }
@@ -146,7 +155,6 @@ pub fn moves(
         }
     }
     candidates.sort_by_key(|(urgency, ..)| *urgency);
-    let mut budget = Budget::new(limits, present, wanted);
     for one in under_way {
         let lists = present.iter().find(|lists| lists.region == one.region);
         let have = lists.map_or(&[][..], |lists| lists.list(one.partition));
@@ -214,29 +222,26 @@ struct Budget {
     total: usize,
     arriving: HashMap<u32, usize>,
     giving: HashMap<u32, usize>,
-    /// How much more each member is to hold than it does.
-    lacking: Vec<i64>,
+    /// How much more each member is to hold than it does; of those not named, nothing.
+    lacking: HashMap<u32, i64>,
 }
 
 impl Budget {
-    fn new(limits: Limits, present: &[Present], wanted: &[RegionPlan]) -> Self {
-        let held = || present.iter().flat_map(|lists| &lists.owners);
-        let held = || held().filter(|owner| **owner != NONE);
-        let wanted = || wanted.iter().flat_map(|plan| &plan.owners);
-        let members = held()
-            .chain(wanted())
-            .max()
-            .map_or(0, |last| *last as usize + 1);
-        let mut lacking = vec![0; members];
-        wanted().for_each(|owner| lacking[*owner as usize] += 1);
-        held().for_each(|owner| lacking[*owner as usize] -= 1);
+    fn new(limits: Limits) -> Self {
         Self {
             limits,
             total: 0,
             arriving: HashMap::new(),
             giving: HashMap::new(),
-            lacking,
+            lacking: HashMap::new(),
         }
+    }
+
+    /// Notes a list that is to be another in the end. What does not differ, which is nearly all of
+    /// a table, changes nothing of who lacks how much.
+    fn differ(&mut self, have: &[u32], want: &[u32]) {
+        want.iter().for_each(|owner| self.lack(*owner, 1));
+        have.iter().for_each(|owner| self.lack(*owner, -1));
     }
 
     /// The first of these that may begin, at most one of a partition. `in_order`: only such as give
@@ -246,7 +251,7 @@ impl Budget {
         let mut taken = HashSet::new();
         let mut chosen = Vec::new();
         for (urgency, have, one) in possible {
-            let lacks = |node: &u32| self.lacking[*node as usize] > 0;
+            let lacks = |node: &u32| self.lacking.get(node).is_some_and(|lacking| *lacking > 0);
             let waits = in_order && *urgency != Urgency::Lacks;
             let waits = waits && !arrivals(have, &one.next).all(lacks);
             if waits || taken.contains(&one.partition) || !self.allows(have, &one.next) {
@@ -293,10 +298,7 @@ impl Budget {
     }
 
     fn lack(&mut self, node: u32, change: i64) {
-        // Who is under way may be in no list yet.
-        if let Some(lacking) = self.lacking.get_mut(node as usize) {
-            *lacking += change;
-        }
+        *self.lacking.entry(node).or_default() += change;
     }
 }
 

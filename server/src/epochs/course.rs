@@ -3,6 +3,7 @@
 //! at a time are only in each other's way.
 
 use super::propose::{self, NotMade};
+use crate::clock;
 use crate::http::State;
 use crate::random;
 use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, Copies, CopiesOver, ListPlace, Offer};
@@ -14,13 +15,15 @@ use annulet_ring::owners::next_lists;
 use annulet_ring::planner::Limits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// Time between two looks.
+/// Time between two looks while nothing is under way.
 const EVERY: Duration = Duration::from_secs(1);
-/// Looks in a row at which a server does not answer, until nobody waits for it that is to leave.
-const SILENT_MAX: u32 = 10;
+/// The same while something is: it may be over at any moment.
+const SOON: Duration = Duration::from_millis(200);
+/// How long a server that is to leave does not answer until nobody waits for it any more.
+const SILENT_MAX: Duration = Duration::from_secs(10);
 /// Servers that are asked at a time.
 const ASKED_MAX: usize = 64;
 /// How much moves at a time: in the whole cluster, to one server, and from one.
@@ -35,16 +38,20 @@ pub(super) async fn run(state: &Arc<State>) {
     // The epoch after which nothing was to follow.
     let mut still = None;
     let mut silent = Silent::default();
+    let mut pause = EVERY;
     loop {
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(pause).await;
+        pause = EVERY;
         let view = state.view();
-        if !leads(state, &view) || still == Some(view.epoch) {
+        if !leads(state, &view) || still == Some(view.ordinal()) {
             continue;
         }
         match step(state, &view, &mut silent).await {
-            Ok(true) => {}
-            Ok(false) if waits(&view) => {}
-            Ok(false) => still = Some(view.epoch),
+            Ok(true) => pause = SOON,
+            Ok(false) if waits(&view) => pause = SOON,
+            // Those that are absent now may come back.
+            Ok(false) if course::lacks_keepers(&view) => {}
+            Ok(false) => still = Some(view.ordinal()),
             Err(NotMade::Objection(objection)) => {
                 tracing::debug!(%objection, "what was to follow the view does not any more");
             }
@@ -66,8 +73,9 @@ fn leads(state: &State, view: &View) -> bool {
 /// Whether something is under way that ends by itself.
 fn waits(view: &View) -> bool {
     let joining = |state| state == MemberState::Joining;
-    let joint = !view.table.joint.is_empty();
-    joint || course::lacks_keepers(view) || view.members.iter().any(|m| joining(m.state))
+    !view.table.joint.is_empty()
+        || view.members.iter().any(|m| joining(m.state))
+        || !course::emptied(view).is_empty()
 }
 
 /// Proposes what should follow. Says whether there was something.
@@ -80,11 +88,13 @@ async fn step(state: &Arc<State>, view: &Arc<View>, silent: &mut Silent) -> Resu
     let record = match chain::activate(view, change, &ready) {
         Some(record) => Some(record),
         None => {
-            let done = done(state, view, silent).await;
-            let (lost, absent) = (silent.lost(), propose::absent(state, view));
+            let (done, handed) = done(state, view, silent).await;
+            let (lost, absent) = (silent.lost(clock::now()), propose::absent(state, view));
             let before = Arc::clone(view);
             // It takes some hundred milliseconds where there are tens of thousands of servers.
-            let follows = move || course::follow(&before, change, &done, (&lost, &absent), LIMITS);
+            let follows = move || {
+                course::follow(&before, change, (&done, &handed), (&lost, &absent), LIMITS)
+            };
             match tokio::task::spawn_blocking(follows).await {
                 Ok(Ok(record)) => record,
                 Ok(Err(error)) => {
@@ -113,66 +123,83 @@ async fn ready(state: &Arc<State>, view: &View) -> Vec<NodeId> {
     let joining = view.members.iter();
     let joining = joining.filter(|member| member.state == MemberState::Joining);
     let joining = joining.map(|member| member.id).collect();
-    let offer = ChainQuestion::Offer(Offer::question());
-    let answers = ask_all(state, joining, &offer).await;
-    let holds = |answer: &ChainAnswer| match answer {
-        ChainAnswer::Holds(point) => point.ordinal() >= view.ordinal(),
-        _ => false,
-    };
-    let ready = answers.into_iter().filter(|(_, answer)| holds(answer));
+    let held = held_by(state, joining).await.into_iter();
+    let ready = held.filter(|(_, epoch)| *epoch >= view.ordinal());
     ready.map(|(node, _)| node).collect()
 }
 
-/// How often servers were asked in vain in a row.
+/// The newest epoch, as an ordinal, that each of these servers holds, of those that answer.
+pub(crate) async fn held_by(state: &Arc<State>, nodes: Vec<NodeId>) -> BTreeMap<NodeId, u64> {
+    let offer = ChainQuestion::Offer(Offer::question());
+    let answers = ask_all(state, nodes, &offer).await.into_iter();
+    let held = answers.filter_map(|(node, answer)| match answer {
+        ChainAnswer::Holds(point) => Some((node, point.ordinal())),
+        _ => None,
+    });
+    held.collect()
+}
+
+/// Since when servers were asked in vain.
 #[derive(Debug, Default)]
-struct Silent(BTreeMap<NodeId, u32>);
+struct Silent(BTreeMap<NodeId, Instant>);
 
 impl Silent {
-    fn note(&mut self, asked: &[NodeId], answers: &[(NodeId, ChainAnswer)]) {
+    fn note(&mut self, asked: &[NodeId], answers: &[(NodeId, ChainAnswer)], now: Instant) {
         for node in asked {
-            let answered = answers.iter().any(|(from, _)| from == node);
-            let count = self.0.entry(*node).or_default();
-            *count = if answered { 0 } else { *count + 1 };
+            if answers.iter().any(|(from, _)| from == node) {
+                self.0.remove(node);
+            } else {
+                self.0.entry(*node).or_insert(now);
+            }
         }
     }
 
     /// Those that nobody should wait for any more, if they are to leave anyway.
-    fn lost(&self) -> Vec<NodeId> {
-        let lost = self.0.iter().filter(|(_, count)| **count >= SILENT_MAX);
+    fn lost(&self, now: Instant) -> Vec<NodeId> {
+        let long = |since: &Instant| now.saturating_duration_since(*since) >= SILENT_MAX;
+        let lost = self.0.iter().filter(|(_, since)| long(since));
         lost.map(|(node, _)| *node).collect()
     }
 }
 
-/// Joint partitions of which every owner to be has all that it should.
-async fn done(state: &Arc<State>, view: &View, silent: &mut Silent) -> Vec<u32> {
-    let owners: BTreeSet<_> = view
-        .table
-        .joint
-        .iter()
-        .flat_map(|joint| next_lists(view, joint))
-        .flatten()
-        .collect();
-    let owners: Vec<_> = owners.into_iter().collect();
+/// Joint partitions of which every owner to be has all that it should, and members that own nothing
+/// any more and have handed over all that they had.
+async fn done(state: &Arc<State>, view: &View, silent: &mut Silent) -> (Vec<u32>, Vec<NodeId>) {
+    let emptied = course::emptied(view);
+    let mut asked: BTreeSet<_> = emptied.iter().copied().collect();
+    for joint in &view.table.joint {
+        asked.extend(next_lists(view, joint).into_iter().flatten());
+    }
+    let asked: Vec<_> = asked.into_iter().collect();
     let question = ChainQuestion::Copies(Copies {});
-    let answers = ask_all(state, owners.clone(), &question).await;
-    silent.note(&owners, &answers);
-    let over: BTreeMap<NodeId, BTreeSet<(u32, u64)>> = answers
+    silent.0.retain(|node, _| view.member(*node).is_some());
+    let answers = ask_all(state, asked.clone(), &question).await;
+    silent.note(&asked, &answers, clock::now());
+    let copied = answers
         .into_iter()
         .filter_map(|(node, answer)| match answer {
-            ChainAnswer::Copied(CopiesOver { over }) => {
-                let place = |place: ListPlace| (place.partition, place.since);
-                Some((node, over.into_iter().map(place).collect()))
-            }
+            ChainAnswer::Copied(copied) => Some((node, copied)),
             _ => None,
-        })
-        .collect();
+        });
+    let copied: BTreeMap<NodeId, CopiesOver> = copied.collect();
+    let mut handed = emptied;
+    handed.retain(|node| {
+        let said = copied.get(node);
+        said.is_some_and(|said| said.has_handed_over(view.epoch))
+    });
+    let places = |said: CopiesOver| -> BTreeSet<(u32, u64)> {
+        let place = |place: ListPlace| (place.partition, place.since);
+        said.over.into_iter().map(place).collect()
+    };
+    let over = copied.into_iter().map(|(node, said)| (node, places(said)));
+    let over: BTreeMap<NodeId, _> = over.collect();
     let is_done = |joint: &&Joint| {
         let place = (joint.partition, view.table.lists_epoch(joint.partition));
         let has = |node| over.get(&node).is_some_and(|over| over.contains(&place));
         next_lists(view, joint).into_iter().flatten().all(has)
     };
     let done = view.table.joint.iter().filter(is_done);
-    done.map(|joint| joint.partition).collect()
+    (done.map(|joint| joint.partition).collect(), handed)
 }
 
 /// What those who answer say.

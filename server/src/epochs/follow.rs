@@ -197,6 +197,11 @@ pub(super) async fn fetch(state: &Arc<State>, node: NodeId) -> Result<(), String
             }
             return Err("its chain does not hold what is here".into());
         }
+        if first > ours.number {
+            return Err(format!(
+                "its chain begins with epoch {first}: others have what is before"
+            ));
+        }
         if records.is_empty() {
             return match newest == ours {
                 true => settle(state, ours).await,

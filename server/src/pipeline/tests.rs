@@ -10,6 +10,7 @@ use annulet_protocol::message::{Read, Source, Write};
 use annulet_protocol::record::{Origin, Record};
 use annulet_protocol::view::View;
 use annulet_replica::memory::MemoryStore;
+use annulet_replica::rules::Task;
 use annulet_replica::store::{Batch, Change, Family, Slice, Span, Store, StoreError};
 use bytes::Bytes;
 use std::sync::Condvar;
@@ -404,6 +405,26 @@ async fn work_whose_time_is_over_is_dropped() {
         .await
         .unwrap();
     assert_eq!(kinds(&late), ["too_late"]);
+}
+
+#[tokio::test]
+async fn what_is_to_be_noted_and_comes_too_late_was_not_noted() {
+    let bench = Bench::new();
+    let note = |deadline| {
+        let note = Task::Note {
+            key: Bytes::from_static(b"key"),
+            value: Some(Bytes::from_static(b"noted")),
+            durable: true,
+            rests_on: 0,
+        };
+        let pipeline = &bench.pipeline;
+        pipeline.note_until(vec![Mutation::Task(note)], deadline)
+    };
+    assert_eq!(note(clock::now()).await, Ok(None));
+    assert!(bench.probe.inner.entries(Family::Notes).is_empty());
+    let noted = note(clock::now() + PATIENCE).await.unwrap();
+    assert_eq!(kinds(&noted.unwrap()), ["written"]);
+    assert_eq!(bench.probe.inner.entries(Family::Notes).len(), 1);
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn a_server_whose_store_fails_acknowledges_nothing_and_ends() {
         let engine: Arc<dyn Engine> = Arc::new(Broken::default());
         Ok((Folder::open(&config.data, owner)?, engine))
     };
-    let server = Running::serve(Server::build(config, None, broken).unwrap());
+    let server = Running::serve(Server::build(config, None, broken).await.unwrap());
     let identity = authority.issue(CLUSTER, "client");
     let mut caller = server
         .caller(authority.client(Some(&identity), b"http/1.1"))

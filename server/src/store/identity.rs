@@ -40,13 +40,23 @@ pub struct Identity {
     pub start: Incarnation,
 }
 
+/// Which member opens a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// This one; another's folder is refused.
+    Is(NodeId),
+    /// The one whose folder it is. A new folder is of this member, whom nobody knows yet: a server
+    /// that lost its data never comes back under its old id.
+    New(NodeId),
+}
+
 /// Who opens the folder, and what a new one is given.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner {
     /// The cluster.
     pub cluster: ClusterId,
     /// The member.
-    pub node: NodeId,
+    pub claim: Claim,
     /// For a new folder.
     pub incarnation: Incarnation,
     /// For this start.
@@ -91,10 +101,11 @@ impl Folder {
                 if path.join(STORE).exists() {
                     return Err(unreadable(path, "`identity.toml` is missing"));
                 }
+                let (Claim::Is(node) | Claim::New(node)) = owner.claim;
                 let identity = Identity {
                     format: FORMAT,
                     cluster: owner.cluster,
-                    node: owner.node,
+                    node,
                     incarnation: owner.incarnation,
                     created_ms: owner.now_ms,
                     complete: false,
@@ -170,14 +181,14 @@ fn check(folder: &Path, text: &str, owner: Owner) -> Result<Identity, FolderErro
             ours: owner.cluster,
         });
     }
-    if identity.node != owner.node {
-        return Err(FolderError::ForeignNode {
+    match owner.claim {
+        Claim::Is(ours) if ours != identity.node => Err(FolderError::ForeignNode {
             folder: folder_path(),
             theirs: identity.node,
-            ours: owner.node,
-        });
+            ours,
+        }),
+        Claim::Is(_) | Claim::New(_) => Ok(identity),
     }
-    Ok(identity)
 }
 
 fn unreadable(folder: &Path, why: &str) -> FolderError {

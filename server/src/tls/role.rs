@@ -46,7 +46,31 @@ impl Caller {
     }
 }
 
+/// The cluster that a certificate is for.
+///
+/// # Errors
+/// If it does not say.
+pub(crate) fn cluster_of(leaf: &CertificateDer<'_>) -> Result<ClusterId, String> {
+    let (uri, _) = name(leaf)?;
+    let cluster = uri.split('/').next().unwrap_or_default();
+    cluster.parse().map_err(|error| {
+        format!("the certificate's name `{SCHEME}{uri}` begins with no cluster: {error}")
+    })
+}
+
 fn read(leaf: &CertificateDer<'_>, cluster: ClusterId) -> Result<Caller, String> {
+    let (uri, until_ms) = name(leaf)?;
+    let (role, name) = parse(&uri, cluster)?;
+    Ok(Caller::Known {
+        role,
+        name: name.to_owned(),
+        until_ms,
+    })
+}
+
+/// What stands behind the scheme in the name of a certificate, and when it ends, in milliseconds
+/// since the Unix epoch.
+fn name(leaf: &CertificateDer<'_>) -> Result<(String, u64), String> {
     let (_, certificate) =
         X509Certificate::from_der(leaf).map_err(|error| format!("the certificate: {error}"))?;
     let names = certificate
@@ -66,13 +90,9 @@ fn read(leaf: &CertificateDer<'_>, cluster: ClusterId) -> Result<Caller, String>
             uris.len()
         ));
     };
-    let (role, name) = parse(uri, cluster)?;
     let until = certificate.validity().not_after.timestamp();
-    Ok(Caller::Known {
-        role,
-        name: name.to_owned(),
-        until_ms: u64::try_from(until).unwrap_or(0).saturating_mul(1000),
-    })
+    let until_ms = u64::try_from(until).unwrap_or(0).saturating_mul(1000);
+    Ok((uri.to_owned(), until_ms))
 }
 
 /// Reads `CLUSTER/ROLE/NAME`.

@@ -50,6 +50,7 @@ pub(super) async fn run(state: &Arc<State>, tls: &Arc<Tls>) {
     }
     let mut emptier = Emptier::default();
     let mut followed = None;
+    let start = clock::now();
     let mut under_way = JoinSet::new();
     let mut links = HashMap::<NodeId, Vec<Link>>::new();
     loop {
@@ -61,8 +62,15 @@ pub(super) async fn run(state: &Arc<State>, tls: &Arc<Tls>) {
         if followed != Some(view.epoch) {
             let stale = state.upkeep.copier().follow(&view, state.node);
             note(state, stale.into_iter().map(Mutation::Task).collect()).await;
+            state.upkeep.pace().follow(&view, state.node);
             followed = Some(view.epoch);
         }
+        let states = || state.upkeep.copier().states(&view, state.node);
+        let (now_ms, bytes) = (
+            clock::since(start).as_millis(),
+            state.metrics.copied_bytes.get(),
+        );
+        state.upkeep.pace().sample(now_ms as u64, states, bytes);
         while let Some(errand) = next(state).await {
             let link = links.get_mut(&errand.owner).and_then(Vec::pop);
             let (state, tls) = (Arc::clone(state), Arc::clone(tls));
@@ -197,6 +205,14 @@ pub(super) async fn hand_over(state: &Arc<State>, tls: &Arc<Tls>) {
         };
         match round {
             Ok(Some(round)) => {
+                for key in round.damaged() {
+                    state.metrics.damaged.inc();
+                    tracing::error!(
+                        ?key,
+                        "a damaged record cannot be handed over: it stays here, and those who own \
+                         it have what others had of it. Look after this server's disk"
+                    );
+                }
                 let tasks = compare(state, tls, round, &mut handover).await;
                 note(state, tasks.into_iter().map(Mutation::Task).collect()).await;
             }

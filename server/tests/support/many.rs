@@ -76,7 +76,7 @@ impl Many {
 
     /// Changes a server's cluster file before it is started.
     pub(crate) fn change_file(&self, at: usize, change: impl FnOnce(&mut ClusterFile)) {
-        let path = &self.configs[at].cluster;
+        let path = self.configs[at].cluster.as_deref().unwrap();
         let mut file = ClusterFile::read(path).unwrap();
         change(&mut file);
         file.write(path).unwrap();
@@ -97,7 +97,7 @@ impl Many {
 
     /// The view that all have.
     pub(crate) fn view(&self) -> View {
-        let file = ClusterFile::read(&self.configs[0].cluster).unwrap();
+        let file = ClusterFile::read(self.configs[0].cluster.as_deref().unwrap()).unwrap();
         file.view().unwrap()
     }
 

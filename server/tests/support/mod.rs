@@ -116,7 +116,10 @@ pub(crate) fn write_files(
         key: folder.join("node.key"),
     };
     let cluster = folder.join("cluster.toml");
-    Config::new(folder.join("data"), "127.0.0.1:0", cluster, tls)
+    Config {
+        cluster: Some(cluster),
+        ..Config::new(folder.join("data"), "127.0.0.1:0", tls)
+    }
 }
 
 pub(crate) fn write_certificates(folder: &Path, authority: &Authority, identity: &Identity) {

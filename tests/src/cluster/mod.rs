@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - this file: a cluster as a test sees it; `node`: one server and its process
+//! - `growth`: servers that join and take the place of others
 //! - [`calls`]: what tests ask for again and again; [`disk`]: small disks; [`load`]: for figures
 //! - [`checks`]: client processes whose history is checked
 //! - [`relay`]: a network that delays, loses and refuses
@@ -14,6 +15,7 @@ pub mod checks;
 #[cfg(target_os = "linux")]
 pub mod disk;
 pub mod frames;
+mod growth;
 pub mod load;
 #[cfg(target_os = "linux")]
 pub mod machine;
@@ -31,7 +33,7 @@ use annulet::{Client, Config, Profile};
 use node::Node;
 use relay::Relay;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -260,6 +262,18 @@ impl Cluster {
         self.signal(node, "TERM");
         let mut process = self.nodes[node].process.take().expect("a running server");
         process.wait().expect("ends").success()
+    }
+
+    /// Waits until a server that does not go on has ended, and gives how.
+    pub async fn ended(&mut self, node: usize) -> ExitStatus {
+        let mut process = self.nodes[node].process.take().expect("a started server");
+        // To wait for a process closes its input, at the end of which it stops.
+        let input = process.stdin.take();
+        let ends = tokio::task::spawn_blocking(move || process.wait());
+        let ended = tokio::time::timeout(PATIENCE, ends).await;
+        drop(input);
+        let status = ended.expect("ends in time").expect("no panic");
+        status.expect("ends")
     }
 
     /// Sends a server a signal by its name.

@@ -16,6 +16,9 @@ pub(super) struct Node {
     pub(super) address: String,
     /// What stands in between.
     pub(super) relay: Option<Relay>,
+    /// How it finds its cluster, as a line of its configuration: by the cluster file, unless it is
+    /// one of a cluster that grows.
+    pub(super) membership: String,
     /// The command that starts it in another network.
     enter: Vec<String>,
     pub(super) process: Option<Child>,
@@ -29,6 +32,7 @@ impl Node {
             listen,
             address,
             relay: None,
+            membership: "cluster = \"cluster.toml\"".to_owned(),
             enter: Vec::new(),
             process: None,
         }
@@ -76,7 +80,10 @@ impl Node {
     /// Writes the configuration that it starts with.
     pub(super) fn write_config(&self, folder: &Path, index: usize, options: &Options) {
         let Self {
-            listen, address, ..
+            listen,
+            address,
+            membership,
+            ..
         } = self;
         let Options {
             limits, settings, ..
@@ -85,7 +92,7 @@ impl Node {
             "data = \"data-{index}\"\n\
              listen = \"{listen}\"\n\
              advertise = \"{address}\"\n\
-             cluster = \"cluster.toml\"\n\
+             {membership}\n\
              ca = \"certs/ca.pem\"\n\
              cert = \"certs/node-{index}.pem\"\n\
              key = \"certs/node-{index}.key\"\n\

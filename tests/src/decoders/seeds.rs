@@ -8,6 +8,7 @@ mod epochs;
 mod examples;
 mod messages;
 mod session;
+mod status;
 mod stored;
 mod strong;
 mod texts;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Seed> {
     let mut seeds = Seeds::default();
     messages::add(&mut seeds);
     epochs::add(&mut seeds);
+    status::add(&mut seeds);
     stored::add(&mut seeds);
     session::add(&mut seeds);
     strong::add(&mut seeds);
@@ -41,6 +43,7 @@ pub fn crowded() -> Vec<Seed> {
     let mut seeds = Seeds::default();
     messages::add_crowded(&mut seeds);
     epochs::add_crowded(&mut seeds);
+    status::add_crowded(&mut seeds);
     seeds.list
 }
 

@@ -83,7 +83,7 @@ impl Search<'_> {
             }
             // Who stays has what it has itself.
             at.copied = match self.copies(new, node) {
-                true => after.current & 1 << node,
+                true => after.sources & 1 << node,
                 false => 0,
             };
             let gains = self.copies(new, node) && !has(after.current, node);
@@ -118,7 +118,7 @@ impl Search<'_> {
                 let at = &state.nodes[node];
                 let enough = match self.breaks(Broken::CopiedFromOne) {
                     true => at.copied & epoch.current != 0,
-                    false => is_majority(epoch.current, at.copied),
+                    false => is_majority(epoch.sources, at.copied),
                 };
                 at.known >= decided && enough || !self.copies(decided, node)
             };
@@ -391,12 +391,12 @@ impl Search<'_> {
             if !self.copies(epoch, to) {
                 continue;
             }
-            let current = self.epochs[usize::from(epoch)].current;
-            if is_majority(current, target.copied) {
+            let sources = self.epochs[usize::from(epoch)].sources;
+            if is_majority(sources, target.copied) {
                 // More changes nothing that a push would not.
                 continue;
             }
-            for from in (0..self.nodes).filter(|from| has(current & !target.copied, *from)) {
+            for from in (0..self.nodes).filter(|from| has(sources & !target.copied, *from)) {
                 let source = &state.nodes[from];
                 let fenced = match self.broken {
                     Some(Broken::CopiedUnfenced) => source.known <= epoch,

@@ -20,7 +20,7 @@ use annulet_protocol::ids::{Incarnation, NodeId, OpId};
 use annulet_protocol::level::Level;
 use annulet_protocol::register::message::{Promise, Shown};
 use annulet_protocol::register::{Change, Entry, Fate, Register, Turn, Verdict};
-use annulet_protocol::view::View;
+use annulet_protocol::view::{Members, View};
 use annulet_replica::acceptor::{Accepted, Acceptor};
 use annulet_ring::owners::{Owners, RegionOwners};
 use annulet_ring::quorum::{Quorum, Side};
@@ -698,7 +698,7 @@ fn no_view() -> View {
         seed: 0,
         epoch: EPOCH,
         value_bytes_max: 0,
-        members: Vec::new(),
+        members: Members::default(),
         table: annulet_protocol::table::Table {
             partitions: 1,
             epoch: EPOCH,

@@ -146,7 +146,8 @@ pub(crate) struct Decided {
 
 impl Part {
     pub(crate) fn new(store: &MemoryStore, node: NodeId, file: View, fault: Fault) -> Self {
-        let opened = open(store, node, file.clone()).expect("a sound file and an empty store");
+        let opened =
+            open(store, node, Some(file.clone())).expect("a sound file and an empty store");
         let writes = "a store in memory does not fail";
         store.write(opened.batch).expect(writes);
         store.sync().expect(writes);

@@ -81,8 +81,8 @@ impl World {
         let mutations: Vec<_> = mutations.map(|mutation| (epoch, mutation)).collect();
         let (answers, _) = self.decide_writes(server, &mutations);
         let at = &mut self.servers[server];
-        let over = |task: &Task| matches!(task, Task::Note { over: true, .. });
-        if tasks.last().is_some_and(over) {
+        let durable = |task: &Task| matches!(task, Task::Note { durable: true, .. });
+        if tasks.last().is_some_and(durable) {
             at.store.sync().expect("a store in memory does not fail");
         }
         at.upkeep.copier.handle_done(errand, &tasks, &answers);

@@ -17,6 +17,7 @@ use annulet_protocol::message::{Absent, Answer, Operation, RefusalKind};
 use annulet_protocol::siblings::merges::Merge;
 use annulet_protocol::siblings::message::{Found, Mint, Minted};
 use annulet_protocol::siblings::{Actor, Siblings, Write};
+use annulet_protocol::table::RegionTable;
 use annulet_protocol::view::{Member, View};
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
@@ -463,7 +464,7 @@ fn large_core() -> Core {
     let own = view.hash(BUCKET, KEY).partition(8);
     let first = |partition: u32| (partition + 8 - own) % 8 * 3;
     let owners = (0..8).flat_map(|partition| first(partition)..first(partition) + 3);
-    view.table.regions[0].owners = owners.flat_map(u32::to_le_bytes).collect();
+    view.table.regions[0] = RegionTable::new("", 3, 24, owners);
     view.validate().expect("a sound view");
     core_of(Arc::new(view))
 }

@@ -323,6 +323,22 @@ fn what_was_not_sent_is_sent_again_although_no_retry_is_left() {
 }
 
 #[test]
+fn a_change_of_the_ring_costs_no_retry() {
+    let mut rig = put(Level::All);
+    while rig.core.retries.spend() {}
+    for node in 1..=3 {
+        rig.respond(node, 2, Ok(refusal(RefusalKind::StaleEpoch)));
+    }
+    assert_eq!((rig.wanted, rig.done.is_none()), (Some(2), true));
+    rig.view(&view(2));
+    assert_eq!(rig.sent_since(3).len(), 3, "all owners under the new view");
+    for node in [1, 2, 4] {
+        rig.respond(node, 2, Ok(WRITTEN));
+    }
+    assert!(matches!(rig.done, Some(Ok(_))));
+}
+
+#[test]
 fn what_would_be_too_late_is_not_begun() {
     let crowded = |nodes: &[u64], waits_ms| {
         let mut core = core();

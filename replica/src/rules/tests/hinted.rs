@@ -289,11 +289,7 @@ fn hints_go_to_those_who_took_the_owners_place() {
     let hint = hint(&key, NOW_MS, text("v"));
     rig.keep(&hint);
     // Now this server owns all of it.
-    let table = &mut rig.view.table.regions[0];
-    table.owners = [0u32, 1, 0, 1]
-        .iter()
-        .flat_map(|i| i.to_le_bytes())
-        .collect();
+    (0..2).for_each(|partition| rig.view.table.regions[0].set(partition, &[0, 1]));
     assert_eq!(rig.deliver(&mut courier, &WRITTEN), []);
     assert_eq!(rig.found(NARROW, &key), Some(hint.record));
     assert_eq!(rig.tally(), Tally::default());

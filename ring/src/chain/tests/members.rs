@@ -3,7 +3,7 @@
 use super::*;
 use crate::owners::Owners;
 use annulet_protocol::epoch::{
-    ListChange, ListPlace, MemberChange, MemberGone, MemberSettings, NextList,
+    ListChange, ListPlace, MemberChange, MemberGone, MemberSettings, NextList, Step,
 };
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::limits::PARTITIONS_MAX;
@@ -33,12 +33,35 @@ fn left(id: u64) -> MemberChange {
     MemberChange::Left(MemberGone { id: NodeId(id) })
 }
 
-fn opened(partition: u32, owners: &[u64]) -> ListChange {
+/// The index of a member; of who is none, one that none has.
+fn index(view: &View, id: u64) -> u32 {
+    view.place(NodeId(id)).unwrap_or(view.members.len()) as u32
+}
+
+/// The step from the list of a partition in a region to another.
+fn between(view: &View, region: &str, partition: u32, owners: &[u64]) -> Option<Step> {
+    let mut tables = view.table.regions.iter();
+    let table = tables.find(|table| table.region == region);
+    let have = table.into_iter().flat_map(|table| table.list(partition));
+    let have: Vec<_> = have.map(|index| index as u32).collect();
+    let next: Vec<_> = owners.iter().map(|id| index(view, *id)).collect();
+    Step::between(&have, &next)
+}
+
+fn takes(partition: u32, region: &str, step: Step) -> ListChange {
     ListChange::Opened(NextList {
         partition,
-        region: String::new(),
-        owners: owners.iter().copied().map(NodeId).collect(),
+        region: region.into(),
+        step,
     })
+}
+
+fn opened(view: &View, partition: u32, owners: &[u64]) -> ListChange {
+    takes(
+        partition,
+        "",
+        between(view, "", partition, owners).expect("a step"),
+    )
 }
 
 fn place(view: &View, partition: u32) -> ListPlace {
@@ -146,7 +169,7 @@ fn members_go_through_their_states() {
 fn a_list_changes_hands_by_way_of_a_joint_partition() {
     let (view, before) = grown();
     let next = [before[0], before[1], 20];
-    let joint = lists(&view, &[opened(0, &next)]).unwrap();
+    let joint = lists(&view, &[opened(&view, 0, &next)]).unwrap();
     assert_eq!(list(&joint, 0), before, "the list stays meanwhile");
     let (from, _) = KeyHash::arc(0, 4);
     let owners = Owners::of(&joint, &joint.buckets[0], from);
@@ -179,9 +202,9 @@ fn a_list_changes_hands_by_way_of_a_joint_partition() {
 #[test]
 fn what_was_ordered_of_an_earlier_move_is_not_done_to_a_later_one() {
     let (view, before) = grown();
-    let joint = lists(&view, &[opened(0, &[before[0], before[1], 20])]).unwrap();
+    let joint = lists(&view, &[opened(&view, 0, &[before[0], before[1], 20])]).unwrap();
     let old = place(&joint, 0);
-    let aimed = lists(&joint, &[opened(0, &[before[0], 20, before[2]])]).unwrap();
+    let aimed = lists(&joint, &[opened(&joint, 0, &[before[0], 20, before[2]])]).unwrap();
     let late = lists(&aimed, &[ListChange::Closed(old)]);
     assert!(why(late).contains("any more"));
     assert!(lists(&aimed, &[ListChange::Closed(place(&aimed, 0))]).is_ok());
@@ -191,18 +214,27 @@ fn what_was_ordered_of_an_earlier_move_is_not_done_to_a_later_one() {
 #[test]
 fn a_move_that_breaks_a_rule_is_refused() {
     let (view, before) = grown();
-    let open = |owners: &[u64]| why(lists(&view, &[opened(0, owners)]));
-    assert!(open(&before).contains("those who own it"));
-    assert!(
-        open(&[20, before[2], before[0]]).contains("more than one owner"),
-        "two in a prefix"
-    );
-    assert!(open(&[before[0], before[1], 50]).contains("no member"));
-    assert!(open(&[before[0], before[1], before[1]]).contains("bad next owners"));
-    assert!(why(lists(&view, &[opened(4, &before)])).contains("is none"));
-    assert!(why(lists(&view, &[ListChange::Unknown])).contains("newer"));
+    let open = |step| why(lists(&view, &[takes(0, "", step)]));
+    let same = Step::Swapped {
+        position: 1,
+        with: 1,
+    };
+    assert!(open(same).contains("those who own it"));
+    let two = between(&view, "", 0, &[20, before[2], before[0]]);
+    assert_eq!(two, None, "two in a prefix are no step");
+    let last = |id| Step::Replaced {
+        position: 2,
+        owner: index(&view, id),
+    };
+    assert!(open(last(50)).contains("no member"));
+    assert!(open(last(before[1])).contains("bad next owners"));
+    assert!(open(Step::Removed { position: 3 }).contains("no such position"));
+    assert!(why(lists(&view, &[takes(4, "", last(20))])).contains("is none"));
     let joining = members(&view, &[MemberChange::Joined(newcomer(50))]).unwrap();
-    let early = lists(&joining, &[opened(0, &[before[0], before[1], 50])]);
+    let early = lists(
+        &joining,
+        &[opened(&joining, 0, &[before[0], before[1], 50])],
+    );
     assert!(why(early).contains("not active"));
     for changes in [
         &[before[1], before[0], before[2]][..],
@@ -210,8 +242,31 @@ fn a_move_that_breaks_a_rule_is_refused() {
         &[before[0], before[1], before[2], 20],
         &[20, before[1], before[2]],
     ] {
-        assert!(lists(&view, &[opened(0, changes)]).is_ok(), "{changes:?}");
+        assert!(
+            lists(&view, &[opened(&view, 0, changes)]).is_ok(),
+            "{changes:?}"
+        );
     }
+}
+
+#[test]
+fn owners_are_named_by_the_order_of_the_members_before() {
+    let (view, before) = grown();
+    // In the order of afterwards that is another one: the first of four is gone.
+    let idle = members(&view, &[MemberChange::Joined(newcomer(5))]).unwrap();
+    let both = record(&idle, |record| {
+        record.members = vec![left(5)];
+        record.lists = vec![opened(&idle, 0, &[before[0], before[1], 20])];
+    });
+    let joint = apply(&idle, &both).unwrap();
+    let owners = joint.table.joint[0].next.iter();
+    let ids: Vec<_> = owners.map(|at| joint.members[*at as usize].id.0).collect();
+    assert_eq!(ids, [before[0], before[1], 20]);
+    let gone = record(&idle, |record| {
+        record.members = vec![left(5)];
+        record.lists = vec![opened(&idle, 0, &[before[0], before[1], 5])];
+    });
+    assert!(why(apply(&idle, &gone)).contains("no member"));
 }
 
 #[test]
@@ -223,14 +278,10 @@ fn a_region_comes_and_goes_with_its_owners() {
     };
     let view = members(&view, &[MemberChange::Joined(far.clone())]).unwrap();
     let view = members(&view, &[set(&far, MemberState::Active)]).unwrap();
-    let first = |owners: &[u64]| {
-        ListChange::Opened(NextList {
-            partition: 0,
-            region: "far".into(),
-            owners: owners.iter().copied().map(NodeId).collect(),
-        })
+    let first = |view: &View, owners: &[u64]| {
+        takes(0, "far", between(view, "far", 0, owners).expect("a step"))
     };
-    let joint = lists(&view, &[first(&[50])]).unwrap();
+    let joint = lists(&view, &[first(&view, &[50])]).unwrap();
     assert_eq!(joint.table.regions.len(), 2);
     let (from, _) = KeyHash::arc(0, 4);
     let owners = Owners::of(&joint, &joint.buckets[0], from);
@@ -238,13 +289,13 @@ fn a_region_comes_and_goes_with_its_owners() {
         (owners.regions.len(), owners.next.map(|next| next.len())),
         (1, Some(2))
     );
-    let busy = lists(&joint, &[opened(0, &[10, 20, 30])]);
+    let busy = lists(&joint, &[takes(0, "", Step::Removed { position: 0 })]);
     assert!(why(busy).contains("another region"));
     let aborted = lists(&joint, &[ListChange::Aborted(place(&joint, 0))]).unwrap();
     assert_eq!(aborted.table.regions.len(), 1, "nobody owned anything");
     let closed = lists(&joint, &[ListChange::Closed(place(&joint, 0))]).unwrap();
     assert_eq!(list(&closed, 0).len(), 4);
-    let emptied = lists(&closed, &[first(&[])]).unwrap();
+    let emptied = lists(&closed, &[first(&closed, &[])]).unwrap();
     let gone = lists(&emptied, &[ListChange::Closed(place(&emptied, 0))]).unwrap();
     assert_eq!(gone.table.regions.len(), 1);
     assert!(members(&gone, &[left(50)]).is_ok());
@@ -253,7 +304,7 @@ fn a_region_comes_and_goes_with_its_owners() {
 #[test]
 fn partitions_double_and_lists_get_another_length() {
     let (view, before) = grown();
-    let joint = lists(&view, &[opened(0, &[before[0], before[1], 20])]).unwrap();
+    let joint = lists(&view, &[opened(&view, 0, &[before[0], before[1], 20])]).unwrap();
     let doubled = apply(&joint, &record(&joint, |record| record.doubles = true)).unwrap();
     assert_eq!(doubled.table.partitions, 8);
     for partition in [0, 1] {

@@ -116,3 +116,26 @@ fn who_joins_owns_its_share_only_once_it_holds_the_view() {
         );
     }
 }
+
+#[test]
+fn a_server_takes_over_an_address_only_from_whom_it_replaces() {
+    let view = first(3);
+    let old = view.members[0].clone();
+    let new = Member {
+        id: NodeId(50),
+        ..old.clone()
+    };
+    let other = view.members[1].id;
+    for replaces in [None, Some(other), Some(NodeId(77))] {
+        let refused = propose_join(&view, CHANGE, &new, replaces);
+        assert!(
+            matches!(refused, Err(Objection::Conflict(_))),
+            "{replaces:?}: {refused:?}"
+        );
+    }
+    let record = propose_join(&view, CHANGE, &new, Some(old.id)).unwrap();
+    let joined = apply(&view, &record).unwrap();
+    let state = |id| joined.member(id).map(|member| member.state);
+    assert_eq!(state(new.id), Some(MemberState::Joining));
+    assert_eq!(state(old.id), Some(MemberState::Active), "until it can go");
+}

@@ -17,7 +17,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::super::spread::shuffle;
-use super::super::{NONE, Region};
+use super::super::{MAX_LIST_LENGTH, NONE, Region};
+use super::marks::Marks;
 
 /// The seed of every plan. Any value does: whoever plans the same, plans the same moves.
 const SEED: [u8; 32] = *b"annulet partition table, next, 1";
@@ -28,31 +29,31 @@ const WEIGHED_MAX: usize = 64;
 const STEPS_MAX: usize = 4_000_000;
 
 /// Replaces owners in `lists`, which are those from `before`, until each node of the region holds
-/// its quota, and no place is [`NONE`]. The quotas sum to the places. Returns how often each node
-/// stands at each position then: `counts[node * length + position]`.
+/// its quota, and no place is [`NONE`]. The quotas sum to the places. `counts`, `held`: how often
+/// each node stands at each position, `counts[node * length + position]`, and in all of them.
 pub(super) fn exchange(
     region: &Region,
     quotas: &[u32],
     before: &[u32],
     lists: &mut [u32],
-) -> Vec<u32> {
+    (counts, held): (&mut [u32], Vec<u32>),
+) {
     let mut exchange = Exchange {
         region,
         quotas,
         before,
         zone_of: region.zone_of_nodes(),
-        counts: vec![0; quotas.len() * region.length],
-        held: vec![0; quotas.len()],
+        counts,
+        held,
         takers: Vec::new(),
         places: Vec::new(),
         rng: ChaCha8Rng::from_seed(SEED),
         lists,
     };
     exchange.evict();
-    exchange.count();
+    exchange.find_takers();
     exchange.fill();
     exchange.level();
-    exchange.counts
 }
 
 struct Exchange<'a> {
@@ -62,7 +63,7 @@ struct Exchange<'a> {
     lists: &'a mut [u32],
     zone_of: Vec<u32>,
     /// How often each node stands at each position: `counts[node * length + position]`.
-    counts: Vec<u32>,
+    counts: &'a mut [u32],
     /// How often each node stands in lists.
     held: Vec<u32>,
     /// Nodes that hold less than their quota, and some that did.
@@ -143,30 +144,26 @@ impl Exchange<'_> {
         if limit >= length {
             return;
         }
-        for list in self.lists.chunks_mut(length) {
+        for list in self.lists.chunks_exact_mut(length) {
+            // Whoever is not there stands alone.
+            let mut zones = [NONE; MAX_LIST_LENGTH];
+            for (zone, node) in zones.iter_mut().zip(&*list) {
+                *zone = self.zone_of.get(*node as usize).copied().unwrap_or(NONE);
+            }
             for position in limit..length {
-                let (ahead, behind) = list.split_at_mut(position);
-                let zone = |node: u32| self.zone_of.get(node as usize);
-                let of = zone(behind[0]);
-                if of.is_some() && ahead.iter().filter(|o| zone(**o) == of).count() >= limit {
-                    behind[0] = NONE;
+                let of = zones[position];
+                let ahead = zones[..position].iter().filter(|zone| **zone == of);
+                if of != NONE && ahead.count() >= limit {
+                    let node = std::mem::replace(&mut list[position], NONE) as usize;
+                    zones[position] = NONE;
+                    self.held[node] -= 1;
+                    self.counts[node * length + position] -= 1;
                 }
             }
         }
     }
 
-    fn count(&mut self) {
-        let length = self.region.length;
-        for list in self.lists.chunks(length) {
-            for (position, &owner) in list.iter().enumerate() {
-                if owner != NONE {
-                    self.counts[owner as usize * length + position] += 1;
-                }
-            }
-        }
-        for (held, counts) in self.held.iter_mut().zip(self.counts.chunks(length)) {
-            *held = counts.iter().sum();
-        }
+    fn find_takers(&mut self) {
         let nodes = 0..self.quotas.len() as u32;
         self.takers = nodes.filter(|&node| self.lacks(node)).collect();
         shuffle(&mut self.takers, &mut self.rng);
@@ -175,6 +172,10 @@ impl Exchange<'_> {
     /// Fills the empty places.
     fn fill(&mut self) {
         let length = self.region.length;
+        let held: usize = self.held.iter().map(|held| *held as usize).sum();
+        if held == self.lists.len() {
+            return;
+        }
         let empty: Vec<_> = (0..self.lists.len())
             .filter(|&place| self.lists[place] == NONE)
             .map(|place| (place / length, place % length))
@@ -255,16 +256,15 @@ impl Exchange<'_> {
 
     /// The partitions in whose lists each of these nodes stands.
     fn places_of(&self, nodes: &[u32]) -> Vec<Vec<u32>> {
-        let mut index = vec![NONE; self.quotas.len()];
-        for (at, &node) in (0u32..).zip(nodes) {
-            index[node as usize] = at;
-        }
-        let mut places = vec![Vec::new(); nodes.len()];
-        for (partition, list) in (0u32..).zip(self.lists.chunks(self.region.length)) {
+        let marks = Marks::new(nodes, self.quotas.len());
+        let mut places: Vec<_> = nodes
+            .iter()
+            .map(|node| Vec::with_capacity(self.held[*node as usize] as usize))
+            .collect();
+        for (partition, list) in (0u32..).zip(self.lists.chunks_exact(self.region.length)) {
             for &owner in list {
-                let at = index.get(owner as usize).copied().unwrap_or(NONE);
-                if let Some(places) = places.get_mut(at as usize) {
-                    places.push(partition);
+                if let Some(at) = marks.find(owner) {
+                    places[at].push(partition);
                 }
             }
         }

@@ -10,9 +10,10 @@
 //!
 //! Lists that change anyway are preferred, and what is within one of its due stays.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::super::Region;
+use super::marks::Marks;
 
 /// Changes the order in `lists` until each node stands in each prefix of `k` owners within one of
 /// `quota * k / length` times. `before`: the lists as they are; those that differ already are
@@ -37,7 +38,7 @@ pub(super) fn order(
             held: held.collect(),
             lists,
             counts,
-            places: Vec::new(),
+            places: None,
         };
         prefix.balance();
     }
@@ -54,7 +55,7 @@ struct Prefix<'a> {
     /// How often each node stands in the prefix.
     held: Vec<u32>,
     /// The partitions by the owner at the position, once they were needed.
-    places: Vec<Vec<u32>>,
+    places: Option<Places>,
 }
 
 /// On which side of its due a node is.
@@ -127,15 +128,19 @@ impl Prefix<'_> {
     /// The lists in which each of these nodes stands at the position or behind it; those that
     /// change anyway first.
     fn lists_of(&self, nodes: &[u32]) -> Vec<Vec<u32>> {
-        let mut index = vec![usize::MAX; self.quotas.len()];
-        for (at, &node) in nodes.iter().enumerate() {
-            index[node as usize] = at;
-        }
-        let mut lists = vec![Vec::new(); nodes.len()];
-        for (partition, list) in (0u32..).zip(self.lists.chunks(self.length)) {
+        let marks = Marks::new(nodes, self.quotas.len());
+        let held = |node: &u32| {
+            let counts = &self.counts[*node as usize * self.length..][..self.length];
+            counts[self.position..].iter().sum::<u32>() as usize
+        };
+        let mut lists: Vec<_> = nodes
+            .iter()
+            .map(|node| Vec::with_capacity(held(node)))
+            .collect();
+        for (partition, list) in (0u32..).zip(self.lists.chunks_exact(self.length)) {
             for &owner in &list[self.position..] {
-                if let Some(lists) = lists.get_mut(index[owner as usize]) {
-                    lists.push(partition);
+                if let Some(at) = marks.find(owner) {
+                    lists[at].push(partition);
                 }
             }
         }
@@ -164,24 +169,33 @@ impl Prefix<'_> {
 
     /// The shortest path that brings a node nearer to its due.
     fn path_of(&mut self, node: u32, side: Side) -> Option<Vec<Change>> {
-        if self.places.is_empty() {
-            self.places = vec![Vec::new(); self.quotas.len()];
-            for (partition, list) in (0u32..).zip(self.lists.chunks(self.length)) {
-                self.places[list[self.position] as usize].push(partition);
-            }
-        }
+        let places = self.places.take().unwrap_or_else(|| {
+            let owners = self.lists.chunks_exact(self.length);
+            Places::new(self.quotas.len(), owners.map(|list| list[self.position]))
+        });
+        let path = self.path_in(&places, node, side);
+        self.places = Some(places);
+        path
+    }
+
+    fn path_in(&self, places: &Places, node: u32, side: Side) -> Option<Vec<Change>> {
         match side {
-            Side::Above => self.path(vec![node], |other| self.is_on(other, Side::Below)),
+            Side::Above => self.path(places, vec![node], |other| self.is_on(other, Side::Below)),
             Side::Below => {
                 let nodes = 0..self.quotas.len() as u32;
                 let givers = nodes.filter(|other| self.is_on(*other, Side::Above));
-                self.path(givers.collect(), |other| other == node)
+                self.path(places, givers.collect(), |other| other == node)
             }
         }
     }
 
     /// The shortest path from one of these nodes to one that will do.
-    fn path(&self, from: Vec<u32>, will_do: impl Fn(u32) -> bool) -> Option<Vec<Change>> {
+    fn path(
+        &self,
+        places: &Places,
+        from: Vec<u32>,
+        will_do: impl Fn(u32) -> bool,
+    ) -> Option<Vec<Change>> {
         let mut came: Vec<Option<Change>> = vec![None; self.quotas.len()];
         let mut seen = vec![false; self.quotas.len()];
         for &node in &from {
@@ -189,8 +203,13 @@ impl Prefix<'_> {
         }
         let mut queue = VecDeque::from(from);
         while let Some(node) = queue.pop_front() {
-            for &partition in &self.places[node as usize] {
-                for &other in &self.list(partition)[self.position + 1..] {
+            for partition in places.of(node) {
+                let list = &self.list(partition)[self.position..];
+                // It may have been that of another one when the places were counted.
+                if list[0] != node {
+                    continue;
+                }
+                for &other in &list[1..] {
                     if std::mem::replace(&mut seen[other as usize], true) {
                         continue;
                     }
@@ -221,11 +240,53 @@ impl Prefix<'_> {
                 self.counts[node as usize * self.length + from] -= 1;
                 self.counts[node as usize * self.length + to] += 1;
             }
-            if !self.places.is_empty() {
-                self.places[goes as usize].retain(|other| *other != partition);
-                self.places[comes as usize].push(partition);
+            if let Some(places) = &mut self.places {
+                places.added.entry(comes).or_default().push(partition);
             }
         }
+    }
+}
+
+/// The partitions by the owner at one position. A list that has another owner there since is still
+/// among those of the one before.
+struct Places {
+    /// Where the partitions of each node begin, and behind them where those of the last one end.
+    starts: Vec<u32>,
+    partitions: Vec<u32>,
+    /// Those that came to a node since.
+    added: HashMap<u32, Vec<u32>>,
+}
+
+impl Places {
+    /// The owners of all partitions, one after the other, of so many nodes.
+    fn new(nodes: usize, owners: impl Iterator<Item = u32> + Clone) -> Self {
+        let mut starts = vec![0; nodes + 1];
+        owners
+            .clone()
+            .for_each(|node| starts[node as usize + 1] += 1);
+        for node in 0..nodes {
+            starts[node + 1] += starts[node];
+        }
+        let mut ends = starts.clone();
+        let mut partitions = vec![0; starts[nodes] as usize];
+        for (partition, node) in (0u32..).zip(owners) {
+            let end = &mut ends[node as usize];
+            partitions[*end as usize] = partition;
+            *end += 1;
+        }
+        Self {
+            starts,
+            partitions,
+            added: HashMap::new(),
+        }
+    }
+
+    /// The partitions of a node, and some that were.
+    fn of(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
+        let [start, end] = [node, node + 1].map(|at| self.starts[at as usize] as usize);
+        let added = self.added.get(&node);
+        let added = added.into_iter().flatten();
+        self.partitions[start..end].iter().chain(added).copied()
     }
 }
 

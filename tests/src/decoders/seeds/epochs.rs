@@ -9,7 +9,7 @@ use annulet_protocol::epoch::{
     Accept, BucketChange, BucketCommand, BucketGone, BucketReply, BucketRequest, BucketSettings,
     ChainAnswer, ChainQuestion, ChainReply, ChainRequest, Copies, CopiesOver, Decided,
     DeleteBucket, Deltas, EpochRecord, Granted, ListChange, ListPlace, MemberChange, MemberGone,
-    MemberSettings, NextList, Offer, Point, Prepare, Promised, SetBucket,
+    MemberSettings, NextList, Offer, Point, Prepare, Promised, SetBucket, Step,
 };
 use annulet_protocol::ids::{ChangeId, ClusterId, EpochHash, Incarnation, NodeId};
 use annulet_protocol::level::Level;
@@ -78,7 +78,10 @@ fn grown() -> EpochRecord {
             ListChange::Opened(NextList {
                 partition: 3,
                 region: "north".into(),
-                owners: vec![NodeId(8), NodeId(1)],
+                step: Step::Replaced {
+                    position: 1,
+                    owner: 8,
+                },
             }),
             ListChange::Closed(place),
             ListChange::Aborted(ListPlace {
@@ -202,7 +205,11 @@ fn add_answers(seeds: &mut Seeds) {
         partition: 5,
         since: 6,
     };
-    let over = vec![place, place];
+    let copied = |epoch, hands_over| CopiesOver {
+        over: vec![place, place],
+        epoch,
+        hands_over,
+    };
     for (name, answer) in [
         ("holds", ChainAnswer::Holds(point)),
         (
@@ -219,7 +226,8 @@ fn add_answers(seeds: &mut Seeds) {
             }),
         ),
         ("lacks", ChainAnswer::Lacks(point)),
-        ("copied", ChainAnswer::Copied(CopiesOver { over })),
+        ("copied", ChainAnswer::Copied(copied(0, false))),
+        ("handing_over", ChainAnswer::Copied(copied(7, true))),
         ("refused", ChainAnswer::Refused("why".into())),
         ("stands", ChainAnswer::Stands(Box::new(stands()))),
         ("sealed_above", ChainAnswer::SealedAbove(3)),

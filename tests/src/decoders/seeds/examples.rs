@@ -230,7 +230,8 @@ pub(super) fn view() -> View {
             member(1, "a", "north"),
             member(2, "b", "north"),
             member(3, "", "south"),
-        ],
+        ]
+        .into(),
         table: Table {
             partitions: 2,
             epoch: 5,
@@ -262,14 +263,7 @@ pub(super) fn view() -> View {
 
 /// The owner lists of a region, as indices of members.
 pub(super) fn region(name: &str, length: u8, owners: &[u32]) -> RegionTable {
-    RegionTable {
-        region: name.into(),
-        length,
-        owners: owners
-            .iter()
-            .flat_map(|index| index.to_le_bytes())
-            .collect(),
-    }
+    RegionTable::new(name, length, 3, owners.iter().copied())
 }
 
 /// A put of one of possibly many concurrent values, under a context.

@@ -16,7 +16,7 @@ use annulet_protocol::message::{
 };
 use annulet_protocol::scan::Page;
 use annulet_protocol::table::{Joint, Table};
-use annulet_protocol::view::View;
+use annulet_protocol::view::{Members, View};
 use serde::Serialize;
 
 pub(super) fn add(seeds: &mut Seeds) {
@@ -185,7 +185,7 @@ fn add_views(seeds: &mut Seeds) {
     seeds.add("view", "without_names", without_names(&view()));
     seeds.add("view", "cut_short", &bytes[..bytes.len() / 2]);
     let one = View {
-        members: view().members.split_off(2),
+        members: vec![view().members[2].clone()].into(),
         table: Table {
             partitions: 1,
             epoch: 0,
@@ -259,7 +259,7 @@ pub(super) fn add_crowded(seeds: &mut Seeds) {
     );
     seeds.add("hints_report", "waiting", waiting);
     let shortest = View {
-        members: Vec::new(),
+        members: Members::default(),
         buckets: Vec::new(),
         ..view()
     };
