@@ -356,7 +356,7 @@ pub struct CopiesOver {
     /// Each under the epoch that made it joint as it is.
     #[serde(deserialize_with = "bounded::list::<JOINT_MAX, _, _>")]
     pub over: Vec<ListPlace>,
-    /// The epoch that it acts under; 0: it is of a version that does not say so.
+    /// The ordinal of the epoch that it acts under; 0: it is of a version that does not say so.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub epoch: u64,
     /// Something that it owns no more is still to be handed over.
@@ -365,8 +365,8 @@ pub struct CopiesOver {
 }
 
 impl CopiesOver {
-    /// Whether a server that stands in no list of this epoch has handed over all that it had. What
-    /// it says under an older one is out of date: it may have lost something since.
+    /// Whether a server that stands in no list of the epoch of this ordinal has handed over all that
+    /// it had. What it says under an older one is out of date: it may have lost something since.
     pub fn has_handed_over(&self, epoch: u64) -> bool {
         !self.hands_over && (self.epoch == 0 || self.epoch >= epoch)
     }

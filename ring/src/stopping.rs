@@ -7,6 +7,7 @@
 
 use crate::owners::{current_lists, next_lists};
 use crate::quorum::majority;
+use annulet_protocol::epoch::{number_of, ordinal};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::view::View;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ pub struct Surroundings<'a> {
     pub view: &'a View,
     /// The server.
     pub own: NodeId,
-    /// Peers that answer, each with the newest epoch that it holds.
+    /// Peers that answer, each with the ordinal of the newest epoch that it holds.
     pub peers: &'a BTreeMap<NodeId, u64>,
     /// Whether it has asked others what it missed since its start.
     pub has_begun: bool,
@@ -96,8 +97,8 @@ pub fn reasons(known: &Surroundings<'_>) -> Vec<Reason> {
         reasons.push(Reason::Starting);
     }
     let newest = known.peers.values().copied().max().unwrap_or(0);
-    if newest > known.view.epoch {
-        reasons.push(Reason::Behind(newest));
+    if newest > known.view.ordinal() {
+        reasons.push(Reason::Behind(number_of(newest)));
     }
     reasons.extend(lost_quorums(known));
     reasons.extend(lost_keepers(known));
@@ -139,6 +140,8 @@ fn lost_quorums(known: &Surroundings<'_>) -> Vec<Reason> {
     let mut lost = BTreeMap::<u8, (BTreeSet<u32>, BTreeSet<NodeId>)>::new();
     each_list(view, |partition, list| {
         let since = view.table.lists_epoch(partition);
+        // Where it acts under an epoch of an earlier generation it serves nobody.
+        let since = ordinal(view.tip.generation, since);
         let answers = |node: &NodeId| peers.get(node).is_some_and(|epoch| *epoch >= since);
         for replicas in &replicas {
             let prefix = &list[..list.len().min(usize::from(*replicas))];
@@ -168,7 +171,7 @@ fn lost_keepers(known: &Surroundings<'_>) -> Option<Reason> {
     }
     let knows = |node: &NodeId| {
         let epoch = known.peers.get(node);
-        *node != known.own && epoch.is_some_and(|epoch| *epoch >= known.view.epoch)
+        *node != known.own && epoch.is_some_and(|epoch| *epoch >= known.view.ordinal())
     };
     let others = keepers.iter().filter(|node| knows(node)).count();
     (others < majority(keepers.len())).then_some(Reason::Keepers {

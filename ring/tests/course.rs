@@ -326,7 +326,13 @@ fn a_move_to_somebody_who_leaves_is_aborted() {
         .position(|m| m.id != NodeId(1_000));
     cluster.ask(&Wanted::Leave(newcomer.unwrap()));
     let nothing: (&[u32], &[NodeId]) = (&[], &[]);
-    let record = course::follow(&cluster.view, ChangeId::default(), nothing, (&[], &[]), LIMITS);
+    let record = course::follow(
+        &cluster.view,
+        ChangeId::default(),
+        nothing,
+        (&[], &[]),
+        LIMITS,
+    );
     cluster.go_on(&record.unwrap().unwrap());
     let arrives = |list: &Vec<u32>| list.len() > 1;
     let next = cluster.view.table.joint.iter().map(|joint| &joint.next);

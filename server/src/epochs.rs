@@ -174,7 +174,7 @@ async fn copies(state: &Arc<State>) -> Result<ChainAnswer, Failed> {
         let noted = Holdings::load(&Plain(state.pipeline.engine()));
         ChainAnswer::Copied(CopiesOver {
             over,
-            epoch: view.epoch,
+            epoch: view.ordinal(),
             hands_over: noted.map_or(true, |noted| !noted.lost.is_empty()),
         })
     });

@@ -178,7 +178,7 @@ impl World {
 
     fn open(&self, store: &MemoryStore, at: usize) -> Chain {
         let node = self.file.members[at].id;
-        let opened = open(store, node, self.file.clone()).expect(FINE);
+        let opened = open(store, node, Some(self.file.clone())).expect(FINE);
         store.write(opened.batch).expect(FINE);
         store.sync().expect(FINE);
         #[cfg(feature = "faults")]

@@ -67,8 +67,14 @@ fn settled(mut view: View) -> (View, u64) {
             fetched += comes.count() as u64;
         }
         let handed = course::emptied(&view);
-        let followed =
-            course::follow(&view, ChangeId([1; 16]), (&done, &handed), &[], limits).unwrap();
+        let followed = course::follow(
+            &view,
+            ChangeId([1; 16]),
+            (&done, &handed),
+            (&[], &[]),
+            limits,
+        )
+        .unwrap();
         let Some(record) = followed else {
             return (view, fetched);
         };
@@ -145,7 +151,7 @@ fn what_moves_already_counts_until_it_is_there() {
         arriving: 8,
         giving: 8,
     };
-    let record = course::follow(&view, ChangeId([1; 16]), (&[], &[]), &[], limits).unwrap();
+    let record = course::follow(&view, ChangeId([1; 16]), (&[], &[]), (&[], &[]), limits).unwrap();
     let view = apply(&view, &record.unwrap()).unwrap();
     let second = of(&view, &[]);
     assert_eq!((second.moving, second.under_way), (first.moving, 8));

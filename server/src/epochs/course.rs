@@ -92,9 +92,8 @@ async fn step(state: &Arc<State>, view: &Arc<View>, silent: &mut Silent) -> Resu
             let (lost, absent) = (silent.lost(clock::now()), propose::absent(state, view));
             let before = Arc::clone(view);
             // It takes some hundred milliseconds where there are tens of thousands of servers.
-            let follows = move || {
-                course::follow(&before, change, (&done, &handed), (&lost, &absent), LIMITS)
-            };
+            let follows =
+                move || course::follow(&before, change, (&done, &handed), (&lost, &absent), LIMITS);
             match tokio::task::spawn_blocking(follows).await {
                 Ok(Ok(record)) => record,
                 Ok(Err(error)) => {
@@ -110,7 +109,7 @@ async fn step(state: &Arc<State>, view: &Arc<View>, silent: &mut Silent) -> Resu
     };
     let (opened, members) = (record.lists.len(), record.members.len());
     tracing::info!(lists = opened, members, "the ring goes on");
-    let own = |now: &View| match now.epoch == view.epoch {
+    let own = |now: &View| match now.point() == view.point() {
         true => Ok(record.clone()),
         false => Err(Objection::Conflict("the view is another one".into())),
     };
@@ -185,7 +184,7 @@ async fn done(state: &Arc<State>, view: &View, silent: &mut Silent) -> (Vec<u32>
     let mut handed = emptied;
     handed.retain(|node| {
         let said = copied.get(node);
-        said.is_some_and(|said| said.has_handed_over(view.epoch))
+        said.is_some_and(|said| said.has_handed_over(view.ordinal()))
     });
     let places = |said: CopiesOver| -> BTreeSet<(u32, u64)> {
         let place = |place: ListPlace| (place.partition, place.since);

@@ -140,7 +140,8 @@ async fn join(state: &Arc<State>, wish: &Membership) -> Result<(), NotMade> {
 
 async fn change(state: &Arc<State>, command: MemberCommand) -> Result<(), NotMade> {
     let change = ChangeId(random::bytes().map_err(|_| NotMade::Failed)?);
-    let own = |view: &View| chain::propose_member(view, change, &command);
+    let absent = propose::absent(state, &state.view());
+    let own = |view: &View| chain::propose_member(view, change, &command, &absent);
     propose::make(state, change, own).await.map(drop)
 }
 

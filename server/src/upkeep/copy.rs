@@ -59,11 +59,11 @@ pub(super) async fn run(state: &Arc<State>, tls: &Arc<Tls>) {
             None => return,
         };
         let view = state.view();
-        if followed != Some(view.epoch) {
+        if followed != Some(view.ordinal()) {
             let stale = state.upkeep.copier().follow(&view, state.node);
             note(state, stale.into_iter().map(Mutation::Task).collect()).await;
             state.upkeep.pace().follow(&view, state.node);
-            followed = Some(view.epoch);
+            followed = Some(view.ordinal());
         }
         let states = || state.upkeep.copier().states(&view, state.node);
         let (now_ms, bytes) = (

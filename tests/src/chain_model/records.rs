@@ -104,6 +104,7 @@ impl Search<'_> {
 
     fn point(&self, state: &State, record: u8) -> Point {
         Point {
+            generation: self.generation(state, record).into(),
             number: self.number(state, record).into(),
             hash: hash(record),
         }
@@ -126,7 +127,7 @@ impl Search<'_> {
         }
         match relation(record, newest) {
             Relation::Same | Relation::Behind => Standing::GoesOn,
-            Relation::Ahead | Relation::Fork => Standing::Fork,
+            Relation::Ahead | Relation::Fork | Relation::Abandoned => Standing::Fork,
         }
     }
 
