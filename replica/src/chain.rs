@@ -324,6 +324,10 @@ impl Chain {
             )),
             false => Taken::Fork(format!("epoch {number} was decided to be another one")),
         };
+        if number < self.first.number {
+            // A server that joined does not know what was before, and somebody may be late.
+            return Ok(Taken::Held);
+        }
         if number <= newest.number {
             let here = match step.written(number) {
                 Some(record) => Some(annulet_protocol::epoch::hash(&record)),

@@ -256,7 +256,9 @@ pub fn relation(
         Relation::Same
     } else if theirs.ordinal() > newest.ordinal() {
         Relation::Ahead
-    } else if theirs.number < first || here(theirs.number) == Some(theirs.hash) {
+    } else if theirs.number < first
+        || theirs.number <= newest.number && here(theirs.number) == Some(theirs.hash)
+    {
         Relation::Behind
     } else if theirs.generation < newest.generation {
         Relation::Abandoned

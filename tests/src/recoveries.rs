@@ -5,21 +5,24 @@
 //! the same: nobody leaves silently what it acted under, nobody acts under what too few hold, who
 //! was sealed for a recovery goes on with it, and two servers that have heard of each other do not
 //! both go on with chains that fork.
+//!
+//! In some runs members join and leave meanwhile, keepers among them ([`members`]); in some nothing
+//! is lost for good and nobody recovers: then something can be decided in the end.
+
+mod members;
 
 use annulet_protocol::ballot::Ballot;
 use annulet_protocol::bucket::Bucket;
-use annulet_protocol::epoch::{
-    BucketCommand, ChainAnswer, ChainQuestion, EpochRecord, Offer, Point,
-};
+use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, EpochRecord, Offer, Point};
 use annulet_protocol::ids::{ChangeId, ClusterId, Incarnation, NodeId};
 use annulet_protocol::view::{Member, MemberState, View};
 use annulet_replica::chain::open::open;
 use annulet_replica::chain::{Chain, Unfinished};
 use annulet_replica::memory::MemoryStore;
 use annulet_replica::store::Store;
+use annulet_ring::chain::Relation;
 use annulet_ring::chain::proposer::{Effect, Outcome, Proposer, Question};
 use annulet_ring::chain::recovery::{self, Recovery, Report};
-use annulet_ring::chain::{self, Relation};
 use annulet_ring::cluster::Plan;
 use bytes::Bytes;
 use rand::{Rng, SeedableRng};
@@ -29,6 +32,8 @@ use std::sync::Arc;
 
 /// What happens in one run.
 const STEPS: usize = 500;
+/// The same if members come and go, which takes many epochs.
+const STEPS_OF_MEMBERS: usize = 2_000;
 /// Nobody waits for the answer.
 const NOBODY: usize = usize::MAX;
 const FINE: &str = "a store in memory does not fail";
@@ -41,13 +46,19 @@ enum State {
     Away,
     /// It has stopped, loudly.
     Stopped,
+    /// It was a member, and is none any more.
+    Left,
 }
 
 #[derive(Debug)]
 struct Server {
+    node: NodeId,
     store: MemoryStore,
     chain: Chain,
     state: State,
+    was_member: bool,
+    /// Those of the view that it acts under.
+    keepers: Vec<NodeId>,
     /// All that it has ever acted under.
     acted: Vec<Point>,
 }
@@ -89,6 +100,12 @@ pub struct Seen {
     pub interrupted: usize,
     /// A recovery took over what others had left.
     pub taken_over: usize,
+    /// A server came that was not there at first.
+    pub came: usize,
+    /// A server learned that it has left.
+    pub left: usize,
+    /// Epochs had other keepers than the one before, and were acted under.
+    pub kept: usize,
 }
 
 impl Seen {
@@ -102,6 +119,9 @@ impl Seen {
             stopped: self.stopped + other.stopped,
             interrupted: self.interrupted + other.interrupted,
             taken_over: self.taken_over + other.taken_over,
+            came: self.came + other.came,
+            left: self.left + other.left,
+            kept: self.kept + other.kept,
         }
     }
 }
@@ -120,17 +140,36 @@ pub struct World {
     seen: Seen,
     broken: Option<String>,
     unsealed: bool,
+    recovers: bool,
+    members: bool,
 }
 
-fn view(servers: u64) -> View {
-    let member = |id| Member {
+/// What happens in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Recoveries, by the same members all the time.
+    Recoveries,
+    /// The same, and who is asked to seal itself does not, which only builds with deliberate faults
+    /// can do.
+    Unsealed,
+    /// Members come and go, and nobody is lost for good.
+    Members,
+    /// Both together.
+    Both,
+}
+
+fn member(id: u64) -> Member {
+    Member {
         id: NodeId(id),
         address: format!("host-{id}:7400"),
         capacity: 1,
         zone: String::new(),
         region: String::new(),
         state: MemberState::Active,
-    };
+    }
+}
+
+fn view(servers: u64) -> View {
     let plan = Plan {
         cluster: ClusterId([7; 16]),
         name: "recoveries".into(),
@@ -146,9 +185,8 @@ fn view(servers: u64) -> View {
 }
 
 impl World {
-    /// The cluster of a seed. `unsealed`: who is asked to seal itself does not, which only builds
-    /// with deliberate faults can do.
-    pub fn new(seed: u64, unsealed: bool) -> Self {
+    /// The cluster of a seed.
+    pub fn new(seed: u64, kind: Kind) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let file = view(rng.random_range(2..=5));
         let mut world = Self {
@@ -160,25 +198,29 @@ impl World {
             reached: BTreeMap::new(),
             seen: Seen::default(),
             broken: None,
-            unsealed,
+            unsealed: kind == Kind::Unsealed,
+            recovers: kind != Kind::Members,
+            members: matches!(kind, Kind::Members | Kind::Both),
             file,
         };
         for at in 0..world.file.members.len() {
-            let store = MemoryStore::default();
-            let chain = world.open(&store, at);
+            let (store, node) = (MemoryStore::default(), world.file.members[at].id);
+            let chain = world.open(&store, node, Some(world.file.clone()));
             world.servers.push(Server {
+                node,
                 store,
-                chain,
                 state: State::Up,
+                was_member: true,
+                keepers: chain.view().tip.keepers.clone(),
+                chain,
                 acted: Vec::new(),
             });
         }
         world
     }
 
-    fn open(&self, store: &MemoryStore, at: usize) -> Chain {
-        let node = self.file.members[at].id;
-        let opened = open(store, node, Some(self.file.clone())).expect(FINE);
+    fn open(&self, store: &MemoryStore, node: NodeId, first: Option<View>) -> Chain {
+        let opened = open(store, node, first).expect(FINE);
         store.write(opened.batch).expect(FINE);
         store.sync().expect(FINE);
         #[cfg(feature = "faults")]
@@ -216,8 +258,9 @@ impl World {
             self.stop(at, last, &why);
             return None;
         }
-        if step.installed.is_some() {
+        if let Some(view) = step.installed {
             self.acts(at);
+            self.may_leave(at, &view);
         }
         Some(step.answer)
     }
@@ -236,6 +279,8 @@ impl World {
             ));
         }
         let server = &mut self.servers[at];
+        self.seen.kept += usize::from(view.tip.keepers != server.keepers);
+        server.keepers.clone_from(&view.tip.keepers);
         server.acted.push(point);
         let left = server
             .acted
@@ -253,12 +298,17 @@ impl World {
         self.seen.stopped += 1;
         self.servers[at].state = State::Stopped;
         self.drop_courses(at);
+        if !self.recovers {
+            self.fail(format!(
+                "forks: {at} stops, though nothing was begun anew: {why}"
+            ));
+        }
         let Some((generation, id)) = record.and_then(|record| self.recovery_of(&record)) else {
             return;
         };
         let server = &self.servers[at];
         let reached = self.reached.get(&id);
-        let reached = reached.is_some_and(|nodes| nodes.contains(&self.file.members[at].id));
+        let reached = reached.is_some_and(|nodes| nodes.contains(&server.node));
         if reached && server.chain.newest().generation < generation {
             self.fail(format!("sealed: {at} was, and stops all the same: {why}"));
         }
@@ -267,10 +317,12 @@ impl World {
     /// The generation of a record, and the recovery that began it.
     fn recovery_of(&self, record: &Bytes) -> Option<(u64, ChangeId)> {
         let record = EpochRecord::decode(record).ok()?;
-        let mut servers = self.servers.iter();
-        let server = servers.find(|server| server.holds(record.point()))?;
-        let all = server.chain.offer_after(&server.store, self.file.point());
-        let all = all.expect(FINE)?.records;
+        let holders = self.servers.iter().filter(|s| s.holds(record.point()));
+        let mut all = holders.filter_map(|server| {
+            let all = server.chain.offer_after(&server.store, self.file.point());
+            all.expect(FINE)
+        });
+        let all = all.next()?.records;
         let mut all = all
             .iter()
             .filter_map(|bytes| EpochRecord::decode(bytes).ok());
@@ -302,9 +354,9 @@ impl World {
         let mut proposer = match chain.unfinished() {
             Some(Unfinished::Held(record)) => Proposer::spreading(&view, record),
             Some(Unfinished::Accepted(_)) | None => {
-                let command = BucketCommand::Create(Bucket::new(0, &format!("b{number}")));
-                let change = ChangeId(u128::from(number).to_be_bytes());
-                let record = chain::propose(&view, change, &command).expect("a new bucket");
+                let Some(record) = self.wanted(at, &view, number) else {
+                    return;
+                };
                 let proposer = Incarnation([at as u8; 16]);
                 Proposer::new(&view, record.encode(), Ballot { number, proposer })
             }
@@ -315,13 +367,13 @@ impl World {
     }
 
     fn recover(&mut self, at: usize) {
-        if self.servers[at].state != State::Up {
+        if !self.recovers || self.servers[at].state != State::Up {
             return;
         }
         self.ballots += 1;
         let id = ChangeId((u128::from(self.ballots) | 1 << 100).to_be_bytes());
         let base = View::clone(self.servers[at].chain.newest_view());
-        let node = self.file.members[at].id;
+        let node = self.servers[at].node;
         let mut recovery = Recovery::new(node, id, base, true, true);
         let effects = recovery.start();
         let number = self.begin(at, Course::Recovery(recovery));
@@ -353,19 +405,23 @@ impl World {
                 }
                 recovery::Effect::Done(report) => {
                     self.courses[number] = None;
-                    self.recovered(*report);
+                    self.recovered(at, *report);
                 }
             }
         }
     }
 
-    fn recovered(&mut self, report: Report) {
+    fn recovered(&mut self, at: usize, report: Report) {
         match report.outcome {
             recovery::Outcome::Begun(record, _) => {
                 self.seen.begun += 1;
                 let id = EpochRecord::decode(&record).expect("its own").change;
-                let answer = report.members.iter().filter(|found| found.newest.is_some());
-                let answer = answer.map(|found| found.id).collect();
+                // Whose chain begins later does not see that an earlier recovery gave somebody up.
+                let server = &self.servers[at];
+                let is_on = |newest| server.chain.offer_after(&server.store, newest).expect(FINE);
+                let mut answer = report.members;
+                answer.retain(|found| found.newest.and_then(is_on).is_some());
+                let answer = answer.into_iter().map(|found| found.id).collect();
                 self.reached.insert(id, answer);
             }
             recovery::Outcome::Interrupted(_) => self.seen.interrupted += 1,
@@ -426,9 +482,9 @@ impl World {
         let point = EpochRecord::decode(&record).expect("a record").point();
         let offer = ChainQuestion::Offer(Offer::new(vec![record], point, point));
         self.ask(at, &offer);
-        for member in &self.file.members {
+        for server in &self.servers {
             let question = Question {
-                node: member.id,
+                node: server.node,
                 name: 0,
             };
             self.messages
@@ -495,8 +551,10 @@ impl World {
     }
 
     fn crash(&mut self, at: usize) {
-        self.servers[at].store.crash();
-        self.servers[at].chain = self.open(&self.servers[at].store, at);
+        let server = &self.servers[at];
+        server.store.crash();
+        let first = self.file.member(server.node).map(|_| self.file.clone());
+        self.servers[at].chain = self.open(&server.store, server.node, first);
         self.drop_courses(at);
     }
 
@@ -542,6 +600,7 @@ impl World {
         let messages = self.messages.len();
         match self.rng.random_range(0..64) {
             0 | 1 => self.propose(server),
+            62 => self.comes(server),
             2 => self.recover(server),
             3 if state == State::Up => self.crash(server),
             4 if state == State::Up => {
@@ -570,13 +629,18 @@ impl World {
     /// # Errors
     /// Says which rule does not hold.
     pub fn run(mut self) -> Result<Seen, String> {
-        for _ in 0..STEPS {
+        let steps = match self.members {
+            true => STEPS_OF_MEMBERS,
+            false => STEPS,
+        };
+        for _ in 0..steps {
             self.step();
             if let Some(why) = self.broken {
                 return Err(why);
             }
         }
         self.quiet();
+        self.goes_on();
         match self.broken {
             Some(why) => Err(why),
             None => Ok(self.seen),

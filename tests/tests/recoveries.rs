@@ -1,24 +1,26 @@
-//! Chains of epochs that are begun anew, by the seed.
+//! Chains of epochs whose members come and go, and that are begun anew, by the seed.
 
-use annulet_tests::recoveries::{Seen, World};
+use annulet_tests::recoveries::{Kind, Seen, World};
 
-/// Seeds of a run unless `SEEDS` says otherwise.
-const SEEDS: u64 = 3_000;
-
-#[test]
-fn nobody_leaves_silently_what_it_acted_under() {
+/// Runs so many seeds unless `SEEDS` says otherwise, and asserts that all that can happen did.
+fn run(kind: Kind, usual: u64, happens: fn(&Seen) -> Vec<usize>) {
     let given = std::env::var("SEEDS").ok();
-    let seeds = given.map_or(SEEDS, |seeds| seeds.parse().expect("a number"));
+    let seeds = given.map_or(usual, |seeds| seeds.parse().expect("a number"));
     let first: u64 = std::env::var("SEED").map_or(0, |seed| seed.parse().expect("a number"));
     let mut all = Seen::default();
     for seed in first..first + seeds {
-        let seen = World::new(seed, false).run();
+        let seen = World::new(seed, kind).run();
         all = all.and(seen.unwrap_or_else(|why| panic!("SEED={seed} SEEDS=1: {why}")));
     }
     println!("{all:?}");
-    if seeds < SEEDS {
-        return;
-    }
+    let happens = happens(&all);
+    assert!(
+        seeds < usual || happens.iter().all(|count| *count > 0),
+        "{all:?}"
+    );
+}
+
+fn recoveries(seen: &Seen) -> Vec<usize> {
     let Seen {
         begun,
         settled,
@@ -26,9 +28,30 @@ fn nobody_leaves_silently_what_it_acted_under() {
         stopped,
         interrupted,
         taken_over,
-    } = all;
-    let happens = [begun, settled, joined, stopped, interrupted, taken_over];
-    assert!(happens.iter().all(|count| *count > 0), "{all:?}");
+        ..
+    } = *seen;
+    vec![begun, settled, joined, stopped, interrupted, taken_over]
+}
+
+fn members(seen: &Seen) -> Vec<usize> {
+    vec![seen.settled, seen.came, seen.left, seen.kept]
+}
+
+#[test]
+fn nobody_leaves_silently_what_it_acted_under() {
+    run(Kind::Recoveries, 3_000, recoveries);
+}
+
+#[test]
+fn members_come_and_go_and_there_are_keepers_who_can_decide() {
+    run(Kind::Members, 1_000, members);
+}
+
+#[test]
+fn members_come_and_go_while_chains_are_begun_anew() {
+    run(Kind::Both, 1_000, |seen| {
+        [recoveries(seen), members(seen)].concat()
+    });
 }
 
 #[cfg(feature = "faults")]
@@ -38,7 +61,7 @@ mod faults {
     #[test]
     fn a_recovery_without_a_seal_is_noticed() {
         let noticed = (0..10_000).find_map(|seed| {
-            let why = World::new(seed, true).run().err()?;
+            let why = World::new(seed, Kind::Unsealed).run().err()?;
             why.starts_with("sealed").then_some((seed, why))
         });
         println!("{:?}", noticed.expect("it is noticed"));

@@ -241,6 +241,27 @@ fn a_decided_record_on_another_chain_is_noticed() {
 }
 
 #[test]
+fn what_was_before_a_chain_that_begins_later_is_no_fork() {
+    let file = view(3, |_| {});
+    let earlier = create(&file, "a");
+    let second = chain::apply(&file, &EpochRecord::decode(&earlier).unwrap()).unwrap();
+    let later = create(&second, "b");
+    let third = chain::apply(&second, &EpochRecord::decode(&later).unwrap()).unwrap();
+    let mut joined = Server::new(9, &third);
+    // Somebody is late, or tells twice.
+    let step = joined.offer(&[earlier, later.clone()], 3);
+    assert_eq!(step.answer, ChainAnswer::Holds(third.point()));
+    assert_eq!((step.fork, step.installed), (None, None));
+    let next = create(&third, "c");
+    assert_eq!(joined.offer(&[later, next], 4).fork, None);
+    assert_eq!(joined.chain.view().epoch, 4);
+    // Whoever asks from before it takes the whole view.
+    let deltas = joined.chain.deltas(&joined.store, second.point()).unwrap();
+    assert_eq!((deltas.fork, deltas.first), (false, 3));
+    assert_eq!(deltas.records, Vec::<Bytes>::new());
+}
+
+#[test]
 fn the_file_counts_until_something_follows_it() {
     let file = view(3, |_| {});
     let raised = view(3, |plan| {

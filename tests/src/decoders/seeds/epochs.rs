@@ -117,7 +117,8 @@ pub(super) fn add(seeds: &mut Seeds) {
     };
     seeds.add("epoch_record", "higher_generation", encode(&higher));
     let grown = encode(&grown());
-    let odd = changed(&grown, b"\xa7aborted", b"\xa7avoided");
+    // The kind of a change is in the lowest bits of its first byte.
+    let odd = changed(&grown, b"\x06\x05\x01\x07\x05", b"\x06\x05\x07\x07\x05");
     seeds.add("epoch_record", "unknown_list_change", odd);
     seeds.add("epoch_record", "members_and_lists", grown);
     add_questions(seeds);

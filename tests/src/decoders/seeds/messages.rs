@@ -210,13 +210,13 @@ fn add_views(seeds: &mut Seeds) {
         ),
         (
             "table_of_4_gib",
-            b"\xa6owners\xc4\x10",
+            b"\xa6owners\xc4\x08",
             b"\xa6owners\xc6\xff\xff\xff\xff",
         ),
         (
             "foreign_owner",
-            b"\xa6owners\xc4\x08\x02",
-            b"\xa6owners\xc4\x08\x01",
+            b"\xa6owners\xc4\x04\x02",
+            b"\xa6owners\xc4\x04\x01",
         ),
         ("no_capacity", b"\xa8capacity\x02", b"\xa8capacity\x00"),
     ] {
@@ -288,7 +288,10 @@ pub(super) fn without_names<M: Serialize>(message: &M) -> Vec<u8> {
 /// The bytes with the first of these in place of those.
 pub(super) fn changed(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let place = bytes.windows(from.len()).position(|part| part == from);
-    let place = place.expect("what is to be changed is there");
+    let place = place.unwrap_or_else(|| {
+        let (from, bytes) = (from.escape_ascii(), bytes.escape_ascii());
+        panic!("{from} is to be changed, and is not in {bytes}")
+    });
     [&bytes[..place], to, &bytes[place + from.len()..]].concat()
 }
 
