@@ -365,8 +365,8 @@ pub struct CopiesOver {
 }
 
 impl CopiesOver {
-    /// Whether a server that stands in no list of the epoch of this ordinal has handed over all that
-    /// it had. What it says under an older one is out of date: it may have lost something since.
+    /// Whether a server that stands in no list of the epoch of this ordinal has handed over all
+    /// that it had. What it says under an older one is out of date: it may have lost something since.
     pub fn has_handed_over(&self, epoch: u64) -> bool {
         !self.hands_over && (self.epoch == 0 || self.epoch >= epoch)
     }
