@@ -38,6 +38,11 @@ bench-overload: rocksdb ## What is done when four times as much is asked as can 
 	cargo build --release -p annulet-cli
 	cargo bench -p annulet-tests --features cluster --bench overload
 
+.PHONY: bench-moves
+bench-moves: rocksdb ## What clients notice while the ring changes, and how fast records move
+	cargo build --release -p annulet-cli
+	cargo bench -p annulet-tests --features cluster --bench moves
+
 .PHONY: scale
 scale: ## What the planner does with up to 50,000 servers
 	cargo bench -p annulet-ring --bench scale

@@ -3,31 +3,14 @@
 #![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
-use annulet::{
-    BucketChanges, BucketOptions, Client, Error, ErrorKind, Level, Mode, Outcome, Profile, Ttl,
-};
+use annulet::{BucketChanges, BucketOptions, Client, Error, ErrorKind, Level, Mode, Outcome, Ttl};
 use annulet_tests::cluster::calls::{read_at, until, write_at};
 use annulet_tests::cluster::relay::Passage;
-use annulet_tests::cluster::{Cluster, Options, annulet};
+use annulet_tests::cluster::{Cluster, Options};
 use std::time::Duration;
 
 /// Buckets of the cluster file, numbered from 1.
 const OF_FILE: u32 = 4;
-
-/// A client that may change buckets.
-async fn admin(cluster: &Cluster) -> Client {
-    let certs = cluster.folder().join("certs");
-    if !certs.join("boss.pem").exists() {
-        let dir = certs.to_str().unwrap();
-        annulet(&["cert", "admin", "boss", "--dir", dir]);
-    }
-    let profile = Profile {
-        cert: certs.join("boss.pem"),
-        key: certs.join("boss.key"),
-        ..cluster.profile()
-    };
-    Client::connect(profile).await.unwrap()
-}
 
 fn lww() -> BucketOptions {
     BucketOptions::new(Mode::Lww)
@@ -60,7 +43,7 @@ async fn all_at(cluster: &Cluster, epoch: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn buckets_are_made_used_changed_and_deleted_for_everybody() {
     let cluster = Cluster::start(3).await;
-    let (admin, other) = (admin(&cluster).await, cluster.client().await);
+    let (admin, other) = (cluster.admin().await, cluster.client().await);
     let made = admin.create_bucket("carts", &lww()).await.unwrap();
     assert_eq!((made.number, made.replicas), (OF_FILE + 1, 3));
     // A client that knows nothing of it finds it; every owner takes it.
@@ -120,7 +103,7 @@ async fn who_may_not_or_comes_second_is_told_so() {
     let client = cluster.client().await;
     let error = client.create_bucket("carts", &lww()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
-    let admins = [admin(&cluster).await, admin(&cluster).await];
+    let admins = [cluster.admin().await, cluster.admin().await];
     for round in 0..5 {
         let name = format!("b{round}");
         let options = lww();
@@ -161,7 +144,7 @@ async fn who_may_not_or_comes_second_is_told_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_was_away_catches_up_and_two_of_three_are_needed() {
     let mut cluster = Cluster::start(3).await;
-    let admin = admin(&cluster).await;
+    let admin = cluster.admin().await;
     cluster.kill(2);
     for number in 0..20 {
         let made = admin.create_bucket(format!("b{number}"), &lww()).await;
@@ -193,7 +176,7 @@ async fn a_server_that_was_away_catches_up_and_two_of_three_are_needed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarts_keep_the_chain_and_the_file_does_not_bring_buckets_back() {
     let mut cluster = Cluster::start(3).await;
-    let admin = admin(&cluster).await;
+    let admin = cluster.admin().await;
     admin.delete_bucket("single").await.unwrap();
     admin.create_bucket("carts", &lww()).await.unwrap();
     admin.bucket("carts").put("k", "v").await.unwrap();
@@ -224,7 +207,7 @@ async fn restarts_keep_the_chain_and_the_file_does_not_bring_buckets_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_whose_server_is_killed_in_the_middle_is_made_or_not() {
     let mut cluster = Cluster::start(3).await;
-    let admin = admin(&cluster).await;
+    let admin = cluster.admin().await;
     let warm = admin.create_bucket("warm", &lww()).await;
     warm.unwrap();
     let mut made = 0;
@@ -277,7 +260,7 @@ async fn a_server_that_reaches_no_other_makes_no_change_until_it_does() {
         ..Options::servers(3)
     };
     let cluster = Cluster::start_with(options).await;
-    let admin = admin(&cluster).await;
+    let admin = cluster.admin().await;
     admin.create_bucket("one", &lww()).await.unwrap();
     // Whoever is asked reaches nobody else, or is not reached.
     cluster.relay(1).set(Passage::Cut);

@@ -2,13 +2,11 @@
 #![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
-use annulet::{
-    BucketOptions, Client, ErrorKind, Level, MemberChanges, Mode, NodeId, Profile, View,
-};
+use annulet::{BucketOptions, Client, ErrorKind, Level, MemberChanges, Mode, NodeId, View};
 use annulet_history::Outcome;
 use annulet_tests::cluster::calls::{read_at, write_at};
 use annulet_tests::cluster::checks::Checks;
-use annulet_tests::cluster::{Cluster, annulet, binary};
+use annulet_tests::cluster::{Cluster, binary};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -18,19 +16,6 @@ use std::time::Duration;
 
 /// How long all that follows of a change may take: hundreds of partitions move, some at a time.
 const MOVES: Duration = Duration::from_secs(240);
-
-/// A client that may change members.
-async fn admin(cluster: &Cluster) -> Client {
-    let certs = cluster.folder().join("certs");
-    let dir = certs.to_str().unwrap();
-    annulet(&["cert", "admin", "boss", "--dir", dir]);
-    let profile = Profile {
-        cert: certs.join("boss.pem"),
-        key: certs.join("boss.key"),
-        ..cluster.profile()
-    };
-    Client::connect(profile).await.unwrap()
-}
 
 /// Waits until the newest view is so.
 async fn until_view(client: &Client, what: &str, is: impl Fn(&View) -> bool) -> Arc<View> {
@@ -151,7 +136,7 @@ async fn load(client: Client, stop: Arc<AtomicBool>) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_leaves_under_load_and_nothing_is_lost() {
     let mut cluster = Cluster::start(4).await;
-    let (admin, client) = (admin(&cluster).await, cluster.client().await);
+    let (admin, client) = (cluster.admin().await, cluster.client().await);
     fill(&client).await;
     let stop = Arc::new(AtomicBool::new(false));
     let loading = tokio::spawn(load(cluster.client().await, Arc::clone(&stop)));
@@ -178,7 +163,7 @@ async fn a_server_leaves_under_load_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_gets_another_share_while_others_are_killed() {
     let mut cluster = Cluster::start(5).await;
-    let (admin, client) = (admin(&cluster).await, cluster.client().await);
+    let (admin, client) = (cluster.admin().await, cluster.client().await);
     fill(&client).await;
     let before = owned(&client.view());
     let larger = id_of(&client, &cluster.address(0));
@@ -206,7 +191,7 @@ async fn a_server_gets_another_share_while_others_are_killed() {
 /// A cluster of one server that began it, with a strong bucket, and who may change it.
 async fn bootstrapped() -> (Cluster, Client) {
     let cluster = Cluster::bootstrap().await;
-    let admin = admin(&cluster).await;
+    let admin = cluster.admin().await;
     let strong = BucketOptions::new(Mode::Strong);
     admin.create_bucket("strong", &strong).await.unwrap();
     (cluster, admin)

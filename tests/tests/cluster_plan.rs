@@ -3,23 +3,10 @@
 #![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
-use annulet::{Client, ErrorKind, Holder, NodeId, Profile, RingChange, StopReasonKind};
+use annulet::{Client, ErrorKind, Holder, NodeId, RingChange, StopReasonKind};
 use annulet_tests::cluster::{Cluster, PATIENCE, annulet, wire};
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-/// A client that may change members.
-async fn admin(cluster: &Cluster) -> Client {
-    let certs = cluster.folder().join("certs");
-    let dir = certs.to_str().unwrap();
-    annulet(&["cert", "admin", "boss", "--dir", dir]);
-    let profile = Profile {
-        cert: certs.join("boss.pem"),
-        key: certs.join("boss.key"),
-        ..cluster.profile()
-    };
-    Client::connect(profile).await.unwrap()
-}
 
 fn id_of(client: &Client, address: &str) -> NodeId {
     let view = client.view();
@@ -48,7 +35,7 @@ async fn reasons(client: &Client, id: NodeId) -> BTreeSet<StopReasonKind> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_planned_is_what_moves_and_its_progress_is_told() {
     let cluster = Cluster::start(5).await;
-    let admin = admin(&cluster).await;
+    let admin = cluster.admin().await;
     let bucket = admin.bucket("default");
     for key in 0..200 {
         let put = bucket.put(format!("key {key}"), vec![b'x'; 2_000]);
@@ -119,21 +106,15 @@ async fn what_was_planned_is_what_moves_and_its_progress_is_told() {
 
 /// The profile of somebody who may change members.
 fn profile_of(cluster: &Cluster) -> std::path::PathBuf {
-    let certs = cluster.folder().join("certs");
-    let profile = Profile {
-        cert: certs.join("boss.pem"),
-        key: certs.join("boss.key"),
-        ..cluster.profile()
-    };
     let path = cluster.folder().join("boss.toml");
-    profile.save(&path).unwrap();
+    cluster.admin_profile().save(&path).unwrap();
     path
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_is_safe_to_stop_only_while_its_quorums_do_without_it() {
     let mut cluster = Cluster::start(3).await;
-    let admin = admin(&cluster).await;
+    let admin = cluster.admin().await;
     let ids: Vec<_> = (0..3)
         .map(|node| id_of(&admin, &cluster.address(node)))
         .collect();

@@ -222,6 +222,27 @@ impl Cluster {
             .expect("a cluster that answers")
     }
 
+    /// The profile of somebody who may change buckets and members.
+    pub fn admin_profile(&self) -> Profile {
+        let certs = self.folder().join("certs");
+        if !certs.join("boss.pem").exists() {
+            let dir = certs.to_str().expect("a folder with a plain name");
+            annulet(&["cert", "admin", "boss", "--dir", dir]);
+        }
+        Profile {
+            cert: certs.join("boss.pem"),
+            key: certs.join("boss.key"),
+            ..self.profile()
+        }
+    }
+
+    /// A client that may change buckets and members.
+    pub async fn admin(&self) -> Client {
+        Client::connect(self.admin_profile())
+            .await
+            .expect("a cluster that answers")
+    }
+
     /// Starts a server again on the data it left, and waits until it answers.
     pub async fn restart(&mut self, node: usize) {
         let line = self.try_restart(node).await;
