@@ -5,19 +5,8 @@
 
 use annulet::{BucketOptions, Client, ErrorKind, Level, Mode, Profile};
 use annulet_tests::cluster::calls::{owners, read_at, until};
-use annulet_tests::cluster::{Cluster, annulet, binary};
+use annulet_tests::cluster::{Cluster, binary};
 use std::process::{Command, Stdio};
-
-/// Profile of somebody who may change buckets and members.
-fn admin(cluster: &Cluster) -> Profile {
-    let certs = cluster.folder().join("certs");
-    annulet(&["cert", "admin", "boss", "--dir", certs.to_str().unwrap()]);
-    Profile {
-        cert: certs.join("boss.pem"),
-        key: certs.join("boss.key"),
-        ..cluster.profile()
-    }
-}
 
 /// Runs `annulet cluster recover` with nobody at the terminal: its exit code, and what it prints.
 fn recover(cluster: &Cluster, profile: &Profile, args: &[&str]) -> (i32, String, String) {
@@ -79,7 +68,7 @@ async fn check(client: &Client) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rest_goes_on_and_a_keeper_that_comes_back_joins() {
     let mut cluster = Cluster::start(5).await;
-    let profile = admin(&cluster);
+    let profile = cluster.admin_profile();
     let client = Client::connect(profile.clone()).await.unwrap();
     assert_eq!(client.view().tip.keepers.len(), 5);
     fill(&client).await;
