@@ -3,7 +3,9 @@
 #![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
-use annulet::{BucketChanges, BucketOptions, Client, Error, ErrorKind, Level, Mode, Outcome, Ttl};
+use annulet::{
+    BucketChanges, BucketOptions, Client, Error, ErrorKind, Level, Mode, Outcome, Profile, Ttl,
+};
 use annulet_tests::cluster::calls::{read_at, until, write_at};
 use annulet_tests::cluster::relay::Passage;
 use annulet_tests::cluster::{Cluster, Options};
