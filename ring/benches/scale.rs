@@ -32,8 +32,8 @@ const ZONES: u32 = 12;
 const LENGTH: usize = 3;
 const LIMITS: Limits = Limits {
     total: 1_000,
-    arriving: 8,
-    giving: 8,
+    arriving: 16,
+    giving: 16,
 };
 
 fn server(index: u32) -> Candidate {

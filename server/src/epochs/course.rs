@@ -29,8 +29,8 @@ const ASKED_MAX: usize = 64;
 /// How much moves at a time: in the whole cluster, to one server, and from one.
 const LIMITS: Limits = Limits {
     total: 1_024,
-    arriving: 4,
-    giving: 4,
+    arriving: 16,
+    giving: 16,
 };
 
 /// Looks for ever.
