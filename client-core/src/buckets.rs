@@ -8,7 +8,9 @@ use crate::options::Ttl;
 use crate::system;
 use annulet_protocol::bucket::{Bucket as BucketPolicy, Durability, Mode};
 use annulet_protocol::codec;
-use annulet_protocol::epoch::{BucketCommand, BucketReply, BucketRequest, DeleteBucket, SetBucket};
+use annulet_protocol::epoch::{
+    BucketCommand, BucketReply, BucketRequest, DeleteBucket, SetBucket, number_of,
+};
 use annulet_protocol::level::Level;
 use annulet_protocol::siblings::merges::Merge;
 use bytes::Bytes;
@@ -186,7 +188,7 @@ impl Client {
         let BucketReply { epoch, bucket, .. } = reply;
         if let Err(why) = shared.refresh(epoch).await {
             // It is fetched when it is needed.
-            tracing::debug!(%why, epoch, "the view of a change that was made");
+            tracing::debug!(%why, epoch = number_of(epoch), "the view of a change that was made");
         }
         Ok(bucket)
     }

@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::error::Result;
 use crate::system;
 use annulet_protocol::codec;
+use annulet_protocol::epoch::number_of;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::members::{
     LeaveMember, MemberCommand, MemberReply, MemberRequest, SetMember,
@@ -65,7 +66,7 @@ impl Client {
         let MemberReply { epoch, member, .. } = reply;
         if let Err(why) = shared.refresh(epoch).await {
             // It is fetched when it is needed.
-            tracing::debug!(%why, epoch, "the view of a change that was made");
+            tracing::debug!(%why, epoch = number_of(epoch), "the view of a change that was made");
         }
         Ok(member)
     }

@@ -12,6 +12,7 @@ use crate::net::views;
 use crate::run::{Out, Sleeper, Target};
 use crate::statistics::{Counters, add};
 use crate::system::Clock;
+use annulet_protocol::epoch::number_of;
 use annulet_protocol::ids::{ClusterId, Incarnation, NodeId, OpId};
 use annulet_protocol::view::View;
 use arc_swap::ArcSwap;
@@ -286,7 +287,7 @@ impl Shared {
                     break;
                 };
                 if left == 0 {
-                    tracing::warn!(%why, epoch, "no newer view");
+                    tracing::warn!(%why, epoch = number_of(epoch), "no newer view");
                 } else {
                     tokio::time::sleep(REFRESH_AGAIN).await;
                 }

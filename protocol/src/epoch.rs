@@ -19,7 +19,7 @@ use crate::limits::{
 };
 use crate::names::tagged;
 use crate::recovery::{Seal, Stands};
-use crate::view::{Member, MemberState};
+use crate::view::{Member, MemberState, View};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
@@ -359,14 +359,25 @@ pub struct CopiesOver {
     /// The ordinal of the epoch that it acts under; 0: it is of a version that does not say so.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub epoch: u64,
+    /// How many partitions that epoch has: those before a doubling have the same numbers as others
+    /// after it.
+    #[serde(default, skip_serializing_if = "is_none_at_all")]
+    pub partitions: u32,
     /// Something that it owns no more is still to be handed over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hands_over: bool,
 }
 
 impl CopiesOver {
+    /// Whether the partitions that it names are those of this view: not of before they were cut in
+    /// halves, and of no epoch that was given up.
+    pub fn is_of(&self, view: &View) -> bool {
+        let generation = generation_of(self.epoch);
+        self.partitions == view.table.partitions && generation == view.tip.generation
+    }
+
     /// Whether a server that stands in no list of the epoch of this ordinal has handed over all
-    /// that it had. What it says under an older one is out of date: it may have lost something since.
+    /// that it had. What it says under an older one is out of date: it may have lost more since.
     pub fn has_handed_over(&self, epoch: u64) -> bool {
         !self.hands_over && (self.epoch == 0 || self.epoch >= epoch)
     }
@@ -478,6 +489,10 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+fn is_none_at_all(number: &u32) -> bool {
+    *number == 0
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -485,6 +500,8 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Table;
+    use crate::view::{Members, Tip};
 
     fn record() -> EpochRecord {
         EpochRecord {
@@ -496,6 +513,33 @@ mod tests {
             buckets: vec![BucketChange::Created(Bucket::new(4, "carts"))],
             ..EpochRecord::default()
         }
+    }
+
+    #[test]
+    fn what_was_copied_counts_for_partitions_of_that_number_only() {
+        let copied = CopiesOver {
+            epoch: ordinal(1, 7),
+            partitions: 8,
+            ..CopiesOver::default()
+        };
+        let mut view = View {
+            cluster: ClusterId([1; 16]),
+            name: String::new(),
+            seed: 0,
+            epoch: 9,
+            value_bytes_max: 0,
+            members: Members::default(),
+            table: Table::default(),
+            buckets: Vec::new(),
+            tip: Tip::default(),
+        };
+        let mut is_of = |partitions, generation| {
+            (view.table.partitions, view.tip.generation) = (partitions, generation);
+            copied.is_of(&view)
+        };
+        assert!(is_of(8, 1));
+        assert!(!is_of(16, 1), "they have been cut in halves since");
+        assert!(!is_of(8, 2), "the epoch was given up");
     }
 
     #[test]

@@ -131,7 +131,6 @@ impl Table {
             })
         });
         self.changed = changed.collect();
-        self.forget_oldest();
         let joint = self.joint.iter().flat_map(|joint| {
             halves(joint.partition).map(|partition| Joint {
                 partition,
@@ -139,6 +138,8 @@ impl Table {
             })
         });
         self.joint = joint.collect();
+        // It looks at what is joint, so that has to be cut before.
+        self.forget_oldest();
     }
 
     /// Gives members other indices; `members`: how many there are now.

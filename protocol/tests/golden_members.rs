@@ -110,6 +110,7 @@ fn what_is_said_of_copies_never_changes() {
     let over = |epoch, hands_over| CopiesOver {
         over: vec![place],
         epoch,
+        partitions: 9 * u32::from(hands_over),
         hands_over,
     };
     // A server of an earlier version says less.
@@ -123,8 +124,8 @@ fn what_is_said_of_copies_never_changes() {
         (
             over(7, true),
             "83a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a46e6f646502a661\
-             6e7377657281a6636f7069656483a46f7665729182a9706172746974696f6e05a57369\
-             6e636506a565706f636807aa68616e64735f6f766572c3",
+             6e7377657281a6636f7069656484a46f7665729182a9706172746974696f6e05a57369\
+             6e636506a565706f636807aa706172746974696f6e7309aa68616e64735f6f766572c3",
         ),
     ] {
         let reply = ChainReply {

@@ -112,7 +112,7 @@ pub fn apply(view: &View, record: &EpochRecord) -> Result<View, ApplyError> {
     }
 }
 
-/// Whether a record changes nothing but the generation and the keepers.
+/// Whether a record names keepers, and changes nothing else but the generation.
 fn only_begins_anew(record: &EpochRecord) -> bool {
     let EpochRecord {
         generation,
@@ -122,15 +122,15 @@ fn only_begins_anew(record: &EpochRecord) -> bool {
         change,
         ..
     } = record;
-    *record
-        == EpochRecord {
-            generation: *generation,
-            number: *number,
-            before: *before,
-            keepers: keepers.clone(),
-            change: *change,
-            ..EpochRecord::default()
-        }
+    let only = EpochRecord {
+        generation: *generation,
+        number: *number,
+        before: *before,
+        keepers: keepers.clone(),
+        change: *change,
+        ..EpochRecord::default()
+    };
+    *record == only && !keepers.is_empty()
 }
 
 fn change(view: &mut View, record: &EpochRecord, before: &View) -> Result<(), String> {

@@ -175,6 +175,7 @@ async fn copies(state: &Arc<State>) -> Result<ChainAnswer, Failed> {
         ChainAnswer::Copied(CopiesOver {
             over,
             epoch: view.ordinal(),
+            partitions: view.table.partitions,
             hands_over: noted.map_or(true, |noted| !noted.lost.is_empty()),
         })
     });

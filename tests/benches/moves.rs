@@ -5,8 +5,8 @@
 //!    lists move; the bar is a p99 within three times that of before.
 //! 2. A second server joins one that has over a gigabyte, in records of 10 kB, once with nothing
 //!    else to do and once while clients put and get. The bars are 100 MB a second and a p99 within
-//!    twice that of before. `MOVES_RECORDS=n` takes fewer, for a slow machine, and with the argument
-//!    `copies` only this is measured.
+//!    twice that of before. `MOVES_RECORDS=n` takes fewer, for a slow machine, and with the
+//!    argument `copies` only this is measured.
 #![allow(clippy::unwrap_used)] // A benchmark that cannot go on ends.
 
 use annulet::{Client, NodeId, View};

@@ -372,7 +372,8 @@ impl World {
         }
         self.ballots += 1;
         let id = ChangeId((u128::from(self.ballots) | 1 << 100).to_be_bytes());
-        let base = View::clone(self.servers[at].chain.newest_view());
+        let chain = &self.servers[at].chain;
+        let base = (View::clone(chain.newest_view()), chain.first());
         let node = self.servers[at].node;
         let mut recovery = Recovery::new(node, id, base, true, true);
         let effects = recovery.start();

@@ -200,6 +200,9 @@ fn only_the_last_changes_have_epochs_of_their_own() {
     let known = table.changed.iter().filter(|changed| changed.partition > 0);
     assert!(known.clone().all(|changed| changed.epoch > table.epoch));
     assert!(known.count() > CHANGED_MAX / 4);
+    table.halve();
+    assert_eq!([0, 1].map(|half| table.lists_epoch(half)), [4, 4]);
+    assert_eq!(table.validate(last, &members(3)), Ok(()));
 }
 
 proptest! {

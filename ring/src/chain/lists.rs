@@ -82,6 +82,10 @@ fn open(view: &mut View, next: &NextList, before: &[NodeId], epoch: u64) -> Resu
     let Some(step) = renamed(view, *step, before) else {
         return refuse("is given to somebody who is no member");
     };
+    // A table is large: nobody has one made for a region that has no members.
+    if !view.members.iter().any(|member| member.region == *region) {
+        return refuse("is in a region without members");
+    }
     let table = region_table(view, region);
     let current = current(table, *partition);
     let Some(list) = step.apply(&current) else {

@@ -39,6 +39,8 @@ pub struct Recovery {
     id: ChangeId,
     /// The newest epoch that is held here.
     base: View,
+    /// The number of the first epoch that is held here.
+    first: u64,
     proceed: bool,
     fetched: bool,
     stage: Stage,
@@ -122,13 +124,21 @@ struct Found {
 }
 
 impl Recovery {
-    /// A recovery by `node`, whose newest epoch is that of `base`. `proceed`: else it only says
-    /// what would be done. `fetched`: `base` is as new as it can be made.
-    pub fn new(node: NodeId, id: ChangeId, base: View, proceed: bool, fetched: bool) -> Self {
+    /// A recovery by `node`, whose newest epoch is that of `base`, and whose chain begins with
+    /// epoch `first`. `proceed`: else it only says what would be done. `fetched`: `base` is as new
+    /// as it can be made.
+    pub fn new(
+        node: NodeId,
+        id: ChangeId,
+        (base, first): (View, u64),
+        proceed: bool,
+        fetched: bool,
+    ) -> Self {
         Self {
             node,
             id,
             base,
+            first,
             proceed,
             fetched,
             stage: Stage::Asking,
@@ -242,7 +252,11 @@ impl Recovery {
                  nothing to recover"
             )));
         }
-        self.generation = 1 + self.highest();
+        self.generation = self.highest().saturating_add(1);
+        if self.generation > GENERATION_MAX {
+            let why = format!("there is no generation above {GENERATION_MAX}");
+            return self.over(Outcome::Refused(why));
+        }
         let anew = match self.anew(found) {
             Ok((_, anew)) => anew,
             Err(why) => return self.over(Outcome::Refused(why)),
@@ -261,7 +275,7 @@ impl Recovery {
             _ => None,
         });
         if let Some(above) = above.max() {
-            self.generation = 1 + above.max(self.highest());
+            self.generation = above.max(self.highest()).saturating_add(1);
             self.rounds += 1;
             if self.rounds > ROUNDS_MAX || self.generation > GENERATION_MAX {
                 let why = "members are sealed for ever higher generations: another recovery is \
@@ -320,6 +334,25 @@ impl Recovery {
             return Err(why.into());
         }
         let found = self.newest()?;
+        let newer = |(_, stands, relation): &(NodeId, &Stands, Relation)| {
+            let unknown = *relation == Relation::Ahead && !stands.known;
+            unknown && stands.newest.ordinal() > found.view.ordinal()
+        };
+        if let Some((node, stands, _)) = self.stands().find(newer) {
+            return Err(format!(
+                "{node} holds epoch {}, and nobody that answers knows the way there from {}: ask \
+                 that server itself",
+                stands.newest.number, found.view.epoch
+            ));
+        }
+        let was_asked = |id: NodeId| self.asked.iter().any(|asked| asked.node == id);
+        if let Some(member) = found.view.members.iter().find(|m| !was_asked(m.id)) {
+            return Err(format!(
+                "{} ({}) has joined since epoch {}, which is the newest that this server holds: \
+                 ask one that holds epoch {}",
+                member.address, member.id, self.base.epoch, found.view.epoch
+            ));
+        }
         let forks = self.stands().filter(|of| !is_on(&found, of.1, of.2));
         let forks: Vec<_> = forks
             .map(|(node, stands, _)| {
@@ -388,7 +421,11 @@ impl Recovery {
             records.push(bytes.clone());
             view = apply(&view, &record).map_err(|error| error.to_string())?;
         }
-        let answer: Vec<_> = self.stands().map(|(node, ..)| node).collect();
+        // Who holds less than the chain here begins with cannot be brought along by records.
+        let reached = self
+            .stands()
+            .filter(|(_, stands, _)| stands.newest.number >= self.first);
+        let answer: Vec<_> = reached.map(|(node, ..)| node).collect();
         let keepers = keepers::anew(&view.members, &view.tip.keepers, &answer);
         if keepers.is_empty() {
             let why = "no member that answers is active, and only such may decide epochs: bring \

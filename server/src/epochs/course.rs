@@ -190,7 +190,8 @@ async fn done(state: &Arc<State>, view: &View, silent: &mut Silent) -> (Vec<u32>
         let place = |place: ListPlace| (place.partition, place.since);
         said.over.into_iter().map(place).collect()
     };
-    let over = copied.into_iter().map(|(node, said)| (node, places(said)));
+    let of_this = copied.into_iter().filter(|(_, said)| said.is_of(view));
+    let over = of_this.map(|(node, said)| (node, places(said)));
     let over: BTreeMap<NodeId, _> = over.collect();
     let is_done = |joint: &&Joint| {
         let place = (joint.partition, view.table.lists_epoch(joint.partition));

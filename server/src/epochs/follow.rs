@@ -9,7 +9,7 @@ use crate::peers::link::Link;
 use crate::random;
 use crate::store::wrap::Plain;
 use annulet_protocol::codec::{self, CHAIN_BYTES_MAX};
-use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, Deltas, Offer, Point};
+use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, Deltas, Offer, Point, number_of};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::Hello;
 use annulet_protocol::view::View;
@@ -28,6 +28,9 @@ const LOOK_UP: Duration = Duration::from_secs(1);
 const FRUITLESS: Duration = Duration::from_millis(250);
 /// Longest time to fetch from a peer that has more.
 const FETCH: Duration = Duration::from_secs(10);
+
+/// Members besides the keepers that are asked for an epoch.
+const OTHERS: usize = 3;
 
 /// Look-ups are made one at a time; when the last one was over that found nothing new.
 #[derive(Debug, Default)]
@@ -140,7 +143,11 @@ pub(crate) async fn catch_up(state: &Arc<State>, epoch: u64, deadline: Instant) 
         state.metrics.epoch_lookups.inc();
         // Noted first: the time may be over in the middle.
         *fruitless = Some(clock::now());
-        let mut asked = ask_all(state, keepers(&state.view()));
+        let view = state.view();
+        let mut nodes = keepers(&view);
+        // The keepers that are known here may be those that were lost.
+        nodes.extend(some_others(&view, &nodes));
+        let mut asked = ask_all(state, nodes);
         while asked.join_next().await.is_some() {
             if state.view().ordinal() >= epoch {
                 *fruitless = None;
@@ -149,8 +156,22 @@ pub(crate) async fn catch_up(state: &Arc<State>, epoch: u64, deadline: Instant) 
         }
     });
     if looked.await.is_err() {
-        tracing::debug!(epoch, "an epoch that a request named was not found in time");
+        tracing::debug!(
+            epoch = number_of(epoch),
+            "an epoch that a request named was not found in time"
+        );
     }
+}
+
+/// A few members that are not among these.
+fn some_others(view: &View, known: &[NodeId]) -> Vec<NodeId> {
+    let mut others: Vec<_> = view.members.iter().map(|member| member.id).collect();
+    others.retain(|node| !known.contains(node));
+    while others.len() > OTHERS {
+        let at = random::spread() % others.len() as u64;
+        others.swap_remove(at as usize);
+    }
+    others
 }
 
 fn keepers(view: &View) -> Vec<NodeId> {

@@ -9,6 +9,7 @@ use crate::store::wrap::Plain;
 use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, EpochRecord, Offer, Point};
 use annulet_protocol::ids::ChangeId;
 use annulet_protocol::recovery::{Anew, RecoverOutcome, RecoverReply, RecoverRequest};
+use annulet_protocol::view::View;
 use annulet_replica::chain::Unfinished;
 use annulet_ring::chain::Relation;
 use annulet_ring::chain::proposer::{Outcome as Spread, Proposer, Question};
@@ -153,9 +154,12 @@ async fn settle(
 async fn drive(state: &Arc<State>, recovery: ChangeId, proceed: bool) -> Result<Report, Failed> {
     let mut fetched = false;
     loop {
-        let base = in_chain(state, |chain, _| Ok(Arc::clone(chain.newest_view()))).await;
-        let Ok(base) = base else { return Err(Failed) };
-        let base = annulet_protocol::view::View::clone(&base);
+        let base = in_chain(state, |chain, _| {
+            Ok((View::clone(chain.newest_view()), chain.first()))
+        });
+        let Ok(base) = base.await else {
+            return Err(Failed);
+        };
         let machine = Recovery::new(state.node, recovery, base, proceed, fetched);
         let report = run(state, machine).await?;
         match report.outcome {

@@ -43,7 +43,7 @@ fn recover(
     proceed: bool,
 ) -> Report {
     let own = &servers[at].chain;
-    let base = View::clone(own.newest_view());
+    let base = (View::clone(own.newest_view()), own.first());
     let mut recovery = Recovery::new(own.node, ID, base, proceed, true);
     let mut doing = VecDeque::from(recovery.start());
     while let Some(effect) = doing.pop_front() {
@@ -219,6 +219,60 @@ fn those_that_are_left_go_on_and_a_keeper_that_comes_back_joins_them() {
     };
     let answer = accept(&mut servers[3], 2, &higher.encode());
     assert!(matches!(answer, ChainAnswer::Refused(_)), "by no vote");
+}
+
+/// Three servers that hold the first epoch, the third also those that made a fourth an active
+/// member; and that one, whose chain begins with the last of these.
+fn with_one_that_joined() -> Vec<Server> {
+    let mut servers = servers(3);
+    let file = View::clone(servers[0].chain.view());
+    let joins = Member {
+        id: NodeId(4),
+        address: "host-4:7400".into(),
+        state: MemberState::Joining,
+        ..file.members[0].clone()
+    };
+    let joined = chain::propose_join(&file, ChangeId([4; 16]), &joins, None).unwrap();
+    let second = chain::apply(&file, &joined).unwrap();
+    let active = chain::activate(&second, ChangeId([5; 16]), &[joins.id]).unwrap();
+    let third = chain::apply(&second, &active).unwrap();
+    servers[2].offer(&[joined.encode(), active.encode()], 3);
+    servers.push(Server::new(4, &third));
+    servers
+}
+
+#[test]
+fn who_joined_later_recovers_with_those_that_it_can_bring_along() {
+    let mut servers = with_one_that_joined();
+    // The first holds less than the chain of the fourth begins with.
+    let report = recover(&mut servers, 3, &[0, 3], None, true);
+    let Ended::Begun(_, anew) = &report.outcome else {
+        panic!("{report:?}");
+    };
+    assert_eq!(anew.keepers, [NodeId(4)]);
+    spread(&mut servers, 3, &[3]);
+}
+
+#[test]
+fn a_recovery_knows_all_that_are_to_be_asked() {
+    let refused = |servers: &mut [Server], at: usize, there: &[usize]| {
+        let report = recover(servers, at, there, None, true);
+        assert!(servers.iter().all(|server| server.chain.sealed == 0));
+        match report.outcome {
+            Ended::Refused(why) => why,
+            other => panic!("{other:?}"),
+        }
+    };
+    // The third tells the first of the fourth, which nobody asked.
+    let mut servers = with_one_that_joined();
+    let why = refused(&mut servers, 0, &[0, 2, 3]);
+    assert!(why.contains("has joined since epoch 1"), "{why}");
+    // Nobody that answers tells the first how the fourth came to its epoch.
+    let mut servers = with_one_that_joined();
+    let records = servers[2].chain.records(&servers[2].store, 1, 3).unwrap();
+    servers[0].offer(&records[..1], 2);
+    let why = refused(&mut servers, 0, &[0, 3]);
+    assert!(why.contains("ask that server itself"), "{why}");
 }
 
 #[test]

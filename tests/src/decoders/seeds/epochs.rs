@@ -209,6 +209,7 @@ fn add_answers(seeds: &mut Seeds) {
     let copied = |epoch, hands_over| CopiesOver {
         over: vec![place, place],
         epoch,
+        partitions: 8,
         hands_over,
     };
     for (name, answer) in [
