@@ -145,8 +145,9 @@ async fn a_server_leaves_under_load_and_nothing_is_lost() {
     assert!(member.is_some(), "it is one until it owns nothing");
     let again = admin.remove_member(leaves).await.unwrap_err();
     assert_eq!(again.kind(), ErrorKind::Conflict);
-    let view = until_view(&client, "it is gone", |view| view.member(leaves).is_none()).await;
-    assert!(view.table.joint.is_empty());
+    // The others may still share out among themselves what they took over.
+    let is_over = |view: &View| view.member(leaves).is_none() && view.table.joint.is_empty();
+    let view = until_view(&client, "it is gone, and nothing moves", is_over).await;
     assert!(
         owned(&view).values().all(|count| *count == 256),
         "{:?}",
