@@ -21,7 +21,8 @@ use annulet_protocol::hash::KeyHash;
 use annulet_protocol::ids::{ChangeId, ClusterId, NodeId};
 use annulet_protocol::table::RegionTable;
 use annulet_protocol::view::{Member, MemberState, View};
-use annulet_ring::chain::{apply, course};
+use annulet_ring::chain::apply;
+use annulet_ring::chain::course::{self, Missing};
 use annulet_ring::cluster::Plan;
 use annulet_ring::owners::Owners;
 use annulet_ring::planner::{
@@ -191,8 +192,15 @@ fn join(mut view: View, count: u32) -> (Vec<usize>, Duration, Duration) {
             },
             None => {
                 let done: Vec<_> = view.table.joint.iter().map(|j| j.partition).collect();
-                let follow =
-                    || course::follow(&view, ChangeId::default(), (&done, &[]), (&[], &[]), LIMITS);
+                let follow = || {
+                    course::follow(
+                        &view,
+                        ChangeId::default(),
+                        (&done, &[]),
+                        Missing::default(),
+                        LIMITS,
+                    )
+                };
                 let (record, took) = timed(follow);
                 made = made.max(took);
                 let Some(record) = record.unwrap() else {

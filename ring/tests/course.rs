@@ -5,7 +5,8 @@ use annulet_protocol::bucket::Bucket;
 use annulet_protocol::epoch::{EpochRecord, MemberChange, MemberSettings};
 use annulet_protocol::ids::{ChangeId, ClusterId, NodeId};
 use annulet_protocol::view::{Member, MemberState, View};
-use annulet_ring::chain::{apply, course};
+use annulet_ring::chain::apply;
+use annulet_ring::chain::course::{self, Missing};
 use annulet_ring::cluster::Plan;
 use annulet_ring::planner::{
     Candidate, Limits, PlanError, Present, Wish, partitions_for, rebalance,
@@ -45,6 +46,8 @@ struct Cluster {
     next_id: u64,
     /// Does not answer any more, and copies nothing.
     lost: Option<NodeId>,
+    /// Does not answer, and may come back.
+    away: Option<NodeId>,
     /// Has still to hand over what it owned.
     hands_over: Option<NodeId>,
 }
@@ -74,6 +77,7 @@ impl Cluster {
             view: plan.view().unwrap(),
             next_id: 1,
             lost: None,
+            away: None,
             hands_over: None,
         }
     }
@@ -110,6 +114,29 @@ impl Cluster {
         }
     }
 
+    fn answers(&self, index: u32) -> bool {
+        let member = self.view.members.get(index as usize);
+        let id = member.map(|member| member.id);
+        id.is_some() && id != self.lost && id != self.away
+    }
+
+    /// Those that answer have a quorum of both lists of what moves, where they have one of the
+    /// first.
+    fn check_quorums(&self) {
+        for joint in &self.view.table.joint {
+            let list = self.view.table.regions[0].list(joint.partition);
+            let list: Vec<_> = list.map(|index| index as u32).collect();
+            for replicas in 1..=3 {
+                let has = |list: &[u32]| {
+                    let list = &list[..list.len().min(replicas)];
+                    let there = list.iter().filter(|index| self.answers(**index));
+                    there.count() > list.len() / 2
+                };
+                assert!(!has(&list) || has(&joint.next), "{list:?} to {joint:?}");
+            }
+        }
+    }
+
     fn record(&self) -> EpochRecord {
         EpochRecord {
             number: self.view.epoch + 1,
@@ -140,12 +167,8 @@ impl Cluster {
     /// What follows by itself, for so many epochs, or until nothing does.
     fn settle(&mut self, most: usize) -> Result<usize, PlanError> {
         for round in 0..most {
-            let is_lost = |index: &u32| {
-                let member = self.view.members.get(*index as usize);
-                member.map(|member| member.id) == self.lost
-            };
             let joint = self.view.table.joint.iter();
-            let joint = joint.filter(|joint| !joint.next.iter().any(is_lost));
+            let joint = joint.filter(|joint| joint.next.iter().all(|index| self.answers(*index)));
             let joint = joint.map(|joint| joint.partition);
             let done: Vec<_> = joint
                 .filter(|p| !(*p as usize + round).is_multiple_of(3))
@@ -153,8 +176,15 @@ impl Cluster {
             let change = ChangeId([round as u8; 16]);
             let mut handed = course::emptied(&self.view);
             handed.retain(|node| ![self.lost, self.hands_over].contains(&Some(*node)));
-            let (done, lost) = ((&done[..], &handed[..]), self.lost.as_slice());
-            let record = course::follow(&self.view, change, done, (lost, lost), LIMITS)?;
+            let lost = self.lost.as_slice();
+            let silent: Vec<_> = self.lost.into_iter().chain(self.away).collect();
+            let missing = Missing {
+                lost,
+                silent: &silent,
+                absent: &silent,
+            };
+            let done = (&done[..], &handed[..]);
+            let record = course::follow(&self.view, change, done, missing, LIMITS)?;
             match record {
                 Some(record) => self.go_on(&record),
                 None if self.view.table.joint.is_empty() => return Ok(round),
@@ -330,7 +360,7 @@ fn a_move_to_somebody_who_leaves_is_aborted() {
         &cluster.view,
         ChangeId::default(),
         nothing,
-        (&[], &[]),
+        Missing::default(),
         LIMITS,
     );
     cluster.go_on(&record.unwrap().unwrap());
@@ -364,6 +394,30 @@ fn who_is_lost_while_lists_change_keeps_nobody_waiting() {
     assert!(rounds < 500, "nobody waits for who is lost");
     cluster.check_settled();
     assert_eq!(cluster.view.members.len(), 3);
+}
+
+#[test]
+fn no_move_takes_a_quorum_from_those_that_answer() {
+    for at in 0..5 {
+        let mut cluster = Cluster::bootstrapped();
+        for _ in 0..4 {
+            cluster.ask(&Wanted::Join(2, 0, 0));
+            cluster.settle(10_000).unwrap();
+        }
+        let [lost, away] = [at, (at + 2) % 5].map(|at| cluster.active()[at].id);
+        cluster.ask(&Wanted::Leave(at));
+        (cluster.lost, cluster.away) = (Some(lost), Some(away));
+        for _ in 0..200 {
+            cluster.settle(1).unwrap();
+            cluster.check_quorums();
+        }
+        assert!(cluster.view.member(away).is_some(), "it may come back");
+        cluster.away = None;
+        let rounds = cluster.settle(500).unwrap();
+        assert!(rounds < 500, "it is back, and all goes on");
+        cluster.check_settled();
+        assert_eq!(cluster.view.members.len(), 4);
+    }
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {

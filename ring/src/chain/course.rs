@@ -16,11 +16,22 @@ use annulet_protocol::table::{Joint, RegionTable};
 use annulet_protocol::view::{Member, MemberState, View};
 use std::collections::BTreeMap;
 
+/// Members that do not answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Missing<'a> {
+    /// They have not for long: nobody waits for those of them that are to leave, and nothing is
+    /// aimed at the others any more.
+    pub lost: &'a [NodeId],
+    /// They did not when they were asked last: nothing is given to them that takes a quorum away
+    /// from those who answer. The lost ones are among them.
+    pub silent: &'a [NodeId],
+    /// They were not heard of lately: none of them becomes a keeper.
+    pub absent: &'a [NodeId],
+}
+
 /// The record that should follow a view; `None`: everything is as it should be, or has to wait for
 /// moves that are under way. `done`: joint partitions whose copies are over. `handed`: those of
-/// [`emptied`] that have handed over all that they had. `lost`: members that have not answered for
-/// long; nobody waits for those of them that are to leave. `absent`: members that were not heard of
-/// lately, of which none becomes a keeper. `limits`: how much may move at a time.
+/// [`emptied`] that have handed over all that they had. `limits`: how much may move at a time.
 ///
 /// # Errors
 /// [`PlanError`]: there is no table for the members that are to own something, so nothing moves.
@@ -28,10 +39,10 @@ pub fn follow(
     view: &View,
     change: ChangeId,
     (done, handed): (&[u32], &[NodeId]),
-    (lost, absent): (&[NodeId], &[NodeId]),
+    missing: Missing<'_>,
     limits: Limits,
 ) -> Result<Option<EpochRecord>, PlanError> {
-    let keepers = keepers::follow(&view.members, &view.tip.keepers, absent);
+    let keepers = keepers::follow(&view.members, &view.tip.keepers, missing.absent);
     let mut record = EpochRecord {
         generation: view.tip.generation,
         number: view.epoch.saturating_add(1),
@@ -45,12 +56,12 @@ pub fn follow(
         return Ok(Some(record));
     }
     let mut after = view.clone();
-    record.lists = settle(&mut after, done, lost, record.number);
+    record.lists = settle(&mut after, done, missing, record.number);
     // They are applied before the lists change.
     record.members = gone(view, &keepers, |node| {
-        handed.contains(&node) || lost.contains(&node)
+        handed.contains(&node) || missing.lost.contains(&node)
     });
-    let opened = open(&after, lost, limits)?;
+    let opened = open(&after, missing, limits)?;
     let room = LIST_CHANGES_MAX - record.lists.len();
     record.lists.extend(opened.into_iter().take(room));
     let changes = !record.lists.is_empty() || !record.members.is_empty();
@@ -84,12 +95,13 @@ pub(crate) fn list_length(view: &View) -> usize {
 }
 
 /// Makes partitions stable: those that are done, and as they were those that were to go to somebody
-/// who is to own nothing any more, would have fewer owners than they are to have by now, or wait
-/// for somebody who is lost and can go first.
-fn settle(view: &mut View, done: &[u32], lost: &[NodeId], epoch: u64) -> Vec<ListChange> {
+/// who is lost or is to own nothing any more, would have fewer owners than they are to have by
+/// now, or wait for somebody who is lost and can go first.
+fn settle(view: &mut View, done: &[u32], missing: Missing<'_>, epoch: u64) -> Vec<ListChange> {
+    let lost = missing.lost;
     let stays = |index: &u32| {
         let member = view.members.get(*index as usize);
-        member.is_some_and(|member| member.state == MemberState::Active)
+        member.is_some_and(|m| m.state == MemberState::Active && !lost.contains(&m.id))
     };
     let arrives = |joint: &Joint, index: &u32| {
         let table = view.table.regions.iter().find(|t| t.region == joint.region);
@@ -115,7 +127,7 @@ fn settle(view: &mut View, done: &[u32], lost: &[NodeId], epoch: u64) -> Vec<Lis
     let waits = |joint: &Joint| {
         let table = view.table.regions.iter().find(|t| t.region == joint.region);
         let current = table.into_iter().flat_map(|t| t.list(joint.partition));
-        let is_lost = |index: usize| standing(view, lost, index) == Standing::Lost;
+        let is_lost = |index: usize| standing(view, missing, index) == Standing::Lost;
         // A list changes by one owner at a time: of two that are lost one stays in any case.
         let one = current.filter(|index| is_lost(*index)).count() == 1;
         one && joint.next.iter().any(|index| is_lost(*index as usize))
@@ -173,16 +185,20 @@ fn gone(view: &View, keepers: &[NodeId], done: impl Fn(NodeId) -> bool) -> Vec<M
     gone.take(MEMBER_CHANGES_MAX).collect()
 }
 
-fn standing(view: &View, lost: &[NodeId], index: usize) -> Standing {
-    match view.members.get(index) {
-        Some(member) if member.state == MemberState::Active => Standing::Stays,
-        Some(member) if lost.contains(&member.id) => Standing::Lost,
-        Some(_) | None => Standing::Leaves,
+fn standing(view: &View, missing: Missing<'_>, index: usize) -> Standing {
+    let Some(Member { id, state, .. }) = view.members.get(index) else {
+        return Standing::Leaves;
+    };
+    match *state == MemberState::Active {
+        true if missing.silent.contains(id) => Standing::Away,
+        true => Standing::Stays,
+        false if missing.lost.contains(id) => Standing::Lost,
+        false => Standing::Leaves,
     }
 }
 
 /// Further lists that may begin to change.
-fn open(view: &View, lost: &[NodeId], limits: Limits) -> Result<Vec<ListChange>, PlanError> {
+fn open(view: &View, missing: Missing<'_>, limits: Limits) -> Result<Vec<ListChange>, PlanError> {
     let candidate = |member: &Member| Candidate {
         capacity: member.capacity,
         zone: member.zone.clone(),
@@ -206,7 +222,7 @@ fn open(view: &View, lost: &[NodeId], limits: Limits) -> Result<Vec<ListChange>,
         total: limits.total.min(JOINT_MAX),
         ..limits
     };
-    let standing = |index: u32| standing(view, lost, index as usize);
+    let standing = |index: u32| standing(view, missing, index as usize);
     let moves = planner::moves(&present, &wanted, &under_way, limits, standing);
     // The last owner of all waits for one in another region.
     let is_owned = |one: &Move| {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::chain::apply;
+use crate::chain::course::Missing;
 use crate::cluster::Plan;
 use crate::planner::Limits;
 use annulet_protocol::bucket::Bucket;
@@ -71,7 +72,7 @@ fn settled(mut view: View) -> (View, u64) {
             &view,
             ChangeId([1; 16]),
             (&done, &handed),
-            (&[], &[]),
+            Missing::default(),
             limits,
         )
         .unwrap();
@@ -151,7 +152,14 @@ fn what_moves_already_counts_until_it_is_there() {
         arriving: 8,
         giving: 8,
     };
-    let record = course::follow(&view, ChangeId([1; 16]), (&[], &[]), (&[], &[]), limits).unwrap();
+    let record = course::follow(
+        &view,
+        ChangeId([1; 16]),
+        (&[], &[]),
+        Missing::default(),
+        limits,
+    )
+    .unwrap();
     let view = apply(&view, &record.unwrap()).unwrap();
     let second = of(&view, &[]);
     assert_eq!((second.moving, second.under_way), (first.moving, 8));

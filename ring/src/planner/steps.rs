@@ -44,6 +44,24 @@ pub enum Standing {
     Leaves,
     /// The same, and it does not answer: nobody may wait for it.
     Lost,
+    /// It is to own its share, and does not answer: it may come back.
+    Away,
+}
+
+impl Standing {
+    fn answers(self) -> bool {
+        match self {
+            Self::Stays | Self::Leaves => true,
+            Self::Lost | Self::Away => false,
+        }
+    }
+
+    fn is_to_own(self) -> bool {
+        match self {
+            Self::Stays | Self::Away => true,
+            Self::Leaves | Self::Lost => false,
+        }
+    }
 }
 
 impl Present {
@@ -105,7 +123,8 @@ enum Urgency {
 /// Further moves towards a plan that may begin beside those that are under way, the most urgent
 /// first. The present lists are those before the moves under way, and in as many partitions as the
 /// plan's. Who is lost goes before anybody else comes or goes: every owner of the next list has to
-/// say that it has all it should.
+/// say that it has all it should. No move begins that would take a quorum away from those that
+/// answer.
 pub fn moves(
     present: &[Present],
     wanted: &[RegionPlan],
@@ -133,7 +152,9 @@ pub fn moves(
                 partition,
                 next: step(have, want, &standing),
             };
-            candidates.push((urgency(have, want, &standing), have, one));
+            if keeps_quorums(have, &one.next, &standing) {
+                candidates.push((urgency(have, want, &standing), have, one));
+            }
         }
     }
     let planned = |lists: &&Present| wanted.iter().any(|plan| plan.region == lists.region);
@@ -168,10 +189,25 @@ pub fn moves(
     chosen
 }
 
+/// Whether those that answer have a quorum of the next list wherever they have one of the list as it
+/// is, in buckets of any number of replicas: while a list is joint, both are needed. Of a list that
+/// ends nobody needs one.
+fn keeps_quorums(have: &[u32], next: &[u32], standing: &impl Fn(u32) -> Standing) -> bool {
+    let has = |list: &[u32], replicas: usize| {
+        let list = &list[..list.len().min(replicas)];
+        let there = list.iter().filter(|owner| standing(**owner).answers());
+        list.is_empty() || there.count() > list.len() / 2
+    };
+    let replicas = 1..=have.len().max(next.len());
+    replicas
+        .into_iter()
+        .all(|replicas| !has(have, replicas) || has(next, replicas))
+}
+
 fn urgency(have: &[u32], want: &[u32], standing: &impl Fn(u32) -> Standing) -> Urgency {
     if have.len() < want.len() {
         Urgency::Lacks
-    } else if have.iter().any(|owner| standing(*owner) != Standing::Stays) {
+    } else if have.iter().any(|owner| !standing(*owner).is_to_own()) {
         Urgency::Leaves
     } else if want.iter().any(|owner| !have.contains(owner)) || have.len() > want.len() {
         Urgency::Balance

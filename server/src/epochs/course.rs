@@ -6,11 +6,14 @@ use super::propose::{self, NotMade};
 use crate::clock;
 use crate::http::State;
 use crate::random;
-use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, Copies, CopiesOver, ListPlace, Offer};
+use annulet_protocol::epoch::{
+    ChainAnswer, ChainQuestion, Copies, CopiesOver, EpochRecord, ListChange, ListPlace, Offer, Step,
+};
 use annulet_protocol::ids::{ChangeId, NodeId};
 use annulet_protocol::table::Joint;
 use annulet_protocol::view::{MemberState, View};
-use annulet_ring::chain::{self, Objection, course};
+use annulet_ring::chain::course::{self, Missing};
+use annulet_ring::chain::{self, Objection};
 use annulet_ring::owners::next_lists;
 use annulet_ring::planner::Limits;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,8 +52,8 @@ pub(super) async fn run(state: &Arc<State>) {
         match step(state, &view, &mut silent).await {
             Ok(true) => pause = SOON,
             Ok(false) if waits(&view) => pause = SOON,
-            // Those that are absent now may come back.
-            Ok(false) if course::lacks_keepers(&view) => {}
+            // Those that do not answer now may come back.
+            Ok(false) if course::lacks_keepers(&view) || !silent.0.is_empty() => {}
             Ok(false) => still = Some(view.ordinal()),
             Err(NotMade::Objection(objection)) => {
                 tracing::debug!(%objection, "what was to follow the view does not any more");
@@ -88,20 +91,8 @@ async fn step(state: &Arc<State>, view: &Arc<View>, silent: &mut Silent) -> Resu
     let record = match chain::activate(view, change, &ready) {
         Some(record) => Some(record),
         None => {
-            let (done, handed) = done(state, view, silent).await;
-            let (lost, absent) = (silent.lost(clock::now()), propose::absent(state, view));
-            let before = Arc::clone(view);
-            // It takes some hundred milliseconds where there are tens of thousands of servers.
-            let follows =
-                move || course::follow(&before, change, (&done, &handed), (&lost, &absent), LIMITS);
-            match tokio::task::spawn_blocking(follows).await {
-                Ok(Ok(record)) => record,
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "no table can be planned for these members");
-                    None
-                }
-                Err(_) => return Err(NotMade::Failed),
-            }
+            let done = done(state, view, silent).await;
+            follow(state, view, change, done, silent).await?
         }
     };
     let Some(record) = record else {
@@ -115,6 +106,63 @@ async fn step(state: &Arc<State>, view: &Arc<View>, silent: &mut Silent) -> Resu
     };
     propose::make(state, change, own).await?;
     Ok(true)
+}
+
+/// The record that follows by itself, which gives something only to servers that answer.
+async fn follow(
+    state: &Arc<State>,
+    view: &Arc<View>,
+    change: ChangeId,
+    done: (Vec<u32>, Vec<NodeId>),
+    silent: &mut Silent,
+) -> Result<Option<EpochRecord>, NotMade> {
+    let done = Arc::new(done);
+    let mut asked = BTreeSet::new();
+    loop {
+        let (lost, now) = (silent.lost(clock::now()), silent.all());
+        let absent = propose::absent(state, view);
+        let (before, done) = (Arc::clone(view), Arc::clone(&done));
+        // It takes some hundred milliseconds where there are tens of thousands of servers.
+        let follows = move || {
+            let missing = Missing {
+                lost: &lost,
+                silent: &now,
+                absent: &absent,
+            };
+            course::follow(&before, change, (&done.0, &done.1), missing, LIMITS)
+        };
+        let record = match tokio::task::spawn_blocking(follows).await {
+            Ok(Ok(record)) => record,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "no table can be planned for these members");
+                return Ok(None);
+            }
+            Err(_) => return Err(NotMade::Failed),
+        };
+        let gain = record.as_ref().map(|record| gaining(view, record));
+        let gain: Vec<_> = gain.into_iter().flatten().collect();
+        let new: Vec<_> = gain
+            .into_iter()
+            .filter(|node| asked.insert(*node))
+            .collect();
+        if new.is_empty() || !silent.ask(state, new).await {
+            return Ok(record);
+        }
+    }
+}
+
+/// Members that come to own something by a record.
+fn gaining(view: &View, record: &EpochRecord) -> BTreeSet<NodeId> {
+    let opened = record.lists.iter().filter_map(|change| match change {
+        ListChange::Opened(next) => Some(next.step),
+        ListChange::Closed(_) | ListChange::Aborted(_) => None,
+    });
+    let comes = opened.filter_map(|step| match step {
+        Step::Replaced { owner, .. } | Step::Inserted { owner, .. } => Some(owner),
+        Step::Removed { .. } | Step::Swapped { .. } => None,
+    });
+    let members = comes.filter_map(|owner| view.members.get(owner as usize));
+    members.map(|member| member.id).collect()
 }
 
 /// Members that have joined and hold the view.
@@ -153,6 +201,19 @@ impl Silent {
         }
     }
 
+    /// Those that did not answer when they were asked last.
+    fn all(&self) -> Vec<NodeId> {
+        self.0.keys().copied().collect()
+    }
+
+    /// Asks servers whether they are there. Says whether one of them is not.
+    async fn ask(&mut self, state: &Arc<State>, nodes: Vec<NodeId>) -> bool {
+        let question = ChainQuestion::Copies(Copies {});
+        let answers = ask_all(state, nodes.clone(), &question).await;
+        self.note(&nodes, &answers, clock::now());
+        nodes.iter().any(|node| self.0.contains_key(node))
+    }
+
     /// Those that nobody should wait for any more, if they are to leave anyway.
     fn lost(&self, now: Instant) -> Vec<NodeId> {
         let long = |since: &Instant| now.saturating_duration_since(*since) >= SILENT_MAX;
@@ -169,9 +230,11 @@ async fn done(state: &Arc<State>, view: &View, silent: &mut Silent) -> (Vec<u32>
     for joint in &view.table.joint {
         asked.extend(next_lists(view, joint).into_iter().flatten());
     }
+    silent.0.retain(|node, _| view.member(*node).is_some());
+    // Who comes back is to have its share.
+    asked.extend(silent.all());
     let asked: Vec<_> = asked.into_iter().collect();
     let question = ChainQuestion::Copies(Copies {});
-    silent.0.retain(|node, _| view.member(*node).is_some());
     let answers = ask_all(state, asked.clone(), &question).await;
     silent.note(&asked, &answers, clock::now());
     let copied = answers

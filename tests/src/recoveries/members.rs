@@ -8,7 +8,8 @@ use annulet_protocol::ids::{ChangeId, NodeId};
 use annulet_protocol::members::{LeaveMember, MemberCommand};
 use annulet_protocol::view::{Member, MemberState, View};
 use annulet_replica::memory::MemoryStore;
-use annulet_ring::chain::{self, Relation, course};
+use annulet_ring::chain::course::{self, Missing};
+use annulet_ring::chain::{self, Relation};
 use annulet_ring::planner::Limits;
 use rand::Rng;
 
@@ -71,8 +72,12 @@ impl World {
         let done: Vec<_> = view.table.joint.iter().map(|j| j.partition).collect();
         let handed = course::emptied(view);
         let absent = self.absent(view);
-        let gone = (&absent[..], &absent[..]);
-        course::follow(view, change, (&done, &handed), gone, LIMITS).unwrap_or(None)
+        let missing = Missing {
+            lost: &absent,
+            silent: &absent,
+            absent: &absent,
+        };
+        course::follow(view, change, (&done, &handed), missing, LIMITS).unwrap_or(None)
     }
 
     /// Those that were not heard of: who does not answer, and now and then somebody who does.
