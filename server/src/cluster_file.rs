@@ -242,6 +242,18 @@ impl ClusterFile {
 }
 
 impl MemberEntry {
+    /// A member with nothing special about it.
+    #[cfg(test)]
+    pub(crate) fn plain(id: u64) -> Self {
+        Self {
+            id: NodeId(id),
+            address: format!("host-{id}:7400"),
+            capacity: 1,
+            zone: String::new(),
+            region: String::new(),
+        }
+    }
+
     fn member(&self) -> Member {
         Member {
             id: self.id,

@@ -269,14 +269,8 @@ mod tests {
 
     #[test]
     fn keepers_greet_each_other_in_every_round_and_others_by_chance() {
-        let member = |id: u64| MemberEntry {
-            id: NodeId(id),
-            address: format!("host-{id}:7400"),
-            capacity: 1,
-            zone: String::new(),
-            region: String::new(),
-        };
-        let file = ClusterFile::new(ClusterId([1; 16]), "test", (1..201).map(member).collect());
+        let members = (1..201).map(MemberEntry::plain).collect();
+        let file = ClusterFile::new(ClusterId([1; 16]), "test", members);
         let view = annulet_ring::chain::begin(file.view().unwrap());
         let keepers = view.tip.keepers.clone();
         let sampled = |own: NodeId| {

@@ -66,14 +66,19 @@ impl Did {
     }
 }
 
+/// What a caller writes in one round: the key, the value, and how reports name it.
+fn turn(bucket: &Bucket, caller: usize, round: u64) -> (String, Bytes, String) {
+    let key = format!("{caller}/{}", round % KEYS);
+    let what = format!("{} {key}, round {round}", bucket.name());
+    (key, Bytes::from(format!("round {round}")), what)
+}
+
 /// Puts a value and reads it back, one key after the other; nobody else writes these.
 async fn put_and_get(bucket: Bucket, caller: usize, course: Course) -> Did {
     let mut did = Did::default();
     let mut round = 0;
     while !course.over.load(Ordering::Relaxed) {
-        let key = format!("{caller}/{}", round % KEYS);
-        let what = format!("{} {key}, round {round}", bucket.name());
-        let value = Bytes::from(format!("round {round}"));
+        let (key, value, what) = turn(&bucket, caller, round);
         round += 1;
         let put = bucket.put(&key, value.clone()).await;
         if did.note(&course, &format!("put {what}"), put).is_none() {
@@ -98,9 +103,7 @@ async fn replace(bucket: Bucket, caller: usize, course: Course) -> Did {
     let mut did = Did::default();
     let mut round = 0;
     while !course.over.load(Ordering::Relaxed) {
-        let key = format!("{caller}/{}", round % KEYS);
-        let what = format!("{} {key}, round {round}", bucket.name());
-        let value = Bytes::from(format!("round {round}"));
+        let (key, value, what) = turn(&bucket, caller, round);
         round += 1;
         let got = bucket.get(&key).await;
         let Some(seen) = did.note(&course, &format!("get {what}"), got) else {

@@ -191,14 +191,8 @@ mod tests {
     use annulet_protocol::ids::ClusterId;
 
     fn view() -> View {
-        let member = |id: u64| MemberEntry {
-            id: NodeId(id),
-            address: format!("host-{id}:7400"),
-            capacity: 1,
-            zone: String::new(),
-            region: String::new(),
-        };
-        let file = ClusterFile::new(ClusterId([1; 16]), "test", (1..4).map(member).collect());
+        let members = (1..4).map(MemberEntry::plain).collect();
+        let file = ClusterFile::new(ClusterId([1; 16]), "test", members);
         file.view().unwrap()
     }
 

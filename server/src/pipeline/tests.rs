@@ -120,14 +120,8 @@ impl Bench {
 
     fn with(limits: Limits, memory: usize) -> Self {
         let node = NodeId(1);
-        let member = MemberEntry {
-            id: node,
-            address: "n1:1".into(),
-            capacity: 1,
-            zone: String::new(),
-            region: String::new(),
-        };
-        let mut file = ClusterFile::new(ClusterId([1; 16]), "test", vec![member]);
+        let members = vec![MemberEntry::plain(node.0)];
+        let mut file = ClusterFile::new(ClusterId([1; 16]), "test", members);
         file.buckets = vec![BucketEntry {
             merge: None,
             number: ASYNC,
