@@ -38,8 +38,25 @@ pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
 
 /// Numbers of the servers that own a key of the bucket, as [`super::Cluster`] counts them.
 pub fn owners(view: &View, bucket: &Bucket, key: &str) -> Vec<usize> {
+    owners_of(view, bucket, key).all().map(index).collect()
+}
+
+/// The same list by list: a quorum is one of each of them. The first is that of those who own the
+/// key now; a second one, of those who are to own it, is there while they copy it.
+pub fn lists(view: &View, bucket: &Bucket, key: &str) -> Vec<Vec<usize>> {
+    let owners = owners_of(view, bucket, key);
+    let lists = owners.regions.iter().chain(owners.next.iter().flatten());
+    lists
+        .map(|list| list.nodes.iter().copied().map(index).collect())
+        .collect()
+}
+
+fn owners_of(view: &View, bucket: &Bucket, key: &str) -> Owners {
     let bucket = view.bucket_named(bucket.name()).expect("a bucket");
     let hash = view.hash(bucket.number, key.as_bytes());
-    let index = |NodeId(id)| (id - 1) as usize;
-    Owners::of(view, bucket, hash).all().map(index).collect()
+    Owners::of(view, bucket, hash)
+}
+
+fn index(NodeId(id): NodeId) -> usize {
+    (id - 1) as usize
 }
