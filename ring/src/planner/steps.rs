@@ -189,19 +189,17 @@ pub fn moves(
     chosen
 }
 
-/// Whether those that answer have a quorum of the next list wherever they have one of the list as it
-/// is, in buckets of any number of replicas: while a list is joint, both are needed. Of a list that
-/// ends nobody needs one.
+/// Whether those that answer have a quorum of the next list wherever they have one of the list as
+/// it is, in buckets of any number of replicas: while a list is joint, both are needed. Of a list
+/// that ends nobody needs one.
 fn keeps_quorums(have: &[u32], next: &[u32], standing: &impl Fn(u32) -> Standing) -> bool {
     let has = |list: &[u32], replicas: usize| {
         let list = &list[..list.len().min(replicas)];
         let there = list.iter().filter(|owner| standing(**owner).answers());
         list.is_empty() || there.count() > list.len() / 2
     };
-    let replicas = 1..=have.len().max(next.len());
-    replicas
-        .into_iter()
-        .all(|replicas| !has(have, replicas) || has(next, replicas))
+    let mut replicas = 1..=have.len().max(next.len());
+    replicas.all(|replicas| !has(have, replicas) || has(next, replicas))
 }
 
 fn urgency(have: &[u32], want: &[u32], standing: &impl Fn(u32) -> Standing) -> Urgency {

@@ -45,7 +45,8 @@ pub fn owners(view: &View, bucket: &Bucket, key: &str) -> Vec<usize> {
 /// key now; a second one, of those who are to own it, is there while they copy it.
 pub fn lists(view: &View, bucket: &Bucket, key: &str) -> Vec<Vec<usize>> {
     let owners = owners_of(view, bucket, key);
-    let lists = owners.regions.iter().chain(owners.next.iter().flatten());
+    let next = owners.next.iter().flat_map(|next| next.iter());
+    let lists = owners.regions.iter().chain(next);
     lists
         .map(|list| list.nodes.iter().copied().map(index).collect())
         .collect()
