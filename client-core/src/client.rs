@@ -171,7 +171,9 @@ impl Client {
         self.shared.counters.read(counts)
     }
 
-    /// Asks every server how it is, for people to look at.
+    /// Asks every server how it is, for people to look at. What they say is of an epoch that this
+    /// client knows afterwards, so that a move that is over is not taken for one of which nobody
+    /// says anything.
     pub async fn members(&self) -> Vec<MemberStatus> {
         let view = self.view();
         let shares = shares(&view);
@@ -194,7 +196,13 @@ impl Client {
                 }
             }
         });
-        stream::iter(each).buffered(PROBES_AT_ONCE).collect().await
+        let members: Vec<_> = stream::iter(each).buffered(PROBES_AT_ONCE).collect().await;
+        let reports = members.iter().filter_map(|member| member.report.as_ref());
+        let newest = reports.map(|report| report.epoch).max().unwrap_or(0);
+        if let Err(why) = self.shared.refresh(newest).await {
+            tracing::debug!(%why, "no view of what a server acts under");
+        }
+        members
     }
 
     /// Ends the client: later calls fail with `Closed`, calls under way go on to their end. What

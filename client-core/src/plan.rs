@@ -38,8 +38,9 @@ impl Client {
     /// # Errors
     /// `InvalidInput` if such a cluster cannot be, `Closed` once the client was closed.
     pub async fn plan(&self, changes: &[RingChange]) -> Result<Forecast> {
-        let view = self.newest_view().await?;
+        self.newest_view().await?;
         let stored = stored(&self.members().await);
+        let view = self.view();
         let changes = changes.to_vec();
         // It takes some hundred milliseconds where there are tens of thousands of servers.
         let planning = tokio::task::spawn_blocking(move || Forecast::of(&view, &changes, &stored));
@@ -55,8 +56,9 @@ impl Client {
     /// # Errors
     /// `Closed` once the client was closed.
     pub async fn progress(&self) -> Result<Progress> {
-        let view = self.newest_view().await?;
-        Ok(Progress::of(&view, &self.members().await))
+        self.newest_view().await?;
+        let members = self.members().await;
+        Ok(Progress::of(&self.view(), &members))
     }
 
     /// The newest view that any server has; the one that is known if there is no newer one.

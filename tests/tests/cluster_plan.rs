@@ -73,6 +73,12 @@ async fn what_was_planned_is_what_moves_and_its_progress_is_told() {
     let mut left = f64::INFINITY;
     let mut told = false;
     until("all is moved", async || {
+        let reports = admin.members().await.into_iter().flat_map(|m| m.report);
+        let told_of = reports.map(|report| report.epoch).max();
+        assert!(
+            told_of <= Some(admin.view().ordinal()),
+            "what is told of an epoch is counted in a view before it"
+        );
         let progress = admin.progress().await.unwrap();
         let copies = progress.moves.iter().flat_map(|one| &one.owners);
         told |= copies
