@@ -182,7 +182,16 @@ impl Client {
             async move {
                 let (probe, report) =
                     tokio::join!(self.probe(&member.address), self.report(&member.address));
-                let (state, error) = probe;
+                let others = report.as_ref().map(|report| report.node);
+                let others = others.filter(|node| *node != member.id);
+                let ((state, error), report) = match others {
+                    // It has the address of the one whose place it takes.
+                    Some(node) => {
+                        let why = format!("server {node} answers at its address");
+                        (("down", Some(why)), None)
+                    }
+                    None => (probe, report),
+                };
                 MemberStatus {
                     id: member.id,
                     address: member.address,

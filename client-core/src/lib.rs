@@ -58,6 +58,7 @@ pub use annulet_protocol::view::{Member, MemberState, View};
 pub use annulet_ring::forecast::{
     Forecast, Holder, Idle, IdleCause, MemberForecast, Newcomer, RegionZones, RingChange, Transfer,
 };
+pub use annulet_ring::loss::BucketLoss;
 pub use bucket::{Bucket, Committed, Update};
 pub use buckets::{BucketChanges, BucketOptions};
 pub use client::{Client, MemberHints, MemberStatus};

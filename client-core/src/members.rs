@@ -44,13 +44,26 @@ impl Client {
 
     /// Lets a member leave: the others copy what it owns, then it is no member any more. It must
     /// run until then; one that is lost for good leaves in the same way, and the others copy from
-    /// those who are left.
+    /// those who are left, where these are a majority: see [`Client::accept_loss`].
     ///
     /// # Errors
     /// As those of [`Client::set_member`]; `InvalidInput` if nobody would be left.
     pub async fn remove_member(&self, id: NodeId) -> Result<Option<Member>> {
         let leave = MemberCommand::Leave(LeaveMember { id });
         self.change_member(leave).await
+    }
+
+    /// Gives up a member that is **lost for good**, with all that only it had: it leaves as by
+    /// [`Client::remove_member`], and where those that are left are no majority of the owners of
+    /// something, what they have is taken for all that there is. [`Client::plan_loss`] says where
+    /// that is. Without it such partitions wait for the member. A member that comes back after
+    /// all hands over what it still has, if it comes before the others are done without it.
+    ///
+    /// # Errors
+    /// As those of [`Client::remove_member`]; `Conflict` if the member answers.
+    pub async fn accept_loss(&self, id: NodeId) -> Result<Option<Member>> {
+        let lost = MemberCommand::AcceptLoss(LeaveMember { id });
+        self.change_member(lost).await
     }
 
     async fn change_member(&self, command: MemberCommand) -> Result<Option<Member>> {

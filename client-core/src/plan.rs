@@ -1,5 +1,5 @@
-//! What would move if members were changed, how far it is with what moves, and whether a server can
-//! be stopped.
+//! What would move if members were changed, how far it is with what moves, what would be lost with
+//! members, and whether a server can be stopped.
 //!
 //! All of it is for people and their tools: it reads, and changes nothing.
 
@@ -11,8 +11,9 @@ use crate::error::{Error, ErrorKind, Result};
 use annulet_protocol::codec;
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::status::StopReply;
-use annulet_protocol::view::View;
+use annulet_protocol::view::{MemberState, View};
 use annulet_ring::forecast::{Forecast, ForecastError, RingChange};
+use annulet_ring::loss::{BucketLoss, losses};
 use http::StatusCode;
 pub use progress::{MoveProgress, OwnerProgress, Progress};
 use std::collections::BTreeMap;
@@ -59,6 +60,21 @@ impl Client {
         self.newest_view().await?;
         let members = self.members().await;
         Ok(Progress::of(&self.view(), &members))
+    }
+
+    /// What would be lost of each bucket if these members were gone for good, besides those of
+    /// which that is accepted already; buckets of which nothing would be are left out. Nothing is
+    /// changed: see [`Client::accept_loss`].
+    ///
+    /// # Errors
+    /// `Closed` once the client was closed.
+    pub async fn plan_loss(&self, gone: &[NodeId]) -> Result<Vec<BucketLoss>> {
+        let view = self.newest_view().await?;
+        let is_lost = |id| {
+            let member = view.member(id);
+            member.is_some_and(|member| member.state == MemberState::Lost)
+        };
+        Ok(losses(&view, |id| gone.contains(&id) || is_lost(id)))
     }
 
     /// The newest view that any server has; the one that is known if there is no newer one.

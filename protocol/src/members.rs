@@ -26,6 +26,8 @@ tagged! {
         Set(SetMember) = "set",
         /// It is to own nothing any more; when it does not, it is gone.
         Leave(LeaveMember) = "leave",
+        /// It is lost for good, with all that only it had.
+        AcceptLoss(LeaveMember) = "accept_loss",
     }
 }
 
@@ -45,7 +47,7 @@ pub struct SetMember {
     pub zone: Option<String>,
 }
 
-/// Lets a member leave.
+/// A member that is to be none any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaveMember {
     /// The member.

@@ -27,6 +27,20 @@ named! {
         Active = "active",
         /// Hands its share over.
         Leaving = "leaving",
+        /// It is gone for good, with its data: others take its share, and of what they do not
+        /// have nobody waits for it.
+        Lost = "lost",
+    }
+}
+
+impl MemberState {
+    /// Whether it is to own nothing any more.
+    #[must_use]
+    pub fn is_to_go(self) -> bool {
+        match self {
+            Self::Joining | Self::Active => false,
+            Self::Leaving | Self::Lost => true,
+        }
     }
 }
 

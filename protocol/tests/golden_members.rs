@@ -57,6 +57,12 @@ fn changes_of_members_never_change() {
          10ababababababababababababababababa7636f6d6d616e6481a56c6561766581a269\
          6404",
         ),
+        (
+            MemberCommand::AcceptLoss(leave),
+            "83a7636c7573746572c410c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1a66368616e6765c4\
+         10ababababababababababababababababa7636f6d6d616e6481ab6163636570745f6c\
+         6f737381a2696404",
+        ),
     ] {
         let request = MemberRequest {
             cluster: CLUSTER,

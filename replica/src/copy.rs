@@ -5,7 +5,8 @@
 //! that stays compares, page by page, and takes what is different. A copy is over when a majority
 //! of the owners in every prefix of the lists that buckets use has been asked to the end, and the
 //! others, too, as far as they answer. All of it is under the epoch that set these lists: what came
-//! under another one counts for nothing.
+//! under another one counts for nothing. Where an operator has accepted the loss of members, and
+//! those that are left are no majority, all that are left will do.
 //!
 //! How far each owner was asked is noted in the batch that holds what it told, so a copy goes on
 //! after a restart where it was.
@@ -37,7 +38,7 @@ use annulet_protocol::limits::PAGE_BYTES_MAX;
 use annulet_protocol::message::Answer;
 use annulet_protocol::status::CopyState;
 use annulet_protocol::table::Joint;
-use annulet_protocol::view::View;
+use annulet_protocol::view::{MemberState, View};
 use annulet_ring::owners::{Nodes, current_lists, next_lists};
 use annulet_ring::quorum::majority;
 use bytes::Bytes;
@@ -343,8 +344,11 @@ impl Copier {
         if self.takes_one_copy() {
             return owners.iter().any(has);
         }
-        let away =
-            |owner: &NodeId| progress(*owner).is_some_and(|p| p.failures >= self.failures_max);
+        let most = |owner| match is_lost(view, owner) {
+            true => 1,
+            false => self.failures_max,
+        };
+        let away = |owner: &NodeId| progress(*owner).is_some_and(|p| p.failures >= most(*owner));
         if !owners.iter().all(|owner| has(owner) || away(owner)) {
             return false;
         }
@@ -357,7 +361,11 @@ impl Copier {
                     false => list.len().min(replicas),
                 };
                 let prefix = &list[..most];
-                prefix.iter().filter(|owner| has(owner)).count() >= majority(most)
+                let left = prefix
+                    .iter()
+                    .filter(|owner| !is_lost(view, **owner))
+                    .count();
+                prefix.iter().filter(|owner| has(owner)).count() >= majority(most).min(left)
             })
         })
     }
@@ -441,6 +449,12 @@ fn part(job: &Job, whole: &Progress) -> Progress {
 
 fn further(one: &Progress, other: &Progress) -> std::cmp::Ordering {
     (one.over, &one.after).cmp(&(other.over, &other.after))
+}
+
+/// Whether nobody is to wait any more for what only this member has.
+fn is_lost(view: &View, node: NodeId) -> bool {
+    let member = view.member(node);
+    member.is_some_and(|member| member.state == MemberState::Lost)
 }
 
 /// All owners of a partition as its lists are, in every region.

@@ -10,6 +10,7 @@
 //! - [`chain`]: the rules by which one view follows another, and how the next one is decided
 //! - [`cluster`]: a first view from a list of members and buckets
 //! - [`forecast`]: what would move if members were changed
+//! - [`loss`]: what is lost when members are gone for good
 //! - [`stopping`]: whether a server can be stopped
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -17,6 +18,7 @@
 pub mod chain;
 pub mod cluster;
 pub mod forecast;
+pub mod loss;
 pub mod owners;
 pub mod planner;
 pub mod quorum;

@@ -4,7 +4,7 @@
 
 use annulet::{BucketOptions, Client, ErrorKind, Level, MemberChanges, Mode, NodeId, View};
 use annulet_history::Outcome;
-use annulet_tests::cluster::calls::{read_at, write_at};
+use annulet_tests::cluster::calls::{MOVES, read_at, write_at};
 use annulet_tests::cluster::checks::Checks;
 use annulet_tests::cluster::{Cluster, binary};
 use bytes::Bytes;
@@ -13,9 +13,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// How long all that follows of a change may take: hundreds of partitions move, some at a time.
-const MOVES: Duration = Duration::from_secs(240);
 
 /// Waits until the newest view is so.
 async fn until_view(client: &Client, what: &str, is: impl Fn(&View) -> bool) -> Arc<View> {

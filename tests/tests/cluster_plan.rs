@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 use annulet::{Client, ErrorKind, Holder, NodeId, RingChange, StopReasonKind};
-use annulet_tests::cluster::{Cluster, PATIENCE, annulet, wire};
+use annulet_tests::cluster::calls::{MOVES, until_within};
+use annulet_tests::cluster::{Cluster, annulet, wire};
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 fn id_of(client: &Client, address: &str) -> NodeId {
     let view = client.view();
@@ -14,15 +14,11 @@ fn id_of(client: &Client, address: &str) -> NodeId {
     member.unwrap().id
 }
 
-/// Waits until it is so.
-async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !is().await {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let waited = tokio::time::timeout(2 * PATIENCE, waiting).await;
-    waited.unwrap_or_else(|_| panic!("waited too long until {what}"));
+/// What servers say of an epoch is counted in a view that is not of one before it.
+async fn check_told_of_known_epochs(client: &Client) {
+    let reports = client.members().await.into_iter().flat_map(|m| m.report);
+    let told_of = reports.map(|report| report.epoch).max();
+    assert!(told_of <= Some(client.view().ordinal()));
 }
 
 /// Kinds of reasons why a server should not be stopped.
@@ -72,13 +68,8 @@ async fn what_was_planned_is_what_moves_and_its_progress_is_told() {
     ]);
     let mut left = f64::INFINITY;
     let mut told = false;
-    until("all is moved", async || {
-        let reports = admin.members().await.into_iter().flat_map(|m| m.report);
-        let told_of = reports.map(|report| report.epoch).max();
-        assert!(
-            told_of <= Some(admin.view().ordinal()),
-            "what is told of an epoch is counted in a view before it"
-        );
+    until_within(MOVES, "all is moved", async || {
+        check_told_of_known_epochs(&admin).await;
         let progress = admin.progress().await.unwrap();
         let copies = progress.moves.iter().flat_map(|one| &one.owners);
         told |= copies
@@ -130,9 +121,13 @@ async fn a_server_is_safe_to_stop_only_while_its_quorums_do_without_it() {
         [StopReasonKind::Quorum].into()
     );
     admin.delete_bucket("single").await.unwrap();
-    until("all know of it and nothing is left over", async || {
-        reasons(&admin, ids[0]).await.is_empty() && reasons(&admin, ids[1]).await.is_empty()
-    })
+    until_within(
+        MOVES,
+        "all know of it and nothing is left over",
+        async || {
+            reasons(&admin, ids[0]).await.is_empty() && reasons(&admin, ids[1]).await.is_empty()
+        },
+    )
     .await;
     let request = wire::http("GET", "/v1/safe-to-stop", "text/plain", 0, b"");
     for (name, status) in [(Some("tester"), "HTTP/1.1 200 "), (None, "HTTP/1.1 401 ")] {
@@ -145,7 +140,7 @@ async fn a_server_is_safe_to_stop_only_while_its_quorums_do_without_it() {
 
     cluster.kill(2);
     let away = [StopReasonKind::Quorum, StopReasonKind::Keepers].into();
-    until("it is noticed", async || {
+    until_within(MOVES, "it is noticed", async || {
         reasons(&admin, ids[0]).await == away
     })
     .await;
@@ -159,14 +154,14 @@ async fn a_server_is_safe_to_stop_only_while_its_quorums_do_without_it() {
         let put = bucket.put(format!("key {key}"), "value");
         put.await.unwrap();
     }
-    until("somebody keeps something", async || {
+    until_within(MOVES, "somebody keeps something", async || {
         let kept = [reasons(&admin, ids[0]).await, reasons(&admin, ids[1]).await];
         kept.iter()
             .any(|kinds| kinds.contains(&StopReasonKind::Hints))
     })
     .await;
     cluster.restart(2).await;
-    until("it is back and has what it missed", async || {
+    until_within(MOVES, "it is back and has what it missed", async || {
         let mut safe = true;
         for id in &ids {
             safe &= reasons(&admin, *id).await.is_empty();

@@ -5,7 +5,7 @@ use annulet::core::client::Fault as Client;
 use annulet_replica::chain::Fault as Chain;
 use annulet_replica::rules::Fault as Replica;
 use annulet_tests::sim::Fault;
-use annulet_tests::sim::noticed::noticed;
+use annulet_tests::sim::noticed::{noticed, noticed_near};
 
 #[test]
 fn answers_that_do_not_wait_for_their_sync_are_noticed() {
@@ -64,7 +64,7 @@ fn a_server_that_fills_its_disk_is_noticed() {
 #[test]
 fn records_that_are_not_kept_for_others_are_noticed() {
     let oracles = ["handed-over"];
-    noticed(Fault::Replica(Replica::HintsForgotten), &oracles);
+    noticed_near(279, Fault::Replica(Replica::HintsForgotten), &oracles);
 }
 
 #[test]
@@ -91,12 +91,12 @@ fn a_scan_that_goes_on_beyond_where_an_answer_ends_is_noticed() {
 
 #[test]
 fn a_session_that_is_shown_something_older_is_noticed() {
-    noticed(Fault::Client(Client::SessionIgnored), &["session"]);
+    noticed_near(298, Fault::Client(Client::SessionIgnored), &["session"]);
 }
 
 #[test]
 fn a_server_that_stays_the_same_actor_over_a_restart_is_noticed() {
-    noticed(Fault::IncarnationKept, &["dropped"]);
+    noticed_near(231, Fault::IncarnationKept, &["dropped"]);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_quorum_out_of_two_epochs_is_noticed() {
 #[test]
 fn reads_of_the_lists_as_they_are_alone_are_noticed() {
     let oracles = ["monotonic", "resurrected", "dropped"];
-    noticed(Fault::Client(Client::CurrentListsRead), &oracles);
+    noticed_near(1_089, Fault::Client(Client::CurrentListsRead), &oracles);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn reads_of_the_lists_to_be_alone_are_noticed() {
 #[test]
 fn writes_to_the_lists_as_they_are_alone_are_noticed() {
     let oracles = ["monotonic", "resurrected", "lost", "linearizable"];
-    noticed(Fault::Client(Client::CurrentListsWritten), &oracles);
+    noticed_near(644, Fault::Client(Client::CurrentListsWritten), &oracles);
 }
 
 #[test]
@@ -188,13 +188,13 @@ fn a_write_that_is_wrongly_said_not_to_be_applied_is_noticed() {
 
 #[test]
 fn a_client_that_returns_damaged_values_is_noticed() {
-    noticed(Fault::Client(Client::ChecksumIgnored), &["phantom"]);
+    noticed_near(245, Fault::Client(Client::ChecksumIgnored), &["phantom"]);
 }
 
 #[test]
 fn votes_that_are_forgotten_in_a_crash_are_noticed() {
     let oracles = ["promise", "agreement"];
-    noticed(Fault::Chain(Chain::VotesForgotten), &oracles);
+    noticed_near(238, Fault::Chain(Chain::VotesForgotten), &oracles);
 }
 
 #[test]
@@ -215,12 +215,12 @@ fn a_proposal_that_is_accepted_below_a_promise_is_noticed() {
 
 #[test]
 fn promises_of_a_round_that_a_crash_takes_away_are_noticed() {
-    noticed(Fault::Replica(Replica::PromisesForgotten), STRONG);
+    noticed_near(2_593, Fault::Replica(Replica::PromisesForgotten), STRONG);
 }
 
 #[test]
 fn a_read_that_passes_over_a_round_under_way_is_noticed() {
-    noticed(Fault::Client(Client::PromisesIgnored), STRONG);
+    noticed_near(458, Fault::Client(Client::PromisesIgnored), STRONG);
 }
 
 #[test]

@@ -94,7 +94,7 @@ async fn join(client: &Client, node: &str, common: &Common) -> Result<Exit, Fail
 async fn replace(client: &Client, args: &ReplaceArgs, common: &Common) -> Result<Exit, Failure> {
     let view = newest(client).await?;
     let (old, new) = (find(&view, &args.old)?, find(&view, &args.new)?);
-    if old.id == new.id || new.state == MemberState::Leaving {
+    if old.id == new.id || new.state.is_to_go() {
         let why = format!("server {} cannot take the place of {}", new.id, old.id);
         return Err(Failure::usage(why));
     }

@@ -256,6 +256,46 @@ fn a_majority_of_every_prefix_is_asked_and_who_is_away_is_waited_for() {
 }
 
 #[test]
+fn of_whom_the_loss_is_accepted_nobody_waits_and_a_majority_of_the_others_is_asked_still() {
+    for (lost, others_do) in [(&[2][..], &[1, 3][..]), (&[1, 2], &[3])] {
+        let mut cluster = Cluster::new();
+        cluster.put(1, LWW, "a", Some("v"));
+        cluster.open(&[0, 3, 2]);
+        let mut copier = Copier {
+            failures_max: 1,
+            ..Copier::default()
+        };
+        copier.follow(&cluster.view, NodeId(4));
+        let mut asked = BTreeSet::new();
+        for now_ms in (NOW_MS..).step_by(1_000).take(12) {
+            let Some(errand) = cluster.next(&mut copier, 4, now_ms) else {
+                break;
+            };
+            match lost.contains(&errand.owner.0) {
+                true => copier.handle_failure(&errand),
+                false => _ = cluster.take(&mut copier, 4, &errand),
+            }
+            asked.insert(errand.owner.0);
+        }
+        assert_eq!(asked.len(), 3, "everybody is asked");
+        assert!(!cluster.done(&copier, 4), "they may come back");
+        for id in lost {
+            cluster.view.members[*id as usize - 1].state = MemberState::Lost;
+        }
+        assert!(cluster.done(&copier, 4));
+        // Those that are left are asked all the same.
+        for other in others_do {
+            let job = |job: &Job| job.source == NodeId(*other);
+            let known = copier.jobs.iter_mut().find(|(of, _)| job(of));
+            known.unwrap().1.over = false;
+            assert!(!cluster.done(&copier, 4), "{other} was not asked");
+            let known = copier.jobs.iter_mut().find(|(of, _)| job(of));
+            known.unwrap().1.over = true;
+        }
+    }
+}
+
+#[test]
 fn only_those_who_act_under_the_very_lists_tell_and_take() {
     let mut cluster = Cluster::new();
     (1..=3).for_each(|server| cluster.put(server, LWW, "a", Some("v")));

@@ -156,7 +156,7 @@ fn settle(view: &mut View, done: &[u32], missing: Missing<'_>, epoch: u64) -> Ve
 /// Members that are to leave and stand in no list any more. They may still have to hand over what
 /// they owned.
 pub fn emptied(view: &View) -> Vec<NodeId> {
-    let leaves = |member: &Member| member.state == MemberState::Leaving;
+    let leaves = |member: &Member| member.state.is_to_go();
     if !view.members.iter().any(leaves) {
         return Vec::new();
     }
@@ -189,11 +189,12 @@ fn standing(view: &View, missing: Missing<'_>, index: usize) -> Standing {
     let Some(Member { id, state, .. }) = view.members.get(index) else {
         return Standing::Leaves;
     };
-    match *state == MemberState::Active {
-        true if missing.silent.contains(id) => Standing::Away,
-        true => Standing::Stays,
-        false if missing.lost.contains(id) => Standing::Lost,
-        false => Standing::Leaves,
+    match *state {
+        MemberState::Active if missing.silent.contains(id) => Standing::Away,
+        MemberState::Active => Standing::Stays,
+        MemberState::Lost => Standing::Lost,
+        _ if missing.lost.contains(id) => Standing::Lost,
+        MemberState::Joining | MemberState::Leaving => Standing::Leaves,
     }
 }
 

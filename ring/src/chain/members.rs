@@ -59,6 +59,9 @@ fn set(view: &mut View, settings: &MemberSettings) -> Result<(), String> {
     if *state == MemberState::Joining && member.state != MemberState::Joining {
         return Err(format!("member {id} has joined already"));
     }
+    if member.state == MemberState::Lost && *state != MemberState::Lost {
+        return Err(format!("member {id} was given up"));
+    }
     member.address.clone_from(address);
     member.capacity = *capacity;
     member.zone.clone_from(zone);

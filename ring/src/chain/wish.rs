@@ -174,18 +174,36 @@ fn member_change(view: &View, command: &MemberCommand) -> Result<MemberChange, O
         }
         MemberCommand::Leave(LeaveMember { id }) => {
             let member = known(*id)?;
-            if member.state == MemberState::Leaving {
+            if member.state.is_to_go() {
                 return Err(Objection::Conflict(format!("member {id} leaves already")));
             }
-            let stays = |other: &Member| other.id != *id && other.state == MemberState::Active;
-            if !view.members.iter().any(stays) {
-                let why = format!("nobody would be left to own anything without member {id}");
-                return Err(Objection::Invalid(why));
-            }
+            check_left(view, *id)?;
             MemberChange::Set(settings(member, MemberState::Leaving))
+        }
+        MemberCommand::AcceptLoss(LeaveMember { id }) => {
+            let member = known(*id)?;
+            if member.state == MemberState::Lost {
+                return Err(Objection::Conflict(format!(
+                    "member {id} is given up already"
+                )));
+            }
+            check_left(view, *id)?;
+            MemberChange::Set(settings(member, MemberState::Lost))
         }
         MemberCommand::Unknown => return Err(unknown()),
     })
+}
+
+/// Somebody is left to own something without this member.
+fn check_left(view: &View, id: NodeId) -> Result<(), Objection> {
+    let stays = |other: &Member| other.id != id && other.state == MemberState::Active;
+    match view.members.iter().any(stays) {
+        true => Ok(()),
+        false => {
+            let why = format!("nobody would be left to own anything without member {id}");
+            Err(Objection::Invalid(why))
+        }
+    }
 }
 
 fn joined(

@@ -3,7 +3,7 @@
 use super::{ForecastError, Holder, Newcomer, RingChange};
 use crate::planner::Candidate;
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::view::{Member, MemberState, View};
+use annulet_protocol::view::{Member, View};
 use std::collections::BTreeSet;
 
 /// The members in the order of the view, then those that are to come: the planner names them by
@@ -89,7 +89,7 @@ impl Standing {
                 zone: member.zone.clone(),
                 region: member.region.clone(),
             },
-            stays: member.state != MemberState::Leaving,
+            stays: !member.state.is_to_go(),
         }
     }
 

@@ -80,10 +80,10 @@ fn next(view: &View, wish: &Membership) -> Next {
     let replaced = wish.replaces.and_then(|id| view.member(id));
     match (member.state, replaced) {
         (MemberState::Joining, _) => Next::Wait,
-        (MemberState::Active, Some(old)) if old.state != MemberState::Leaving => {
+        (MemberState::Active, Some(old)) if !old.state.is_to_go() => {
             Next::Replace(LeaveMember { id: old.id })
         }
-        (MemberState::Active | MemberState::Leaving, _) => Next::Nothing,
+        (MemberState::Active | MemberState::Leaving | MemberState::Lost, _) => Next::Nothing,
     }
 }
 

@@ -12,10 +12,10 @@ use annulet_protocol::bucket::Bucket;
 use annulet_protocol::codec::{self, CHAIN_BYTES_MAX};
 use annulet_protocol::epoch::{
     BucketChange, BucketCommand, BucketReply, BucketRequest, ChainAnswer, ChainQuestion,
-    ChainRequest, EpochRecord, Offer,
+    ChainRequest, Copies, EpochRecord, Offer,
 };
 use annulet_protocol::ids::{ChangeId, NodeId};
-use annulet_protocol::members::{MemberCommand, MemberReply, MemberRequest};
+use annulet_protocol::members::{LeaveMember, MemberCommand, MemberReply, MemberRequest};
 use annulet_protocol::view::View;
 use annulet_replica::chain::Unfinished;
 use annulet_ring::chain::proposer::{Effect, Outcome, Proposer, Question};
@@ -84,13 +84,16 @@ pub(crate) async fn change_member(
     let MemberRequest {
         change, command, ..
     } = request;
+    if let MemberCommand::AcceptLoss(LeaveMember { id }) = command {
+        check_silent(state, *id).await?;
+    }
     let absent = absent(state, &state.view());
     let own = |view: &View| chain::propose_member(view, *change, command, &absent);
     let (view, record) = make(state, *change, own).await?;
     let id = match command {
         MemberCommand::Join(member) => member.id,
         MemberCommand::Set(set) => set.id,
-        MemberCommand::Leave(leave) => leave.id,
+        MemberCommand::Leave(leave) | MemberCommand::AcceptLoss(leave) => leave.id,
         MemberCommand::Unknown => return Err(NotMade::Failed),
     };
     Ok(MemberReply {
@@ -98,6 +101,18 @@ pub(crate) async fn change_member(
         epoch: record.point().ordinal(),
         member: view.member(id).cloned(),
     })
+}
+
+/// Only who does not answer can be given up.
+async fn check_silent(state: &Arc<State>, node: NodeId) -> Result<(), NotMade> {
+    let question = ChainQuestion::Copies(Copies {});
+    if state.view().member(node).is_none() || ask(state, node, question).await.is_err() {
+        return Ok(());
+    }
+    let why = format!(
+        "server {node} answers, so what it has is not lost: let it leave by `annulet node leave`"
+    );
+    Err(NotMade::Objection(Objection::Conflict(why)))
 }
 
 /// Members that were not heard of lately, and so are not made keepers.

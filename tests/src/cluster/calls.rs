@@ -24,14 +24,23 @@ pub fn write_at(level: Level) -> WriteOptions {
     }
 }
 
+/// How long all that follows of a change of members may take: hundreds of partitions move, some at
+/// a time.
+pub const MOVES: Duration = Duration::from_secs(240);
+
 /// Waits until `done` says so.
-pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, done: impl AsyncFnMut() -> bool) {
+    until_within(PATIENCE, what, done).await;
+}
+
+/// Waits until `done` says so, for so long.
+pub async fn until_within(limit: Duration, what: &str, mut done: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !done().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, wait)
+    timeout(limit, wait)
         .await
         .unwrap_or_else(|_| panic!("{what} in time"));
 }

@@ -6,7 +6,6 @@ use crate::commands::node;
 use crate::failure::{Exit, Failure};
 use crate::output;
 use annulet::{Client, Member, MemberChanges, NodeId, Progress, View};
-use annulet_protocol::view::MemberState;
 use clap::Args;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -156,9 +155,9 @@ fn steps(view: &View, args: &PlanArgs, gone: &[String]) -> Result<Vec<Step>, Fai
         steps.push(Step {
             server: member.address.clone(),
             action: Action::Leave(member.id),
-            state: match member.state {
-                MemberState::Leaving => State::Already,
-                _ => State::NotTried,
+            state: match member.state.is_to_go() {
+                true => State::Already,
+                false => State::NotTried,
             },
         });
     }
@@ -270,13 +269,14 @@ async fn wait(client: &Client, json: bool) -> Result<(), Failure> {
 }
 
 fn is_over(view: &View, progress: &Progress) -> bool {
-    let leaves = |member: &Member| member.state == MemberState::Leaving;
+    let leaves = |member: &Member| member.state.is_to_go();
     progress.is_still() && !view.members.iter().any(leaves)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use annulet::MemberState;
 
     fn view() -> View {
         let member = |id: u64, state| Member {

@@ -1,4 +1,7 @@
-//! `annulet cluster recover`: the servers go on without a majority of the keepers.
+//! `annulet cluster recover`: the servers go on without a majority of the keepers, or without what
+//! only those had that are lost.
+
+pub(super) mod loss;
 
 use crate::args::Common;
 use crate::failure::{Exit, Failure};
@@ -7,6 +10,7 @@ use annulet::{
     Anew, Client, Error, ErrorKind, MemberFound, NodeId, RecoverOutcome, RecoverReply, View,
 };
 use clap::Args;
+use loss::Loss;
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -15,6 +19,11 @@ pub(crate) struct RecoverArgs {
     /// Do not ask: those that do not answer are lost for good
     #[arg(long)]
     yes: bool,
+    /// Give up this server too, by its id or address, with ALL that only it had: partitions of
+    /// which it leaves no majority of the owners go on with what the others have. May be given
+    /// several times, and also while the keepers are there
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    accept_loss: Vec<String>,
 }
 
 /// What a person types to go on.
@@ -27,26 +36,56 @@ pub(super) async fn run(
 ) -> Result<Exit, Failure> {
     let plan = client.plan_recovery().await?;
     let view = client.view();
-    let RecoverOutcome::Possible(anew) = &plan.outcome else {
-        return show(&plan, &view, common.json);
+    let loss = match args.accept_loss.is_empty() {
+        true => None,
+        false => Some(Loss::of(client, &args.accept_loss).await?),
     };
+    let recovers = matches!(plan.outcome, RecoverOutcome::Possible(_));
+    if !recovers && loss.is_none() {
+        return show(&plan, &view, common.json);
+    }
     if !common.json {
-        found(&plan, &view)?;
-        intent(&plan, anew, &view)?;
+        if let RecoverOutcome::Possible(anew) = &plan.outcome {
+            found(&plan, &view)?;
+            intent(&plan, anew, &view)?;
+        }
+        loss.iter().try_for_each(|loss| loss.show(&view))?;
     }
     let asks = !args.yes && !common.json && std::io::stdin().is_terminal();
     if !args.yes && (!asks || !confirmed()?) {
         if common.json {
-            output::json(&to_json(&plan, &view))?;
+            output::json(&whole(&plan, &view, loss.as_ref()))?;
         }
         let why = "nothing was changed, since nobody confirmed that they are lost for good";
         return Err(Failure::usage(why).advise("if they are, repeat it with --yes"));
     }
-    let done = client.recover().await?;
-    if common.json || !matches!(done.outcome, RecoverOutcome::Done(_)) {
-        return show(&done, &client.view(), common.json);
+    let reply = match recovers {
+        true => client.recover().await?,
+        false => plan,
+    };
+    let done = matches!(reply.outcome, RecoverOutcome::Done(_));
+    if recovers && (!done || common.json && loss.is_none()) {
+        return show(&reply, &client.view(), common.json);
     }
-    ended(&done)
+    if recovers && !common.json {
+        ended(&reply)?;
+    }
+    if let Some(loss) = &loss {
+        loss.accept(client, common.json).await?;
+        if common.json {
+            output::json(&whole(&reply, &client.view(), Some(loss)))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// What was found of the keepers, and what is lost besides.
+fn whole(reply: &RecoverReply, view: &View, loss: Option<&Loss>) -> Value {
+    let mut json = to_json(reply, view);
+    if let Some(loss) = loss {
+        json["accepted_loss"] = loss.to_json();
+    }
+    json
 }
 
 /// What was found, and what became of it.

@@ -1,10 +1,13 @@
 //! `annulet cluster status`: how servers are, and how far it is with what moves.
 
+mod held_up;
+
 use crate::failure::{Exit, Failure};
 use crate::signals::StopSignals;
 use crate::{output, units};
 use annulet::{Client, MemberStatus, MoveProgress, NodeId, Progress, View};
 use clap::Args;
+use held_up::HeldUp;
 use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -53,11 +56,14 @@ async fn show(client: &Client, json: bool) -> Result<(), Failure> {
     let view = client.view();
     let progress = Progress::of(&view, &members);
     let lacking = under_replicated(&view);
+    let held_up = HeldUp::of(client, &view, &members).await?;
     if json {
-        output::json(&to_json(&view, &members, &progress, &lacking))
-    } else {
-        text(&view, &members, &progress, &lacking)
+        let mut json = to_json(&view, &members, &progress, &lacking);
+        json["held_up"] = json!(held_up.as_ref().map(HeldUp::to_json));
+        return output::json(&json);
     }
+    text(&view, &members, &progress, &lacking)?;
+    held_up.iter().try_for_each(|held_up| held_up.show(&view))
 }
 
 /// The buckets that ask for more replicas than there are servers, in any region.
@@ -138,7 +144,7 @@ fn a_move(one: &MoveProgress) -> Value {
     })
 }
 
-/// Where a member stands: `active`, `joining` or `leaving`.
+/// Where a member stands: `active`, `joining`, `leaving` or `lost`.
 fn membership(view: &View, member: &MemberStatus) -> &'static str {
     view.member(member.id)
         .map_or("", |member| member.state.as_str())

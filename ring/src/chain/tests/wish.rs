@@ -118,6 +118,51 @@ fn who_joins_owns_its_share_only_once_it_holds_the_view() {
 }
 
 #[test]
+fn who_is_given_up_stays_so_and_is_the_last_of_nobody() {
+    let view = first(3);
+    let id = view.members[0].id;
+    let lost = MemberCommand::AcceptLoss(LeaveMember { id });
+    let leaving = made(&view, &MemberCommand::Leave(LeaveMember { id }));
+    for before in [&view, &leaving] {
+        let after = made(before, &lost);
+        assert_eq!(after.members[0].state, MemberState::Lost);
+        assert!(!after.tip.keepers.contains(&id), "it keeps no epochs");
+        for again in [&lost, &MemberCommand::Leave(LeaveMember { id })] {
+            let refused = propose_member(&after, CHANGE, again, &[]);
+            assert!(
+                matches!(refused, Err(Objection::Conflict(_))),
+                "{refused:?}"
+            );
+        }
+        let set = SetMember {
+            id,
+            capacity: Some(7),
+            ..SetMember::default()
+        };
+        let set = made(&after, &MemberCommand::Set(set));
+        assert_eq!(set.members[0].state, MemberState::Lost);
+        let back = EpochRecord {
+            number: after.epoch + 1,
+            before: after.tip.hash,
+            members: vec![MemberChange::Set(MemberSettings {
+                id,
+                address: "host:1".into(),
+                capacity: 1,
+                zone: String::new(),
+                state: MemberState::Active,
+            })],
+            ..EpochRecord::default()
+        };
+        assert!(apply(&after, &back).is_err(), "it comes back");
+    }
+    let alone = first(1);
+    let id = alone.members[0].id;
+    let lost = MemberCommand::AcceptLoss(LeaveMember { id });
+    let refused = propose_member(&alone, CHANGE, &lost, &[]);
+    assert!(matches!(refused, Err(Objection::Invalid(_))), "{refused:?}");
+}
+
+#[test]
 fn a_server_takes_over_an_address_only_from_whom_it_replaces() {
     let view = first(3);
     let old = view.members[0].clone();
