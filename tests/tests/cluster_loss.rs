@@ -54,6 +54,27 @@ fn owned(client: &Client, node: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_given_up_and_comes_back_when_all_is_over_does_not_go_on() {
+    let mut cluster = Cluster::start(4).await;
+    let client = cluster.admin().await;
+    let view = client.view();
+    let mut members = view.members.iter();
+    let member = members.find(|member| member.address == cluster.address(3));
+    let lost = member.unwrap().id;
+    cluster.kill(3);
+    client.accept_loss(lost).await.unwrap();
+    until_within(MOVES, "all goes on without it", async || {
+        let view = client.newest_view().await.unwrap();
+        view.member(lost).is_none()
+    })
+    .await;
+    cluster.try_restart(3).await;
+    let status = cluster.ended(3).await;
+    assert_eq!(status.code(), Some(3), "{}", cluster.log(3));
+    assert!(cluster.log(3).contains("has left the cluster"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_only_a_lost_disk_had_is_given_up_and_all_else_goes_on() {
     let mut cluster = Cluster::start(3).await;
     let client = cluster.admin().await;

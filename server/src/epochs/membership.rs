@@ -90,6 +90,10 @@ fn next(view: &View, wish: &Membership) -> Next {
 /// Until this server is what it is to be.
 pub(super) async fn run(state: &Arc<State>) {
     let Some(wish) = state.membership.clone() else {
+        // A member of the cluster file is one from the first epoch on, until it leaves.
+        if state.view().member(state.node).is_none() {
+            has_left(state);
+        }
         return;
     };
     let mut was_member = wish.was_member;
@@ -97,8 +101,7 @@ pub(super) async fn run(state: &Arc<State>) {
         let view = state.view();
         let is_member = view.member(state.node).is_some();
         if was_member && !is_member {
-            tracing::error!("this server has left, and others have its place");
-            return end(state, Ended::Left, "it has left the cluster");
+            return has_left(state);
         }
         was_member |= is_member;
         let next = next(&view, &wish);
@@ -159,6 +162,11 @@ fn refused(state: &State, objection: &Objection, view: &View, wish: &Membership)
     let why = format!("{objection}{advice}");
     tracing::error!(why, "this server cannot join");
     end(state, Ended::Refused(why.clone()), why);
+}
+
+fn has_left(state: &State) {
+    tracing::error!("this server has left, and others have its place");
+    end(state, Ended::Left, "it has left the cluster");
 }
 
 fn end(state: &State, ended: Ended, why: impl Into<String>) {

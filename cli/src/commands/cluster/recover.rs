@@ -54,7 +54,7 @@ pub(super) async fn run(
     let asks = !args.yes && !common.json && std::io::stdin().is_terminal();
     if !args.yes && (!asks || !confirmed()?) {
         if common.json {
-            output::json(&whole(&plan, &view, loss.as_ref()))?;
+            output::json(&whole(&plan, &view, loss.as_ref(), "possible"))?;
         }
         let why = "nothing was changed, since nobody confirmed that they are lost for good";
         return Err(Failure::usage(why).advise("if they are, repeat it with --yes"));
@@ -73,19 +73,19 @@ pub(super) async fn run(
     if let Some(loss) = &loss {
         loss.accept(client, common.json).await?;
         if common.json {
-            output::json(&whole(&reply, &client.view(), Some(loss)))?;
+            output::json(&whole(&reply, &client.view(), Some(loss), "done"))?;
         }
     }
     Ok(Exit::Done)
 }
 
-/// What was found of the keepers, and what is lost besides.
-fn whole(reply: &RecoverReply, view: &View, loss: Option<&Loss>) -> Value {
-    let mut json = to_json(reply, view);
-    if let Some(loss) = loss {
-        json["accepted_loss"] = loss.to_json();
+/// What was found of the keepers, and what is lost besides, where that is asked for.
+fn whole(reply: &RecoverReply, view: &View, loss: Option<&Loss>, result: &str) -> Value {
+    let recovery = to_json(reply, view);
+    match loss {
+        None => recovery,
+        Some(loss) => json!({ "recovery": recovery, "accepted_loss": loss.to_json(result) }),
     }
-    json
 }
 
 /// What was found, and what became of it.

@@ -61,6 +61,7 @@ impl Loss {
             match client.accept_loss(member.id).await {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Conflict && known() => {}
+                Err(error) if self.members.len() == 1 => return Err(error.into()),
                 Err(error) => return Err(Failure::from(error).advise(AGAIN)),
             }
             if !json {
@@ -73,10 +74,12 @@ impl Loss {
         Ok(Exit::Done)
     }
 
-    pub(super) fn to_json(&self) -> Value {
+    /// `result`: what became of it.
+    pub(super) fn to_json(&self, result: &str) -> Value {
         let member =
             |member: &Member| json!({ "id": member.id.to_string(), "address": member.address });
         json!({
+            "result": result,
             "members": self.members.iter().map(member).collect::<Vec<_>>(),
             "buckets": self.buckets.iter().map(to_json).collect::<Vec<_>>(),
         })
