@@ -14,6 +14,19 @@ const SEEDS: u64 = 10_000;
 /// # Panics
 /// If none does.
 pub fn noticed(fault: Fault, oracles: &[&str]) {
+    search((fault, false), oracles);
+}
+
+/// The same in runs in which members come and go.
+///
+/// # Panics
+/// If none does.
+pub fn noticed_among_members(fault: Fault, oracles: &[&str]) {
+    search((fault, true), oracles);
+}
+
+fn search(broken: (Fault, bool), oracles: &[&str]) {
+    let fault = broken.0;
     let next = AtomicU64::new(0);
     let first = AtomicU64::new(u64::MAX);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -25,7 +38,7 @@ pub fn noticed(fault: Fault, oracles: &[&str]) {
                     if seed >= SEEDS.min(first.load(Ordering::Relaxed)) {
                         break;
                     }
-                    if attempt(seed, fault).is_some_and(|oracle| oracles.contains(&oracle)) {
+                    if attempt(seed, broken).is_some_and(|oracle| oracles.contains(&oracle)) {
                         first.fetch_min(seed, Ordering::Relaxed);
                     }
                 }
@@ -34,15 +47,16 @@ pub fn noticed(fault: Fault, oracles: &[&str]) {
     });
     let first = first.into_inner();
     assert!(first < SEEDS, "{fault:?} was not noticed in {SEEDS} seeds");
-    let oracle = attempt(first, fault).expect("it was noticed once");
+    let oracle = attempt(first, broken).expect("it was noticed once");
     println!("{fault:?}: noticed by `{oracle}` after {} seeds", first + 1);
 }
 
 /// The oracle that a seed violates.
-fn attempt(seed: u64, fault: Fault) -> Option<&'static str> {
+fn attempt(seed: u64, (fault, elastic): (Fault, bool)) -> Option<&'static str> {
     let options = Options {
-        traced: false,
         fault,
+        elastic,
+        ..Options::default()
     };
     match catch_unwind(AssertUnwindSafe(|| run(seed, options))) {
         Ok(result) => result.err().map(|violation| violation.oracle),
