@@ -13,6 +13,7 @@ use annulet_protocol::members::{LeaveMember, MemberCommand, SetMember};
 use annulet_protocol::table::Joint;
 use annulet_protocol::view::{Member, MemberState, View};
 use annulet_replica::holdings::Holdings;
+use annulet_replica::memory::MemoryStore;
 use annulet_ring::chain::course::{self, Missing};
 use annulet_ring::chain::{self, Objection};
 use annulet_ring::owners::next_lists;
@@ -166,15 +167,19 @@ impl World {
         if copies(&view, id) {
             self.coverage.hit("members", "disk_lost_while_copying");
         }
-        self.operator.members.lost = Some(id);
         self.log(|| format!("s{server} loses its disk"));
+        self.coverage.hit("members", "disk_lost");
         self.crash(server);
+        if self.options.fault.returns_empty() {
+            self.servers[server].store = MemoryStore::default();
+            return;
+        }
+        self.operator.members.lost = Some(id);
         self.servers[server].go_down(State::Perished);
         // Where writes are not durable before they are acknowledged, it counts as a crash.
         self.oracle.lost_unsynced();
         self.oracle.promises_end();
         self.carried.forgive(Some(server));
-        self.coverage.hit("members", "disk_lost");
         let seen_us = self.operator.rng.random_range(SEEN_US);
         self.schedule(seen_us, Event::Replace { server });
     }
@@ -261,8 +266,10 @@ impl World {
             Ok(record) => Some(record),
             // It is so already, or whom it is about is gone.
             Err(Objection::Conflict(_)) => None,
-            Err(Objection::Invalid(why)) => {
-                self.oracle.fail("members", format!("{wish:?}: {why}"));
+            // Nobody answers who could be a keeper in its place: it is asked for again.
+            Err(Objection::Invalid(_)) => {
+                self.coverage.hit("members", "asked_again");
+                self.operator.members.wishes.push_back(wish);
                 None
             }
         }
@@ -427,19 +434,23 @@ impl World {
             return true;
         }
         let view = Arc::clone(&self.operator.view);
-        let (done, handed) = self.done(&view);
+        let (done, emptied) = self.done(&view);
         let limits = Limits {
             total: 1,
             arriving: 1,
             giving: 1,
         };
-        let (over, change) = ((&done[..], &handed[..]), ChangeId::default());
+        let (over, change) = ((&done[..], &emptied[..]), ChangeId::default());
         let more = course::follow_uncut(&view, change, over, Missing::default(), limits);
         let more = more.expect("there is a table for three members and more");
         let active = |member: &Member| member.state == MemberState::Active;
         let members = view.members.iter().all(active) && !self.is_impaired();
-        let wishes = &self.operator.members.wishes;
-        let still = view.table.joint.is_empty() && members && wishes.is_empty();
+        let there = self.servers.iter().filter(|at| at.state != State::Perished);
+        let mut noted = there.map(|at| Holdings::load(&at.store));
+        // What was lost last may still have to be handed over.
+        let handed = noted.all(|noted| noted == Ok(Holdings::default()));
+        let wishes = self.operator.members.wishes.is_empty();
+        let still = view.table.joint.is_empty() && members && wishes && handed;
         if still && more.is_none() && self.is_spread() {
             return true;
         }

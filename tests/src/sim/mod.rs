@@ -152,6 +152,8 @@ pub enum ListsFault {
     FenceForgotten,
     /// Who leaves is gone before it has handed over what it had.
     GoneEarly,
+    /// A server whose disk is lost comes back under its old id.
+    EmptyReturns,
 }
 
 impl Fault {
@@ -172,6 +174,14 @@ impl Fault {
     fn forgets_leavers(self) -> bool {
         #[cfg(feature = "faults")]
         return self.of_lists(ListsFault::GoneEarly);
+        #[cfg(not(feature = "faults"))]
+        false
+    }
+
+    /// Whether a server whose disk is lost comes back under its old id.
+    fn returns_empty(self) -> bool {
+        #[cfg(feature = "faults")]
+        return self.of_lists(ListsFault::EmptyReturns);
         #[cfg(not(feature = "faults"))]
         false
     }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Seeds after which a fault must have been noticed: as many as are simulated without one. Most
 /// are noticed within some hundred.
 const SEEDS: u64 = 10_000;
+/// The same where members come and go.
+const SEEDS_OF_MEMBERS: u64 = 1_500;
 
 /// Runs seeds until one breaks a promise, and checks that it is one of those that the fault is
 /// about: what is noticed by accident may not be noticed tomorrow.
@@ -26,7 +28,8 @@ pub fn noticed_among_members(fault: Fault, oracles: &[&str]) {
 }
 
 fn search(broken: (Fault, bool), oracles: &[&str]) {
-    let fault = broken.0;
+    let (fault, elastic) = broken;
+    let seeds = if elastic { SEEDS_OF_MEMBERS } else { SEEDS };
     let next = AtomicU64::new(0);
     let first = AtomicU64::new(u64::MAX);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -35,7 +38,7 @@ fn search(broken: (Fault, bool), oracles: &[&str]) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= SEEDS.min(first.load(Ordering::Relaxed)) {
+                    if seed >= seeds.min(first.load(Ordering::Relaxed)) {
                         break;
                     }
                     if attempt(seed, broken).is_some_and(|oracle| oracles.contains(&oracle)) {
@@ -46,7 +49,7 @@ fn search(broken: (Fault, bool), oracles: &[&str]) {
         }
     });
     let first = first.into_inner();
-    assert!(first < SEEDS, "{fault:?} was not noticed in {SEEDS} seeds");
+    assert!(first < seeds, "{fault:?} was not noticed in {seeds} seeds");
     let oracle = attempt(first, broken).expect("it was noticed once");
     println!("{fault:?}: noticed by `{oracle}` after {} seeds", first + 1);
 }
