@@ -107,9 +107,8 @@ impl World {
     pub(crate) fn is_impaired(&self) -> bool {
         let view = &self.operator.view;
         // Of those that are members still, where they come and go.
-        let counts = |at: &&Server| {
-            !self.scenario.elastic || view.member(at.replica.node).is_some()
-        };
+        let counts =
+            |at: &&Server| !self.scenario.elastic || view.member(at.replica.node).is_some();
         let mut servers = self.servers.iter().filter(counts);
         servers.any(|at| at.state == State::Perished || any_damaged(&at.store))
     }

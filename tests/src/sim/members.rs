@@ -209,7 +209,12 @@ impl World {
         };
         let next = chain::apply(&view, &record);
         let next = next.expect("a record that was made for this view");
-        self.log(|| format!("epoch {}: {:?} {:?}", next.epoch, record.members, record.lists));
+        self.log(|| {
+            format!(
+                "epoch {}: {:?} {:?}",
+                next.epoch, record.members, record.lists
+            )
+        });
         self.note_members(&view, &record);
         self.note_lists(&view, &record);
         self.spread_view("planned", next);
@@ -369,9 +374,8 @@ impl World {
                 ListChange::Aborted(place) => {
                     let joint = view.table.joint(place.partition);
                     let next = joint.into_iter().flat_map(|joint| next_lists(view, joint));
-                    let gone = |id: NodeId| {
-                        self.servers[self.server_of(id)].state == State::Perished
-                    };
+                    let gone =
+                        |id: NodeId| self.servers[self.server_of(id)].state == State::Perished;
                     match next.flatten().any(gone) {
                         true => "aborted_for_a_lost_one",
                         false => "aborted",
@@ -481,7 +485,10 @@ impl World {
     /// A client begins with this view.
     pub(crate) fn note_old_client(&mut self, view: &View) {
         let newest = self.operator.view.members.iter();
-        if newest.clone().any(|member| view.member(member.id).is_none()) {
+        if newest
+            .clone()
+            .any(|member| view.member(member.id).is_none())
+        {
             self.coverage.hit("members", "client_from_before_a_join");
         }
     }
