@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Failures that are enough to look at.
 const FAILURES_MAX: usize = 10;
+/// What a seed panics with is caught.
+const NO_PANIC: &str = "nobody panics with it";
 
 /// Seeds of one test.
 #[derive(Clone, Copy, Debug)]
@@ -49,20 +51,20 @@ impl Seeds {
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
-                    while failed.lock().unwrap().len() < FAILURES_MAX {
+                    while failed.lock().expect(NO_PANIC).len() < FAILURES_MAX {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
                         if seed >= seeds {
                             break;
                         }
                         match self.attempt(seed) {
-                            Ok(of_seed) => coverage.lock().unwrap().merge(&of_seed),
-                            Err(why) => failed.lock().unwrap().push((seed, why)),
+                            Ok(of_seed) => coverage.lock().expect(NO_PANIC).merge(&of_seed),
+                            Err(why) => failed.lock().expect(NO_PANIC).push((seed, why)),
                         }
                     }
                 });
             }
         });
-        let mut failed = failed.into_inner().unwrap();
+        let mut failed = failed.into_inner().expect(NO_PANIC);
         failed.sort();
         for (seed, why) in &failed {
             println!("seed {seed}: {why}\n{}\n", self.how_to_replay(*seed));
@@ -72,7 +74,7 @@ impl Seeds {
             "{} seeds failed, see above",
             failed.len()
         );
-        let coverage = coverage.into_inner().unwrap();
+        let coverage = coverage.into_inner().expect(NO_PANIC);
         println!("{seeds} seeds\n{coverage}");
         if seeds >= self.covered {
             let missing = (self.missing)(&coverage);

@@ -4,23 +4,29 @@
 //! What is to follow a view is planned by the planner itself, from what servers say of themselves;
 //! the operator takes the place of the keepers only, who decide it.
 
+use super::damage::held;
 use super::scenario::Micros;
 use super::server::{Server, State};
 use super::world::{Event, World, member};
 use annulet_protocol::epoch::{EpochRecord, ListChange, ListPlace, MemberChange};
 use annulet_protocol::ids::{ChangeId, Incarnation, NodeId};
 use annulet_protocol::members::{LeaveMember, MemberCommand, SetMember};
+use annulet_protocol::record::Head;
 use annulet_protocol::table::Joint;
 use annulet_protocol::view::{Member, MemberState, View};
+use annulet_replica::copy::handover;
+use annulet_replica::hints::{self, Tally};
 use annulet_replica::holdings::Holdings;
 use annulet_replica::memory::MemoryStore;
 use annulet_ring::chain::course::{self, Missing};
 use annulet_ring::chain::{self, Objection};
 use annulet_ring::owners::next_lists;
 use annulet_ring::planner::Limits;
+use bytes::Bytes;
 use rand::Rng;
 use rand::seq::IndexedRandom;
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -52,6 +58,8 @@ pub(crate) struct Members {
     /// Most moves at a time.
     moves: usize,
     looks: u32,
+    /// Those that were gone before they had handed over all that they had.
+    forgiven: Vec<NodeId>,
 }
 
 #[derive(Clone, Debug)]
@@ -331,10 +339,10 @@ impl World {
         (over.map(|joint| joint.partition).collect(), handed)
     }
 
-    /// Whether a server has handed over all that it owned.
+    /// Whether a server has handed over all that it owned, and all that it kept for others.
     fn has_nothing(&self, id: NodeId) -> bool {
-        let noted = Holdings::load(&self.servers[self.server_of(id)].store);
-        noted.expect("notes are never damaged here").lost.is_empty()
+        let store = &self.servers[self.server_of(id)].store;
+        handover::is_over(store).expect("notes are never damaged here")
     }
 
     /// Counts what becomes of members. What one that nobody waits for still has is not handed over.
@@ -350,6 +358,7 @@ impl World {
                 MemberChange::Left(gone) if self.lost().contains(&gone.id) => {
                     let server = self.server_of(gone.id);
                     self.carried.forgive(Some(server));
+                    self.operator.members.forgiven.push(gone.id);
                     match self.servers[server].state {
                         State::Perished => "lost_one_gone",
                         _ => "silent_one_gone",
@@ -423,11 +432,44 @@ impl World {
         }
         let returns = at.waiting();
         self.servers[server].go_down(State::Perished);
-        // What it kept for others goes with it.
-        self.oracle.promises_end();
+        if self.operator.members.forgiven.contains(&id) {
+            // What it kept for others goes with it.
+            self.oracle.promises_end();
+        } else {
+            self.check_kept(server);
+        }
         self.log(|| format!("s{server} has left"));
         for from in returns {
             self.connection_breaks(from);
+        }
+    }
+
+    /// A server has left: what was acknowledged because it kept it is elsewhere by now.
+    fn check_kept(&mut self, server: usize) {
+        let store = &self.servers[server].store;
+        let tally = Tally::of(store).expect("notes are never damaged here");
+        let waiting = tally.waiting.keys().map(|owner| {
+            let waiting = hints::waiting_for(store, *owner, b"", usize::MAX);
+            waiting.expect("notes are never damaged here")
+        });
+        let keys: BTreeSet<_> = waiting.flatten().map(|waiting| waiting.key).collect();
+        let there = self.servers.iter().filter(|at| at.state != State::Perished);
+        let there: Vec<_> = there.collect();
+        let only = keys.iter().find_map(|key| {
+            let head = kept(store, key)?;
+            let known = |other: Head| other.freshness(&head) != Ordering::Less;
+            let elsewhere = there.iter().any(|at| {
+                let held = held(&at.store, key).map(|copy| copy.head);
+                held.is_some_and(known) || kept(&at.store, key).is_some_and(known)
+            });
+            (!elsewhere && self.oracle.is_kept(head.version)).then_some(head)
+        });
+        if !keys.is_empty() {
+            self.coverage.hit("members", "left_with_hints");
+        }
+        if let Some(head) = only {
+            let why = format!("s{server} has left with the only copy of {head:?}");
+            self.oracle.fail("handed-over", why);
         }
     }
 
@@ -505,6 +547,14 @@ impl World {
         let now_us = self.now_us;
         self.trace.line(now_us, text);
     }
+}
+
+/// What a store keeps of a key for others, where the last write wins.
+fn kept(store: &MemoryStore, key: &Bytes) -> Option<Head> {
+    let kept = hints::read(store, std::slice::from_ref(key))
+        .pop()?
+        .ok()??;
+    kept.record.lww().map(|record| record.head)
 }
 
 /// Whether a member is to own something that it does not yet.
