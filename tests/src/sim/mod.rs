@@ -19,7 +19,7 @@
 //!   application; `workload`: what that asks for; `probe`: requests that no honest client sends
 //! - `operator`: crashes, partitions, clocks; `damage`: flipped bits; `views`: new views;
 //!   `joint`: lists that change hands; `members`: servers that come, go and lose their disks;
-//!   `finale`: the quiet at the end
+//!   `following`: what follows then by itself; `finale`: the quiet at the end
 //! - `chain`: what servers hold of the chain of epochs, and what they say about it; `changes`: how
 //!   it goes on
 //! - `sessions`: clients that must not be shown anything older than what they have seen
@@ -76,6 +76,7 @@ mod coverage;
 mod damage;
 mod disk;
 mod finale;
+mod following;
 mod histories;
 mod joint;
 mod levels;
