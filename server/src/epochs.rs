@@ -27,7 +27,7 @@ use annulet_protocol::ballot::Ballot;
 use annulet_protocol::epoch::{ChainAnswer, ChainQuestion, CopiesOver, Deltas, Offer, Point};
 use annulet_protocol::ids::Incarnation;
 use annulet_replica::chain::{Chain, Step};
-use annulet_replica::holdings::Holdings;
+use annulet_replica::copy::handover;
 use annulet_replica::store::StoreError;
 use follow::LookUps;
 use std::sync::{Arc, OnceLock};
@@ -171,12 +171,12 @@ async fn copies(state: &Arc<State>) -> Result<ChainAnswer, Failed> {
         // What a later view takes from it may be among the notes already: it says rather too much.
         let view = state.view();
         let over = state.upkeep.copier().done(&view, state.node);
-        let noted = Holdings::load(&Plain(state.pipeline.engine()));
+        let handed = handover::is_over(&Plain(state.pipeline.engine()));
         ChainAnswer::Copied(CopiesOver {
             over,
             epoch: view.ordinal(),
             partitions: view.table.partitions,
-            hands_over: noted.map_or(true, |noted| !noted.lost.is_empty()),
+            hands_over: !handed.unwrap_or(false),
         })
     });
     looked.await.map_err(|_| Failed)

@@ -15,5 +15,6 @@ mod origins;
 pub mod recoveries;
 pub mod ring_model;
 pub mod rounds;
+pub mod seeds;
 pub mod siblings_model;
 pub mod sim;

@@ -6,6 +6,7 @@
 
 use super::brought::Brought;
 use super::page::Between;
+use crate::hints::Tally;
 use crate::holdings::{Holding, Holdings};
 use crate::layout::register::StoredRegister;
 use crate::rules::Task;
@@ -78,6 +79,17 @@ struct Entry {
     owners: Nodes,
     has: Nodes,
     lacks: Nodes,
+}
+
+/// Whether nothing is left that a server owned once and may be the only one to have, nor anything
+/// that it keeps for others: a write may have been acknowledged because it does. Only then a server
+/// that owns nothing can be gone.
+///
+/// # Errors
+/// What the store says.
+pub fn is_over(store: &impl Store) -> Result<bool, StoreError> {
+    let owned = Holdings::load(store)?.lost;
+    Ok(owned.is_empty() && Tally::of(store)?.waiting.is_empty())
 }
 
 impl Handover {

@@ -38,23 +38,35 @@ pub struct Missing<'a> {
 pub fn follow(
     view: &View,
     change: ChangeId,
+    over: (&[u32], &[NodeId]),
+    missing: Missing<'_>,
+    limits: Limits,
+) -> Result<Option<EpochRecord>, PlanError> {
+    if is_to_double(view) {
+        let keepers = keepers::follow(&view.members, &view.tip.keepers, missing.absent);
+        let doubles = true;
+        return Ok(Some(EpochRecord {
+            doubles,
+            ..begun(view, change, &keepers)
+        }));
+    }
+    follow_uncut(view, change, over, missing, limits)
+}
+
+/// The same in as many partitions as there are, however few: for those who look at what becomes of
+/// each of them.
+///
+/// # Errors
+/// As [`follow`].
+pub fn follow_uncut(
+    view: &View,
+    change: ChangeId,
     (done, handed): (&[u32], &[NodeId]),
     missing: Missing<'_>,
     limits: Limits,
 ) -> Result<Option<EpochRecord>, PlanError> {
     let keepers = keepers::follow(&view.members, &view.tip.keepers, missing.absent);
-    let mut record = EpochRecord {
-        generation: view.tip.generation,
-        number: view.epoch.saturating_add(1),
-        before: view.tip.hash,
-        keepers: keepers::if_others(&keepers, view),
-        change,
-        ..EpochRecord::default()
-    };
-    if is_to_double(view) {
-        record.doubles = true;
-        return Ok(Some(record));
-    }
+    let mut record = begun(view, change, &keepers);
     let mut after = view.clone();
     record.lists = settle(&mut after, done, missing, record.number);
     // They are applied before the lists change.
@@ -66,6 +78,18 @@ pub fn follow(
     record.lists.extend(opened.into_iter().take(room));
     let changes = !record.lists.is_empty() || !record.members.is_empty();
     Ok((changes || !record.keepers.is_empty()).then_some(record))
+}
+
+/// A record on top of a view that changes nothing yet but the keepers.
+fn begun(view: &View, change: ChangeId, keepers: &[NodeId]) -> EpochRecord {
+    EpochRecord {
+        generation: view.tip.generation,
+        number: view.epoch.saturating_add(1),
+        before: view.tip.hash,
+        keepers: keepers::if_others(keepers, view),
+        change,
+        ..EpochRecord::default()
+    }
 }
 
 /// Whether there are fewer keepers than there could be: those that are absent would be keepers if

@@ -101,6 +101,7 @@ impl World {
         let unreachable = self.network.is_cut(link) && self.rng.random_bool(0.5)
             || matches!(self.servers[server].state, State::Down | State::Perished);
         if unreachable {
+            self.note_unreachable(server);
             let delay_us = self.rng.random_range(100..3_000);
             return self.schedule(delay_us, Event::CallNotSent { client, life, call });
         }

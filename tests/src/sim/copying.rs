@@ -76,6 +76,9 @@ impl World {
         for task in &tasks {
             self.note_task(task);
         }
+        if tasks.iter().any(|task| matches!(task, Task::Copied { .. })) {
+            self.note_copied(server);
+        }
         let epoch = self.servers[server].view.ordinal();
         let mutations = tasks.iter().cloned().map(Mutation::Task);
         let mutations: Vec<_> = mutations.map(|mutation| (epoch, mutation)).collect();

@@ -304,6 +304,31 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// What must happen in a run over all seeds in which members come and go.
+const REQUIRED_OF_MEMBERS: &[(&str, &[&str])] = &[(
+    "members",
+    &[
+        "joined",
+        "replaced",
+        "activated",
+        "set",
+        "told_to_leave",
+        "left",
+        "lost_one_gone",
+        "silent_one_gone",
+        "opened",
+        "closed",
+        "aborted_for_a_lost_one",
+        "cut",
+        "newcomer_copied",
+        "crash_while_moving",
+        "disk_lost",
+        "disk_lost_while_copying",
+        "client_from_before_a_join",
+        "asked_one_that_left",
+    ],
+)];
+
 impl Coverage {
     /// Counts something once.
     pub(crate) fn hit(&mut self, group: &'static str, name: &'static str) {
@@ -319,18 +344,35 @@ impl Coverage {
 
     /// What must happen and never did.
     pub fn missing(&self) -> Vec<String> {
-        let required = REQUIRED
-            .iter()
-            .flat_map(|(group, names)| names.iter().map(move |name| (*group, *name)));
         let refusals = RefusalKind::ALL
             .iter()
             .map(|kind| ("refusal", kind.as_str()));
+        self.missing_of(pairs(REQUIRED).chain(refusals))
+    }
+
+    /// The same where members come and go.
+    pub fn missing_of_members(&self) -> Vec<String> {
+        self.missing_of(pairs(REQUIRED_OF_MEMBERS))
+    }
+
+    fn missing_of(
+        &self,
+        required: impl Iterator<Item = (&'static str, &'static str)>,
+    ) -> Vec<String> {
         required
-            .chain(refusals)
             .filter(|key| !self.counts.contains_key(key))
             .map(|(group, name)| format!("{group}: {name}"))
             .collect()
     }
+}
+
+/// Groups with each of their names.
+fn pairs(
+    required: &'static [(&'static str, &'static [&'static str])],
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    required
+        .iter()
+        .flat_map(|(group, names)| names.iter().map(move |name| (*group, *name)))
 }
 
 impl fmt::Display for Coverage {

@@ -68,6 +68,9 @@ impl World {
 
     /// A new client reads every key from every owner that can answer.
     pub(crate) fn read_everything(&mut self) {
+        if !self.members_are_done() {
+            return;
+        }
         self.greet_all();
         let view = Arc::clone(&self.operator.view);
         let client = self.clients.len();

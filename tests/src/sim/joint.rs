@@ -3,12 +3,12 @@
 //! The operator says which, and closes what those who are to own it say they have copied.
 
 use super::damage::any_damaged;
-use super::server::State;
+use super::server::{Server, State};
 use super::world::{Event, World};
 use annulet_protocol::epoch::ListPlace;
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::table::{Joint, Table};
-use annulet_protocol::view::View;
+use annulet_protocol::table::Joint;
+use annulet_protocol::view::{MemberState, View};
 use annulet_replica::holdings::Holdings;
 use annulet_replica::store::Store;
 use annulet_ring::owners::next_lists;
@@ -31,7 +31,6 @@ impl World {
         self.change_view("joint", |view, rng| {
             let mut changed = false;
             for partition in 0..view.table.partitions {
-                let members = view.members.len() as u32;
                 let is_joint = view.table.joint(partition).is_some();
                 if rng.random_bool(if is_joint { 0.8 } else { 0.4 }) {
                     continue;
@@ -39,7 +38,7 @@ impl World {
                 if is_joint && rng.random_bool(0.4) {
                     view.table.settle(partition, false, view.epoch);
                     (changed, aborted) = (true, true);
-                } else if let Some(joint) = next_list(&view.table, partition, members, rng) {
+                } else if let Some(joint) = next_list(view, partition, rng) {
                     view.table.open(joint, view.epoch);
                     changed = true;
                 }
@@ -85,7 +84,7 @@ impl World {
             .filter(|_| quiet || rng.random_bool(0.7))
             .collect();
         // Who is gone for good, or damaged, would keep partitions joint to the end.
-        let aborts = quiet && self.is_impaired();
+        let aborts = quiet && self.is_impaired() && !self.scenario.elastic;
         let mut closed = false;
         self.change_view("closed", |view, _| {
             let all: Vec<_> = view.table.joint.iter().map(|j| j.partition).collect();
@@ -105,13 +104,17 @@ impl World {
         self.close_later();
     }
 
-    fn is_impaired(&self) -> bool {
-        let mut servers = self.servers.iter();
+    pub(crate) fn is_impaired(&self) -> bool {
+        let view = &self.operator.view;
+        // Of those that are members still, where they come and go.
+        let counts =
+            |at: &&Server| !self.scenario.elastic || view.member(at.replica.node).is_some();
+        let mut servers = self.servers.iter().filter(counts);
         servers.any(|at| at.state == State::Perished || any_damaged(&at.store))
     }
 
     /// Whether a server says that it has copied a partition; what it says is durable.
-    fn has_copied(&self, node: NodeId, place: ListPlace) -> bool {
+    pub(crate) fn has_copied(&self, node: NodeId, place: ListPlace) -> bool {
         let at = &self.servers[self.server_of(node)];
         let epoch = at.view.table.lists_epoch(place.partition);
         at.state == State::Up
@@ -165,7 +168,9 @@ impl World {
             let why = format!("{joint:?} is not closed");
             return self.oracle.fail("lists", why);
         }
-        for (server, at) in self.servers.iter().enumerate() {
+        let gone = |at: &Server| self.scenario.elastic && at.state == State::Perished;
+        let servers = self.servers.iter().enumerate();
+        for (server, at) in servers.filter(|(_, at)| !gone(at)) {
             let noted = Holdings::load(&at.store).expect("notes are never damaged here");
             if noted != Holdings::default() {
                 let why = format!("s{server} has not done with {noted:?}");
@@ -177,11 +182,15 @@ impl World {
 }
 
 /// Another list for a partition: with one other owner, or in another order.
-fn next_list(table: &Table, partition: u32, members: u32, rng: &mut ChaCha8Rng) -> Option<Joint> {
+fn next_list(view: &View, partition: u32, rng: &mut ChaCha8Rng) -> Option<Joint> {
+    let View { table, members, .. } = view;
     let list: Vec<_> = table.regions[0].list(partition).collect();
     let mut next: Vec<_> = list.iter().map(|index| *index as u32).collect();
     let slot = rng.random_range(0..next.len());
-    let newcomer = rng.random_range(0..members);
+    let newcomer = rng.random_range(0..members.len() as u32);
+    if members[newcomer as usize].state != MemberState::Active {
+        return None;
+    }
     match next.contains(&newcomer) {
         true => next.swap(slot, rng.random_range(0..list.len())),
         false => next[slot] = newcomer,

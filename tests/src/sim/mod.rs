@@ -18,7 +18,8 @@
 //! - `client`: a core with its operations; `calls`: its messages; `results`: what it tells its
 //!   application; `workload`: what that asks for; `probe`: requests that no honest client sends
 //! - `operator`: crashes, partitions, clocks; `damage`: flipped bits; `views`: new views;
-//!   `joint`: lists that change hands; `finale`: the quiet at the end
+//!   `joint`: lists that change hands; `members`: servers that come, go and lose their disks;
+//!   `following`: what follows then by itself; `finale`: the quiet at the end
 //! - `chain`: what servers hold of the chain of epochs, and what they say about it; `changes`: how
 //!   it goes on
 //! - `sessions`: clients that must not be shown anything older than what they have seen
@@ -75,9 +76,11 @@ mod coverage;
 mod damage;
 mod disk;
 mod finale;
+mod following;
 mod histories;
 mod joint;
 mod levels;
+mod members;
 mod network;
 #[cfg(feature = "faults")]
 pub mod noticed;
@@ -106,6 +109,8 @@ pub struct Options {
     pub traced: bool,
     /// The rule that is broken on purpose.
     pub fault: Fault,
+    /// Members come and go, and what follows is planned.
+    pub elastic: bool,
 }
 
 /// A rule broken on purpose.
@@ -146,6 +151,10 @@ pub enum ListsFault {
     DroppedEarly,
     /// The view that was acted under is not kept over a crash.
     FenceForgotten,
+    /// Who leaves is gone before it has handed over what it had.
+    GoneEarly,
+    /// A server whose disk is lost comes back under its old id.
+    EmptyReturns,
 }
 
 impl Fault {
@@ -158,6 +167,22 @@ impl Fault {
     fn closes_early(self) -> bool {
         #[cfg(feature = "faults")]
         return self.of_lists(ListsFault::ClosedEarly);
+        #[cfg(not(feature = "faults"))]
+        false
+    }
+
+    /// Whether who leaves is gone before it has handed over what it had.
+    fn forgets_leavers(self) -> bool {
+        #[cfg(feature = "faults")]
+        return self.of_lists(ListsFault::GoneEarly);
+        #[cfg(not(feature = "faults"))]
+        false
+    }
+
+    /// Whether a server whose disk is lost comes back under its old id.
+    fn returns_empty(self) -> bool {
+        #[cfg(feature = "faults")]
+        return self.of_lists(ListsFault::EmptyReturns);
         #[cfg(not(feature = "faults"))]
         false
     }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Seeds after which a fault must have been noticed: as many as are simulated without one. Most
 /// are noticed within some hundred.
 const SEEDS: u64 = 10_000;
+/// The same where members come and go.
+const SEEDS_OF_MEMBERS: u64 = 1_500;
 
 /// Runs seeds until one breaks a promise, and checks that it is one of those that the fault is
 /// about: what is noticed by accident may not be noticed tomorrow.
@@ -23,7 +25,30 @@ pub fn noticed(fault: Fault, oracles: &[&str]) {
 /// # Panics
 /// If none does.
 pub fn noticed_near(hint: u64, fault: Fault, oracles: &[&str]) {
-    let seed = |turn: u64| (hint + turn) % SEEDS;
+    let options = Options {
+        fault,
+        ..Options::default()
+    };
+    search(options, (hint, SEEDS), oracles);
+}
+
+/// The same in runs in which members come and go.
+///
+/// # Panics
+/// If none does.
+pub fn noticed_among_members(fault: Fault, oracles: &[&str]) {
+    let options = Options {
+        fault,
+        elastic: true,
+        ..Options::default()
+    };
+    search(options, (0, SEEDS_OF_MEMBERS), oracles);
+}
+
+/// Goes round so many seeds, beginning with a hint.
+fn search(options: Options, (hint, seeds): (u64, u64), oracles: &[&str]) {
+    let fault = options.fault;
+    let seed = |turn: u64| (hint + turn) % seeds;
     let next = AtomicU64::new(0);
     let first = AtomicU64::new(u64::MAX);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -32,10 +57,11 @@ pub fn noticed_near(hint: u64, fault: Fault, oracles: &[&str]) {
             scope.spawn(|| {
                 loop {
                     let turn = next.fetch_add(1, Ordering::Relaxed);
-                    if turn >= SEEDS.min(first.load(Ordering::Relaxed)) {
+                    if turn >= seeds.min(first.load(Ordering::Relaxed)) {
                         break;
                     }
-                    if attempt(seed(turn), fault).is_some_and(|oracle| oracles.contains(&oracle)) {
+                    if attempt(seed(turn), options).is_some_and(|oracle| oracles.contains(&oracle))
+                    {
                         first.fetch_min(turn, Ordering::Relaxed);
                     }
                 }
@@ -43,8 +69,8 @@ pub fn noticed_near(hint: u64, fault: Fault, oracles: &[&str]) {
         }
     });
     let first = first.into_inner();
-    assert!(first < SEEDS, "{fault:?} was not noticed in {SEEDS} seeds");
-    let oracle = attempt(seed(first), fault).expect("it was noticed once");
+    assert!(first < seeds, "{fault:?} was not noticed in {seeds} seeds");
+    let oracle = attempt(seed(first), options).expect("it was noticed once");
     println!(
         "{fault:?}: noticed by `{oracle}` at seed {}, after {} seeds",
         seed(first),
@@ -53,11 +79,7 @@ pub fn noticed_near(hint: u64, fault: Fault, oracles: &[&str]) {
 }
 
 /// The oracle that a seed violates.
-fn attempt(seed: u64, fault: Fault) -> Option<&'static str> {
-    let options = Options {
-        traced: false,
-        fault,
-    };
+fn attempt(seed: u64, options: Options) -> Option<&'static str> {
     match catch_unwind(AssertUnwindSafe(|| run(seed, options))) {
         Ok(result) => result.err().map(|violation| violation.oracle),
         Err(_) => Some("panic"),

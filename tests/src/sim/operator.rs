@@ -1,6 +1,7 @@
 //! What goes wrong, and what people do to a cluster.
 
 use super::damage::damaged;
+use super::members::Members;
 use super::network::Link;
 use super::server::{QUEUE_MAX, State};
 use super::world::{Event, World};
@@ -38,6 +39,10 @@ pub(crate) enum Trouble {
     AddBucket,
     DeleteBucket,
     Joint,
+    Arrive,
+    Depart,
+    LoseDisk,
+    SetCapacity,
 }
 
 impl Trouble {
@@ -76,6 +81,7 @@ pub(crate) struct Operator {
     /// The server whose clock is off, and how far it was off before.
     clock: Option<(usize, i64)>,
     pub(crate) buckets_made: u32,
+    pub(crate) members: Members,
 }
 
 impl Operator {
@@ -87,6 +93,7 @@ impl Operator {
             afflicted: BTreeMap::new(),
             clock: None,
             buckets_made: 10,
+            members: Members::default(),
         }
     }
 }
@@ -155,6 +162,10 @@ impl World {
             Trouble::AddBucket => self.add_bucket(),
             Trouble::DeleteBucket => self.delete_bucket(),
             Trouble::Joint => self.change_lists(),
+            Trouble::Arrive => self.arrive(),
+            Trouble::Depart => self.depart(),
+            Trouble::LoseDisk => self.lose_disk(),
+            Trouble::SetCapacity => self.set_capacity(),
         }
     }
 
@@ -195,6 +206,7 @@ impl World {
         }
         let life = at.life;
         self.coverage.hit("fault", "crash");
+        self.note_crash();
         if keep < unsynced {
             self.coverage.hit("fault", "crash_lost_writes");
             self.oracle.lost_unsynced();
@@ -309,6 +321,7 @@ impl World {
             true => first_view.unwrap_or(old_view),
             false => old_view,
         };
+        self.note_old_client(&view);
         let life = self.clients[client].life + 1;
         self.session_moves(client);
         let born = self.new_client(client, life, &view);

@@ -35,6 +35,8 @@ pub(crate) struct Oracle {
     stored: BTreeSet<Version>,
     /// Versions of writes that were said not to be applied.
     not_applied: BTreeSet<Version>,
+    /// Versions of writes that were acknowledged by servers that keep them for the owners.
+    kept: BTreeSet<Version>,
     /// Writes that the network doubled: they may be refused once and applied once.
     doubled: BTreeSet<Version>,
     /// Times that a crash lost something.
@@ -192,6 +194,7 @@ impl Oracle {
         let Some(pending) = self.pending.get(&op) else {
             return;
         };
+        self.kept.insert(version);
         let fresh = self.minted.get(&version).map(|(_, r)| freshness(&r.head));
         let Some(key) = self.keys.get_mut(&pending.key) else {
             return;
@@ -199,6 +202,11 @@ impl Oracle {
         let lasts = key.group || pending.losses == self.losses;
         let promise = fresh.filter(|_| lasts).map(|fresh| (fresh, op));
         key.promise = key.promise.max(promise);
+    }
+
+    /// Whether a write was acknowledged by servers that keep it for the owners.
+    pub(crate) fn is_kept(&self, version: Version) -> bool {
+        self.kept.contains(&version)
     }
 
     /// The only copy of something may be gone: what was promised may be, too.

@@ -60,6 +60,11 @@ pub(crate) struct Scenario {
     /// Whether views are decided by the servers; else the operator changes them, and moves
     /// partitions.
     pub(crate) decides_views: bool,
+    /// Whether members come and go, and what follows is planned.
+    pub(crate) elastic: bool,
+    /// Whether servers lose their disks and are replaced: then each bucket has three replicas at
+    /// least, since nothing replaces the only copy.
+    pub(crate) loses_disks: bool,
     /// Chance that a server that proposes an epoch crashes at some step.
     pub(crate) proposer_dies: f64,
     /// Chance that a server that acknowledged a write crashes at once.
@@ -155,6 +160,8 @@ impl Scenario {
             troubles: troubles.filter(|_| rng.random_bool(likely)).collect(),
             trouble_gap_us: *[40_000, 150_000, 500_000].choose(rng).expect("not empty"),
             decides_views: false,
+            elastic: false,
+            loses_disks: false,
             proposer_dies: 0.0,
             crash_after_ack,
             from_the_future,
@@ -300,6 +307,33 @@ impl Scenario {
         self.troubles
             .retain(|t| !matches!(t, Trouble::Damage | Trouble::Perish));
         self.join(rng);
+        self
+    }
+
+    /// A cluster whose members come and go, and lose their disks.
+    pub(crate) fn elastic(mut self, rng: &mut ChaCha8Rng) -> Self {
+        (self.elastic, self.decides_views, self.regions) = (true, false, 1);
+        (self.nodes, self.list_length) = (rng.random_range(4..=6), 3);
+        self.partitions = *[1, 2, 4, 8].choose(rng).expect("not empty");
+        self.proposer_dies = 0.0;
+        self.loses_disks = rng.random_bool(0.7);
+        // What is damaged may be the only copy that is left.
+        let ends = [Trouble::Damage, Trouble::Perish, Trouble::Joint];
+        self.troubles.retain(|trouble| !ends.contains(trouble));
+        if rng.random_bool(0.3) {
+            self.troubles.extend([Trouble::Joint; 2]);
+        }
+        self.troubles.extend([Trouble::Arrive, Trouble::Depart]);
+        self.troubles.push(Trouble::SetCapacity);
+        if rng.random_bool(0.5) {
+            self.troubles.push(Trouble::Crash);
+        }
+        if self.loses_disks {
+            self.troubles.extend([Trouble::LoseDisk; 2]);
+        }
+        self.operations = self.operations.max(100);
+        self.gap_us = *[10_000, 30_000].choose(rng).expect("not empty");
+        self.trouble_gap_us = *[20_000, 50_000, 100_000].choose(rng).expect("not empty");
         self
     }
 }

@@ -26,17 +26,26 @@ impl World {
         name: &'static str,
         change: impl FnOnce(&mut View, &mut ChaCha8Rng) -> bool,
     ) {
-        let newest = &self.operator.view;
-        let settled = self.servers.iter().all(|at| at.view.epoch == newest.epoch);
-        if !settled {
+        if !self.is_spread() {
             return;
         }
-        let mut view = View::clone(newest);
+        let mut view = View::clone(&self.operator.view);
         view.epoch += 1;
         if !change(&mut view, &mut self.operator.rng) {
             return;
         }
         view.validate().expect("a sound change of a sound view");
+        self.spread_view(name, view);
+    }
+
+    /// Whether the last view has reached everybody.
+    pub(crate) fn is_spread(&self) -> bool {
+        let epoch = self.operator.view.epoch;
+        self.servers.iter().all(|at| at.view.epoch == epoch)
+    }
+
+    /// Another view goes to everybody.
+    pub(crate) fn spread_view(&mut self, name: &'static str, view: View) {
         let epoch = view.epoch;
         let view = Arc::new(view);
         self.know_keys(&view);
@@ -57,10 +66,16 @@ impl World {
             let next = self.servers[server].view.epoch + 1;
             let view = self.operator.views.get(&next).map(Arc::clone);
             let view = view.expect("every epoch is known");
+            if self.scenario.elastic && self.servers[server].state == State::Perished {
+                // It is gone, with all that it had.
+                self.servers[server].view = view;
+                continue;
+            }
             self.install(server, &view);
             let now_us = self.now_us;
             self.trace
                 .line(now_us, || format!("s{server} has epoch {next}"));
+            self.may_leave(server);
         }
         if self.servers[server].state == State::Up {
             self.copy(server);
@@ -70,10 +85,11 @@ impl World {
     pub(crate) fn add_bucket(&mut self) {
         self.operator.buckets_made += 1;
         let number = self.operator.buckets_made;
+        let least = if self.scenario.loses_disks { 3 } else { 1 };
         self.change_view("bucket_added", |view, rng| {
             view.tip.next_bucket = number + 1;
             view.buckets.push(Bucket {
-                replicas: rng.random_range(1..=3),
+                replicas: rng.random_range(1..=3).max(least),
                 durability: match rng.random_bool(0.5) {
                     true => Durability::Group,
                     false => Durability::Async,

@@ -127,6 +127,10 @@ pub(crate) enum Event {
         epoch: u64,
     },
     ListsClose,
+    MembersTurn,
+    Replace {
+        server: usize,
+    },
     Upkeep {
         server: usize,
         life: u32,
@@ -191,7 +195,12 @@ impl World {
             rng.set_stream(number);
             rng
         };
-        let scenario = Scenario::draw(&mut stream(0));
+        let mut of_scenario = stream(0);
+        let drawn = Scenario::draw(&mut of_scenario);
+        let scenario = match options.elastic {
+            true => drawn.elastic(&mut of_scenario),
+            false => drawn,
+        };
         let mut rng = stream(1);
         let view = Arc::new(first_view(&scenario, &mut rng));
         let skew = scenario.server_skew_ms_max;
@@ -241,6 +250,7 @@ impl World {
         world.know_keys(&view);
         world.schedule(1_000, Event::Trouble);
         world.schedule(5_000, Event::Probes);
+        world.begin_members();
         world
     }
 
@@ -316,6 +326,8 @@ impl World {
             Event::TroubleEnds { trouble, number } => self.trouble_ends(trouble, number),
             Event::ViewInstalls { server, epoch } => self.view_installs(server, epoch),
             Event::ListsClose => self.close_lists(),
+            Event::MembersTurn => self.members_turn(),
+            Event::Replace { server } => self.replace(server),
             Event::Upkeep { server, life } => self.upkeep(server, life),
             Event::PeerAnswers {
                 server,
@@ -425,15 +437,20 @@ pub(crate) const STRONG: [u32; 2] = [7, 8];
 /// A bucket with one or two replicas.
 pub(crate) const NARROW: u32 = 4;
 
-fn first_view(scenario: &Scenario, rng: &mut ChaCha8Rng) -> View {
-    let member = |index: usize| Member {
+/// The server of this number, as a member.
+pub(crate) fn member(index: usize, regions: usize) -> Member {
+    Member {
         id: NodeId(100 + index as u64),
         address: format!("server-{index}:7400"),
         capacity: 1,
         zone: String::new(),
-        region: format!("r{}", index % scenario.regions),
+        region: format!("r{}", index % regions),
         state: MemberState::Active,
-    };
+    }
+}
+
+fn first_view(scenario: &Scenario, rng: &mut ChaCha8Rng) -> View {
+    let member = |index| member(index, scenario.regions);
     let group = Bucket::new(GROUP, "group");
     let lazy = Bucket {
         durability: Durability::Async,
@@ -469,6 +486,11 @@ fn first_view(scenario: &Scenario, rng: &mut ChaCha8Rng) -> View {
         "strong, too",
         *[1, 2, 4, 5].choose(rng).expect("not empty"),
     );
+    let mut buckets = vec![group, lazy, wide, narrow, siblings, hasty, agreed, other];
+    if scenario.loses_disks {
+        let replicas = buckets.iter_mut().map(|bucket| &mut bucket.replicas);
+        replicas.for_each(|replicas| *replicas = 3.max(*replicas));
+    }
     let plan = Plan {
         cluster: ClusterId(rng.random()),
         name: "simulated".into(),
@@ -478,7 +500,7 @@ fn first_view(scenario: &Scenario, rng: &mut ChaCha8Rng) -> View {
         partitions: scenario.partitions,
         list_length: scenario.list_length,
         members: (0..scenario.nodes * scenario.regions).map(member).collect(),
-        buckets: vec![group, lazy, wide, narrow, siblings, hasty, agreed, other],
+        buckets,
     };
     plan.view().expect("a sound plan")
 }

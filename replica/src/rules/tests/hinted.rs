@@ -2,6 +2,7 @@
 //! key has one owner, so the other server keeps hints for it.
 
 use super::*;
+use crate::copy::handover;
 use crate::courier::Courier;
 use crate::hints::{Kept, Tally, waiting_for};
 
@@ -39,6 +40,18 @@ fn hint(key: &str, stamp_ms: u64, value: Option<Bytes>) -> Hint {
         source,
         record,
     }
+}
+
+#[test]
+fn a_server_that_keeps_something_for_others_is_not_done() {
+    let mut rig = Rig::new();
+    assert_eq!(handover::is_over(&rig.store), Ok(true));
+    let key = foreign(&rig);
+    assert_eq!(rig.keep(&hint(&key, NOW_MS, text("v"))), WRITTEN);
+    assert_eq!(handover::is_over(&rig.store), Ok(false));
+    let key = rig.storage_key(NARROW, &key);
+    rig.mutate(Mutation::Task(Task::Discard { key }));
+    assert_eq!(handover::is_over(&rig.store), Ok(true));
 }
 
 impl Rig {
