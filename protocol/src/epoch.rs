@@ -363,7 +363,7 @@ pub struct CopiesOver {
     /// after it.
     #[serde(default, skip_serializing_if = "is_none_at_all")]
     pub partitions: u32,
-    /// Something that it owns no more is still to be handed over.
+    /// Something that it owns no more, or keeps for others, is still to be handed over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hands_over: bool,
 }
