@@ -361,11 +361,9 @@ impl Copier {
                     false => list.len().min(replicas),
                 };
                 let prefix = &list[..most];
-                let left = prefix
-                    .iter()
-                    .filter(|owner| !is_lost(view, **owner))
-                    .count();
-                prefix.iter().filter(|owner| has(owner)).count() >= majority(most).min(left)
+                // One of the lost that is back does not stand for one that is left.
+                let mut left = prefix.iter().filter(|owner| !is_lost(view, **owner));
+                prefix.iter().filter(|owner| has(owner)).count() >= majority(most) || left.all(has)
             })
         })
     }

@@ -284,13 +284,21 @@ fn of_whom_the_loss_is_accepted_nobody_waits_and_a_majority_of_the_others_is_ask
         }
         assert!(cluster.done(&copier, 4));
         // Those that are left are asked all the same.
+        let set = |copier: &mut Copier, owner: u64, over: bool| {
+            let mut jobs = copier.jobs.iter_mut();
+            let known = jobs.find(|(job, _)| job.source == NodeId(owner));
+            known.unwrap().1.over = over;
+        };
         for other in others_do {
-            let job = |job: &Job| job.source == NodeId(*other);
-            let known = copier.jobs.iter_mut().find(|(of, _)| job(of));
-            known.unwrap().1.over = false;
+            set(&mut copier, *other, false);
             assert!(!cluster.done(&copier, 4), "{other} was not asked");
-            let known = copier.jobs.iter_mut().find(|(of, _)| job(of));
-            known.unwrap().1.over = true;
+            set(&mut copier, *other, true);
+        }
+        // One that is back does not stand for one that is left.
+        if let [other] = others_do {
+            set(&mut copier, lost[0], true);
+            set(&mut copier, *other, false);
+            assert!(!cluster.done(&copier, 4), "{other} was not asked");
         }
     }
 }

@@ -7,6 +7,8 @@ use crate::store::{Store, StoreError};
 use annulet_protocol::ids::NodeId;
 use annulet_protocol::message::{Answer, Hint, Refusal, RefusalKind, Written};
 use annulet_protocol::record::Record;
+use annulet_protocol::view::View;
+use annulet_ring::chain::course;
 use annulet_ring::owners::Owners;
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -19,6 +21,10 @@ impl Replica {
         place: Place<'_>,
         wanted: &[NodeId],
     ) -> Result<(), Refusal> {
+        if self.is_about_to_go(moment.view) {
+            let why = "this server owns nothing any more and goes, so it keeps nothing for others";
+            return Err(Refusal::new(RefusalKind::NotOwner, why));
+        }
         let owners = Owners::of(moment.view, place.bucket, place.hash);
         let mut seen = Vec::with_capacity(wanted.len());
         for owner in wanted {
@@ -33,6 +39,14 @@ impl Replica {
             true => Err(Refusal::new(RefusalKind::NotOwner, "a hint for no owner")),
             false => Ok(()),
         }
+    }
+
+    /// Whether this server may be gone as soon as it has said that it has handed over everything:
+    /// what it took after that would be lost with it. Clients of an older view may still ask.
+    fn is_about_to_go(&self, view: &View) -> bool {
+        view.member(self.node).is_none_or(|member| {
+            member.state.is_to_go() && course::emptied(view).contains(&self.node)
+        })
     }
 
     /// Decides what becomes of a kept record, of which the store has `found`.

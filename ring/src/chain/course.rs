@@ -6,6 +6,7 @@
 //! of mind in the middle costs hardly more than what was begun.
 
 use super::keepers;
+use crate::owners::{current_lists, next_lists};
 use crate::planner::{self, Candidate, Limits, Move, PlanError, Present, Standing, Wish};
 use annulet_protocol::epoch::{
     EpochRecord, ListChange, ListPlace, MemberChange, MemberGone, NextList, Step,
@@ -14,7 +15,7 @@ use annulet_protocol::ids::{ChangeId, NodeId};
 use annulet_protocol::limits::{JOINT_MAX, LIST_CHANGES_MAX, MEMBER_CHANGES_MAX};
 use annulet_protocol::table::{Joint, RegionTable};
 use annulet_protocol::view::{Member, MemberState, View};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Members that do not answer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -175,6 +176,20 @@ fn settle(view: &mut View, done: &[u32], missing: Missing<'_>, epoch: u64) -> Ve
         view.table.settle(change.partition(), takes, epoch);
     }
     changes
+}
+
+/// The owners to be that have to say that they have all they should. Not those that are given up
+/// and stand in the list as it is: where two of a list are lost, one stays in the next.
+pub fn awaited(view: &View, joint: &Joint) -> Vec<NodeId> {
+    let current = current_lists(view, joint.partition).into_iter().flatten();
+    let current: BTreeSet<_> = current.collect();
+    let is_lost = |node: &NodeId| {
+        let member = view.member(*node);
+        member.is_some_and(|member| member.state == MemberState::Lost)
+    };
+    let next = next_lists(view, joint).into_iter().flatten();
+    next.filter(|node| !(is_lost(node) && current.contains(node)))
+        .collect()
 }
 
 /// Members that are to leave and stand in no list any more. They may still have to hand over what

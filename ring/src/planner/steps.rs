@@ -123,8 +123,8 @@ enum Urgency {
 /// Further moves towards a plan that may begin beside those that are under way, the most urgent
 /// first. The present lists are those before the moves under way, and in as many partitions as the
 /// plan's. Who is lost goes before anybody else comes or goes: every owner of the next list has to
-/// say that it has all it should. No move begins that would take a quorum away from those that
-/// answer.
+/// say that it has all it should. No move begins towards a node that does not answer, nor one that
+/// would take a quorum away from those that do.
 pub fn moves(
     present: &[Present],
     wanted: &[RegionPlan],
@@ -152,7 +152,8 @@ pub fn moves(
                 partition,
                 next: step(have, want, &standing),
             };
-            if keeps_quorums(have, &one.next, &standing) {
+            let answers = |node: &u32| standing(*node).answers();
+            if arrivals(have, &one.next).all(answers) && keeps_quorums(have, &one.next, &standing) {
                 candidates.push((urgency(have, want, &standing), have, one));
             }
         }

@@ -259,7 +259,7 @@ async fn done(state: &Arc<State>, view: &View, silent: &mut Silent) -> (Vec<u32>
     let is_done = |joint: &&Joint| {
         let place = (joint.partition, view.table.lists_epoch(joint.partition));
         let has = |node| over.get(&node).is_some_and(|over| over.contains(&place));
-        next_lists(view, joint).into_iter().flatten().all(has)
+        course::awaited(view, joint).into_iter().all(has)
     };
     let done = view.table.joint.iter().filter(is_done);
     (done.map(|joint| joint.partition).collect(), handed)

@@ -54,6 +54,27 @@ fn a_server_that_keeps_something_for_others_is_not_done() {
     assert_eq!(handover::is_over(&rig.store), Ok(true));
 }
 
+#[test]
+fn a_server_that_is_about_to_go_keeps_nothing_more() {
+    let mut rig = Rig::new();
+    let key = foreign(&rig);
+    let leaves = rig.view.place(rig.replica.node).unwrap();
+    rig.view.members[leaves].state = MemberState::Leaving;
+    assert_eq!(
+        rig.keep(&hint(&key, NOW_MS, text("v"))),
+        WRITTEN,
+        "it owns something"
+    );
+    for partition in 0..rig.view.table.partitions {
+        rig.view.table.regions[0].set(partition, &[1 - leaves as u32]);
+    }
+    let refused = rig.keep(&hint(&key, NOW_MS + 1, text("w")));
+    assert!(
+        matches!(&refused, Answer::Refused(refusal) if refusal.kind == RefusalKind::NotOwner),
+        "{refused:?}"
+    );
+}
+
 impl Rig {
     fn keep(&mut self, hint: &Hint) -> Answer {
         self.mutate(Mutation::Hint(hint.clone()))

@@ -1,5 +1,5 @@
-//! What moves wait for: members that are to go and do not answer, where the others are no majority
-//! of the owners of what they owned.
+//! What moves wait for: members that do not answer while one of them is to go, where the others are
+//! no majority of the owners of what they owned.
 
 use super::super::recover::loss;
 use crate::failure::Failure;
@@ -22,16 +22,17 @@ impl HeldUp {
         view: &View,
         members: &[MemberStatus],
     ) -> Result<Option<Self>, Failure> {
-        let leaves = |one: &&MemberStatus| {
-            let member = view.member(one.id);
-            member.is_some_and(|member| member.state == MemberState::Leaving)
-        };
-        let silent = members.iter().filter(leaves);
-        let silent: Vec<_> = silent.filter(|one| one.state == "down").collect();
-        if silent.is_empty() {
+        let state = |one: &MemberStatus| view.member(one.id).map(|member| member.state);
+        let silent = members.iter().filter(|one| one.state == "down");
+        let goes = |one: &MemberStatus| state(one).is_some_and(MemberState::is_to_go);
+        // Nobody waits for those that are given up already.
+        let waits_for = silent
+            .clone()
+            .filter(|one| state(one) != Some(MemberState::Lost));
+        let waits_for: Vec<_> = waits_for.map(|one| one.id).collect();
+        if waits_for.is_empty() || !silent.clone().any(goes) {
             return Ok(None);
         }
-        let waits_for: Vec<_> = silent.iter().map(|one| one.id).collect();
         let buckets = client.plan_loss(&waits_for).await?;
         let held_up = Self { waits_for, buckets };
         Ok((!held_up.buckets.is_empty()).then_some(held_up))
@@ -44,15 +45,15 @@ impl HeldUp {
     pub(super) fn show(&self, view: &View) -> Result<(), Failure> {
         let waits_for = self.ids().join(",");
         output::line(&format!(
-            "HELD UP: {waits_for} is to leave and does not answer, and of some of what it owned \
-             too little is left:"
+            "HELD UP: a server is to leave, and of some of what it owned too little is left while \
+             {waits_for} does not answer:"
         ))?;
         for one in &self.buckets {
             let described = loss::described(one, view.table.partitions);
             output::line(&format!("  {described}"))?;
         }
         output::line(&format!(
-            "  It goes on when that server is back. If it is lost for good: `annulet cluster \
+            "  It goes on when that is back. If it is lost for good: `annulet cluster \
              recover --accept-loss {waits_for}`"
         ))
     }
