@@ -3,18 +3,8 @@
 
 use annulet_replica::copy::Fault as Copy;
 use annulet_replica::rules::Fault as Replica;
-use annulet_tests::sim::noticed::{noticed, noticed_near};
+use annulet_tests::sim::noticed::{LOST, noticed, noticed_near};
 use annulet_tests::sim::{Fault, ListsFault};
-
-/// What sees that something was lost on the way to other owners.
-const LOST: &[&str] = &[
-    "lost",
-    "monotonic",
-    "linearizable",
-    "resurrected",
-    "session",
-    "dropped",
-];
 
 #[test]
 fn a_fence_that_a_crash_takes_away_is_noticed() {

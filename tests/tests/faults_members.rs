@@ -2,18 +2,8 @@
 #![cfg(feature = "faults")]
 
 use annulet_replica::copy::Fault as Copy;
-use annulet_tests::sim::noticed::noticed_among_members as noticed;
+use annulet_tests::sim::noticed::{LOST, noticed_among_members as noticed};
 use annulet_tests::sim::{Fault, ListsFault};
-
-/// What sees that something was lost with a server, or on the way to another one.
-const LOST: &[&str] = &[
-    "lost",
-    "monotonic",
-    "linearizable",
-    "resurrected",
-    "session",
-    "dropped",
-];
 
 #[test]
 fn a_newcomer_that_copies_from_one_owner_only_is_noticed() {

@@ -10,6 +10,16 @@ const SEEDS: u64 = 10_000;
 /// The same where members come and go.
 const SEEDS_OF_MEMBERS: u64 = 1_500;
 
+/// What sees that something was lost with an owner, or on the way to another one.
+pub const LOST: &[&str] = &[
+    "lost",
+    "monotonic",
+    "linearizable",
+    "resurrected",
+    "session",
+    "dropped",
+];
+
 /// Runs seeds until one breaks a promise, and checks that it is one of those that the fault is
 /// about: what is noticed by accident may not be noticed tomorrow.
 ///
