@@ -43,6 +43,11 @@ bench-moves: rocksdb ## What clients notice while the ring changes, and how fast
 	cargo build --release -p annulet-cli
 	cargo bench -p annulet-tests --features cluster --bench moves
 
+.PHONY: bench-contended
+bench-contended: rocksdb ## What becomes of clients that all change one key
+	cargo build --release -p annulet-cli
+	cargo bench -p annulet-tests --features cluster --bench contended
+
 .PHONY: scale
 scale: ## What the planner does with up to 50,000 servers
 	cargo bench -p annulet-ring --bench scale

@@ -14,8 +14,8 @@
 //! # Layout
 //! - this file: what is to be asked, and what is done
 //! - [`page`]: what is told; [`brought`]: an entry of it, read; `notes`: how far it is
-//! - [`empty`]: what goes before it begins; [`handover`]: and after it is over; [`pace`]: how fast
-//!   it is
+//! - [`empty`]: what goes before it begins; [`handover`]: and after it is over
+//! - [`throttle`]: how fast it may be beside clients; [`pace`]: how fast it is
 
 pub mod brought;
 pub mod empty;
@@ -26,6 +26,7 @@ pub mod pace;
 pub mod page;
 #[cfg(test)]
 mod tests;
+pub mod throttle;
 
 use crate::holdings::Holding;
 use crate::rules::Task;
@@ -34,7 +35,6 @@ use annulet_protocol::copy::{Copied, CopyArc};
 use annulet_protocol::epoch::ListPlace;
 use annulet_protocol::hash::KeyHash;
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::limits::PAGE_BYTES_MAX;
 use annulet_protocol::message::Answer;
 use annulet_protocol::status::CopyState;
 use annulet_protocol::table::Joint;
@@ -49,7 +49,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Pages that are on the way at a time, unless configured.
-const UNDER_WAY_MAX: usize = 4;
+const UNDER_WAY_MAX: usize = 8;
+/// Bytes of a page, unless one record alone has more: short enough that no request of a client
+/// waits long for one, and long enough that what a page costs besides hardly counts.
+pub const PAGE_BYTES: usize = 256 << 10;
 /// The pause, unless configured.
 const PAUSE_MS: u64 = 500;
 /// The failures, unless configured.
@@ -91,7 +94,8 @@ struct Progress {
     due_ms: u64,
 }
 
-/// A page that is on the way; [`Copier::handle_answer`] or [`Copier::handle_failure`] must follow.
+/// A page that is on the way; [`Copier::handle_answer`], [`Copier::handle_failure`] or
+/// [`Copier::put_off`] must follow.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Errand {
     /// Whom to ask.
@@ -214,54 +218,26 @@ impl Copier {
     }
 
     /// The next page to ask for; `None`: none just now. `unready`: what has to be emptied before it
-    /// is copied.
-    ///
-    /// # Errors
-    /// What the store says.
-    pub fn next(
-        &mut self,
-        store: &impl Store,
-        view: &View,
-        own: NodeId,
-        unready: &[Holding],
-        now_ms: u64,
-    ) -> Result<Option<Errand>, StoreError> {
+    /// is copied. [`Errand::compare`] is to follow.
+    pub fn next(&mut self, own: NodeId, unready: &[Holding], now_ms: u64) -> Option<Errand> {
         let pause_ms = self.pause_ms;
-        let Some(job) = self.due(unready, now_ms) else {
-            return Ok(None);
-        };
-        let Some(progress) = self.jobs.get_mut(&job) else {
-            return Ok(None);
-        };
-        let mut asked = CopyArc {
-            node: own,
-            since: job.since,
-            from: job.from,
-            until: job.until,
-            after: progress.after.clone(),
-            last: Bytes::new(),
-            digest: None,
-            bytes_max: PAGE_BYTES_MAX,
-        };
+        let job = self.due(unready, now_ms)?;
+        let progress = self.jobs.get_mut(&job)?;
         progress.due_ms = now_ms + pause_ms;
-        let between = Between {
-            view,
-            source: job.source,
-            target: own,
-        };
-        // What it has already is compared: an owner that stays has mostly all of it.
-        let within = (&asked.after, &Bytes::new());
-        let arc = (job.from, job.until);
-        let held = between.gather(store, arc, within, PAGE_BYTES_MAX as usize)?;
-        if !held.entries.is_empty() {
-            asked.digest = Some(between.digest(&held.entries)?);
-            asked.last = held.reached.unwrap_or_default();
-        }
         progress.busy = true;
-        Ok(Some(Errand {
+        Some(Errand {
             owner: job.source,
-            asked,
-        }))
+            asked: CopyArc {
+                node: own,
+                since: job.since,
+                from: job.from,
+                until: job.until,
+                after: progress.after.clone(),
+                last: Bytes::new(),
+                digest: None,
+                bytes_max: PAGE_BYTES as u32,
+            },
+        })
     }
 
     /// Takes what an owner told. Gives what is to be done about it, all of it together, the last
@@ -301,6 +277,13 @@ impl Copier {
                 over,
                 ..Progress::default()
             };
+        }
+    }
+
+    /// It was not asked: what is here cannot be read now.
+    pub fn put_off(&mut self, errand: &Errand) {
+        if let Some(progress) = self.jobs.get_mut(&errand.job()) {
+            progress.busy = false;
         }
     }
 
@@ -420,6 +403,26 @@ impl Progress {
 }
 
 impl Errand {
+    /// Adds what this server has already: an owner that stays has mostly all of it.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn compare(&mut self, store: &impl Store, view: &View) -> Result<(), StoreError> {
+        let asked = &mut self.asked;
+        let between = Between {
+            view,
+            source: self.owner,
+            target: asked.node,
+        };
+        let within = (&asked.after, &Bytes::new());
+        let held = between.gather(store, (asked.from, asked.until), within, PAGE_BYTES)?;
+        if !held.entries.is_empty() {
+            asked.digest = Some(between.digest(&held.entries)?);
+            asked.last = held.reached.unwrap_or_default();
+        }
+        Ok(())
+    }
+
     fn job(&self) -> Job {
         Job {
             from: self.asked.from,

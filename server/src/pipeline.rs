@@ -171,6 +171,8 @@ impl Pipeline {
         let (registers, register_share) = self.read(epoch, asked, deadline).await?;
         let asked = Asked::Scans(std::mem::take(&mut split.scans));
         let (pages, page_share) = self.read_pages(epoch, asked, deadline).await?;
+        // Pages for other servers say nothing about how long clients wait.
+        let is_page = !split.copies.is_empty();
         let asked = Asked::Copies(std::mem::take(&mut split.copies));
         let (copies, copy_share) = self.read_pages(epoch, asked, deadline).await?;
         let may_have_written = matches!(writing, Submitted::Pending(_));
@@ -184,7 +186,9 @@ impl Pipeline {
         }
         let answers = split.join([read, registers, pages, copies, written]);
         self.shared.parts.metrics.count_answers(&answers);
-        self.note_service(clock::since(arrived).as_micros());
+        if !is_page {
+            self.note_service(clock::since(arrived).as_micros());
+        }
         let shares = [share, register_share, page_share, copy_share];
         Ok(Answered {
             answers,
@@ -272,9 +276,9 @@ impl Pipeline {
         &self.shared.parts.disk
     }
 
-    /// How long the write lane takes, from queue to answer.
-    pub(crate) fn write_delay(&self) -> Duration {
-        self.shared.write_delay.last()
+    /// Tells when another view has taken effect.
+    pub(crate) fn view_changes(&self) -> watch::Receiver<()> {
+        self.shared.parts.current.changes()
     }
 
     /// How busy the lanes are.

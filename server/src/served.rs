@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderValue;
 use std::sync::Arc;
+use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Fast, and nearly as small as it gets: owner lists are close to random.
@@ -72,18 +73,30 @@ impl ServedView {
 /// The view in use. A new one takes effect for reads at once, and for writes between two batches:
 /// only the write lane sets it.
 #[derive(Debug)]
-pub(crate) struct Current(ArcSwap<ServedView>);
+pub(crate) struct Current {
+    view: ArcSwap<ServedView>,
+    changed: watch::Sender<()>,
+}
 
 impl Current {
     pub(crate) fn new(view: Arc<ServedView>) -> Self {
-        Self(ArcSwap::new(view))
+        Self {
+            view: ArcSwap::new(view),
+            changed: watch::Sender::new(()),
+        }
     }
 
     pub(crate) fn load(&self) -> Arc<ServedView> {
-        self.0.load_full()
+        self.view.load_full()
     }
 
     pub(crate) fn set(&self, view: Arc<ServedView>) {
-        self.0.store(view);
+        self.view.store(view);
+        self.changed.send_replace(());
+    }
+
+    /// Tells when another one is in use.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }

@@ -9,6 +9,7 @@ mod deliver;
 mod restore;
 mod spread;
 pub(crate) mod stop;
+mod throttle;
 
 use crate::clock;
 use crate::config::Limits;
@@ -30,11 +31,14 @@ use annulet_replica::sweep::Sweep;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Time between two looks at everything.
 const BETWEEN_SWEEPS: Duration = Duration::from_secs(60);
 /// Time between two looks whether the disk is full.
 const BETWEEN_RECLAIMS: Duration = Duration::from_secs(1);
+/// Pages of copies in the write lane: one that is written, one that is next.
+const PAGES_WRITTEN_MAX: usize = 2;
 /// How long to wait after the write lane had no room.
 const FULL: Duration = Duration::from_secs(1);
 
@@ -44,8 +48,22 @@ pub(crate) struct Upkeep {
     courier: Mutex<Courier>,
     copier: Mutex<Copier>,
     pace: Mutex<Pace>,
+    /// What pages of copies go through.
+    pub(crate) gate: throttle::Gate,
+    /// Pages whose records are written at a time: so many are ahead of what a client writes.
+    written: Written,
     /// What was said last about a stop of this server.
     pub(crate) stop: stop::Last,
+}
+
+/// How many pages are written at a time.
+#[derive(Debug)]
+struct Written(Semaphore);
+
+impl Default for Written {
+    fn default() -> Self {
+        Self(Semaphore::new(PAGES_WRITTEN_MAX))
+    }
 }
 
 impl Upkeep {
@@ -122,14 +140,17 @@ async fn sweep(state: &Arc<State>) {
     }
 }
 
-/// While the disk is full, gives back the room of what is deleted: else deletes would make none
-/// until more is written, and nothing more is.
+/// Tends the store. While the disk is full, gives back the room of what is deleted: else deletes
+/// would make none until more is written, and nothing more is.
 async fn reclaim(state: &Arc<State>) {
     let mut last = None;
     loop {
         tokio::time::sleep(BETWEEN_RECLAIMS).await;
         let reclaimed = in_store(state, move |state| {
             let engine = state.pipeline.engine();
+            if let Err(error) = engine.tend() {
+                tracing::error!(%error, "the store cannot see to its garbage");
+            }
             let (disk, changes) = (state.pipeline.disk(), engine.changes());
             if disk.state() != DiskState::Full || last == Some(changes) {
                 return last;

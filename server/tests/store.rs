@@ -6,6 +6,7 @@ use annulet_replica::store::{Change, Family, Span, Store};
 use annulet_server::store::Engine;
 use annulet_server::store::rocks::{RocksStore, Sizes};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 const SIZES: Sizes = Sizes {
@@ -216,6 +217,80 @@ fn the_room_of_what_is_deleted_is_given_back() {
     let left = store.usage().blobs;
     assert!(left < 200_000, "{left} bytes are left of one value");
     assert_eq!(store.read(Family::Values, &[key(0)]), [Ok(Some(value))]);
+}
+
+/// Names of files in the store's folder that end so.
+fn files(folder: &Path, end: &str) -> BTreeSet<String> {
+    let files = std::fs::read_dir(folder.join("store")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(end)).collect()
+}
+
+/// Waits for what the store does in the background.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing tells when it is done: this waits for a condition with a bound"
+)]
+fn comes_true(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..3_000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{what} does not come true");
+}
+
+#[test]
+fn long_values_that_nobody_overwrites_are_written_once() {
+    const ROUNDS: usize = 20;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let value = Bytes::from(vec![7; 10_000]);
+    let mut written = BTreeSet::new();
+    for round in 0..ROUNDS {
+        let key = |at: usize| Bytes::from(format!("{at}/{round}"));
+        let puts = (0..100).map(|at| Change::Put(Family::Values, key(at), value.clone()));
+        store.write(puts.collect()).unwrap();
+        store.settle().unwrap();
+        store.tend().unwrap();
+        written.extend(files(folder.path(), ".blob"));
+    }
+    comes_true("compaction", || {
+        files(folder.path(), ".sst").len() < ROUNDS / 2
+    });
+    assert_eq!(files(folder.path(), ".blob"), written);
+}
+
+#[test]
+fn the_room_of_long_values_that_are_overwritten_is_given_back_in_the_background() {
+    const ROUNDS: usize = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let value = Bytes::from(vec![7; 50_000]);
+    // One value in each file stays, and so would all of the file.
+    for round in 0..ROUNDS {
+        let overwritten = (0..40).map(|at| format!("overwritten/{at}"));
+        let stays = [format!("stays/{round}")];
+        let keys = overwritten.chain(stays).map(Bytes::from);
+        let puts = keys.map(|key| Change::Put(Family::Values, key, value.clone()));
+        store.write(puts.collect()).unwrap();
+        store.settle().unwrap();
+        store.tend().unwrap();
+    }
+    let alive = (ROUNDS + 40) * value.len();
+    let mut turn = 0;
+    comes_true("room", || {
+        // Compaction is driven on by what is written.
+        let last = Change::Put(Family::Values, Bytes::from("last"), value.clone());
+        store.write(vec![last]).unwrap();
+        turn += 1;
+        if turn % 10 == 0 {
+            store.settle().unwrap();
+        }
+        store.tend().unwrap();
+        store.usage().blobs < 3 * alive as u64
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! lack it, as any repair is. Who answers under these lists has them durably.
 
 use super::brought::Brought;
+use super::is_lost;
 use super::page::Between;
 use crate::hints::Tally;
 use crate::holdings::{Holding, Holdings};
@@ -215,6 +216,13 @@ impl Handover {
             round.damaged.push(key);
             return Ok(true);
         };
+        if matches!(brought, Brought::Register(..)) && is_lost(view, own) {
+            // The others went on without what this server had promised and accepted: a ballot of
+            // its own may be above theirs, and its value older.
+            let digest = Some(xxh3_64(&entry.entry));
+            round.tasks.push(Task::Vacate { key, digest });
+            return Ok(true);
+        }
         if !round.has_room(&entry) {
             return Ok(false);
         }

@@ -23,8 +23,11 @@ use tokio::task::JoinSet;
 
 /// Time between two looks while nothing is under way.
 const EVERY: Duration = Duration::from_secs(1);
-/// The same while something is: it may be over at any moment.
-const SOON: Duration = Duration::from_millis(200);
+/// The same while something is, which may be over at any moment: so many times as long as a look
+/// takes, which it does where there are many servers.
+const SOON: u32 = 4;
+const SOON_MIN: Duration = Duration::from_millis(50);
+const SOON_MAX: Duration = Duration::from_millis(500);
 /// How long a server that is to leave does not answer until nobody waits for it any more.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 /// Servers that are asked at a time.
@@ -49,9 +52,12 @@ pub(super) async fn run(state: &Arc<State>) {
         if !leads(state, &view) || still == Some(view.ordinal()) {
             continue;
         }
-        match step(state, &view, &mut silent).await {
-            Ok(true) => pause = SOON,
-            Ok(false) if waits(&view) => pause = SOON,
+        let began = clock::now();
+        let stepped = step(state, &view, &mut silent).await;
+        let soon = (clock::since(began) * SOON).clamp(SOON_MIN, SOON_MAX);
+        match stepped {
+            Ok(true) => pause = soon,
+            Ok(false) if waits(&view) => pause = soon,
             // Those that do not answer now may come back.
             Ok(false) if course::lacks_keepers(&view) || !silent.0.is_empty() => {}
             Ok(false) => still = Some(view.ordinal()),

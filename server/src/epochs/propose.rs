@@ -16,7 +16,7 @@ use annulet_protocol::epoch::{
 };
 use annulet_protocol::ids::{ChangeId, NodeId};
 use annulet_protocol::members::{LeaveMember, MemberCommand, MemberReply, MemberRequest};
-use annulet_protocol::view::View;
+use annulet_protocol::view::{Member, MemberState, View};
 use annulet_replica::chain::Unfinished;
 use annulet_ring::chain::proposer::{Effect, Outcome, Proposer, Question};
 use annulet_ring::chain::{self, Objection};
@@ -103,10 +103,13 @@ pub(crate) async fn change_member(
     })
 }
 
-/// Only who does not answer can be given up.
+/// Only who does not answer can be given up. Who was given up already may be back: that it is given
+/// up stays true.
 async fn check_silent(state: &Arc<State>, node: NodeId) -> Result<(), NotMade> {
     let question = ChainQuestion::Copies(Copies {});
-    if state.view().member(node).is_none() || ask(state, node, question).await.is_err() {
+    let view = state.view();
+    let given_up = |member: &Member| member.state == MemberState::Lost;
+    if view.member(node).is_none_or(given_up) || ask(state, node, question).await.is_err() {
         return Ok(());
     }
     let why = format!(

@@ -9,14 +9,31 @@ use crate::pipeline::Failed;
 use annulet_protocol::codec;
 use annulet_protocol::limits::BUDGET_MS_MAX;
 use annulet_protocol::message::{FailureKind, Operation, Reply};
+use annulet_replica::copy::PAGE_BYTES;
+use annulet_replica::copy::throttle::Kind;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Whether only other servers may ask this.
-fn is_of_peers(operation: &Operation) -> bool {
-    matches!(operation, Operation::CopyArc(_))
+/// Only other servers may ask for pages.
+fn refuse_pages(operations: &[Operation]) -> Result<(), Refused> {
+    let is_page = |operation: &Operation| matches!(operation, Operation::CopyArc(_));
+    if !operations.iter().any(is_page) {
+        return Ok(());
+    }
+    let why = "what a server holds of an arc is told to other servers only";
+    let (status, kind) = (StatusCode::FORBIDDEN, FailureKind::Unauthorized);
+    Err(refusal(status, kind, why))
+}
+
+/// Bytes of the pages that are asked for.
+fn page_bytes(operations: &[Operation]) -> usize {
+    let pages = operations.iter().map(|operation| match operation {
+        Operation::CopyArc(asked) => (asked.bytes_max as usize).min(PAGE_BYTES),
+        _ => 0,
+    });
+    pages.sum()
 }
 
 /// Answers a request's operations.
@@ -33,10 +50,8 @@ pub(super) async fn answer(
     let request = codec::decode_request(&body, value_bytes_max)?;
     // Its content was copied out; only what is needed stays in memory while the lanes work.
     drop(body);
-    if !is_peer && request.operations.iter().any(is_of_peers) {
-        let why = "what a server holds of an arc is told to other servers only";
-        let (status, kind) = (StatusCode::FORBIDDEN, FailureKind::Unauthorized);
-        return Err(refusal(status, kind, why));
+    if !is_peer {
+        refuse_pages(&request.operations)?;
     }
     if request.cluster != view.cluster {
         return Err(respond::wrong_cluster(request.cluster, view.cluster));
@@ -50,6 +65,8 @@ pub(super) async fn answer(
     if request.epoch > view.ordinal() {
         follow::catch_up(state, request.epoch, deadline).await;
     }
+    let page_bytes = page_bytes(&request.operations);
+    state.upkeep.gate.pass(page_bytes).await;
     let answered = state
         .pipeline
         .answer(request.epoch, request.operations, arrived, deadline)
@@ -83,10 +100,14 @@ pub(super) async fn answer(
         }
     };
     state.metrics.sent_bytes.inc_by(bytes.len() as u64);
-    state
-        .metrics
-        .request_seconds
-        .observe(clock::since(arrived).as_secs_f64());
+    let took = clock::since(arrived);
+    state.metrics.request_seconds.observe(took.as_secs_f64());
+    let gate = &state.upkeep.gate;
+    match (is_peer, answered.may_have_written) {
+        (true, _) => gate.moved(page_bytes, bytes.len()),
+        (false, true) => gate.observe(Kind::Write, took),
+        (false, false) => gate.observe(Kind::Read, took),
+    }
     Ok(respond::of(
         StatusCode::OK,
         codec::CONTENT_TYPE,

@@ -15,6 +15,7 @@ use rocksdb::{
     Options, ReadOptions, ReadTier, WriteBatch,
 };
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const RECORDS: &str = "records";
 const VALUES: &str = "values";
@@ -39,6 +40,14 @@ const POINTER_FILES_AT_ONCE: u64 = 8;
 /// The part of the files of long values that compaction moves values out of, the oldest ones.
 const GC_AGE_CUTOFF: &str = "blob_garbage_collection_age_cutoff";
 const GC_AGE_CUTOFF_USUAL: f64 = 0.25;
+/// Whether compaction does so.
+const GC_ENABLED: &str = "enable_blob_garbage_collection";
+/// It does so once such a part of a family's long values is garbage, until less than such a part is:
+/// where nothing was overwritten, moving values costs as much as writing them, and gains nothing.
+const GARBAGE_MOST: f64 = 0.2;
+const GARBAGE_LEAST: f64 = 0.1;
+/// Families whose long values lie in files of their own.
+const WITH_BLOBS: [Family; 2] = [Family::Values, Family::Hints];
 const INFO_LOG_BYTES_MAX: usize = 10 << 20;
 const INFO_LOGS_MAX: usize = 4;
 const BACKGROUND_JOBS_MAX: usize = 4;
@@ -60,6 +69,8 @@ pub struct RocksStore {
     cache: Cache,
     anywhere: ReadOptions,
     in_memory: ReadOptions,
+    /// Whether compaction collects garbage among long values, of each of [`WITH_BLOBS`].
+    collects: [AtomicBool; WITH_BLOBS.len()],
 }
 
 impl RocksStore {
@@ -101,6 +112,7 @@ impl RocksStore {
             cache,
             anywhere: ReadOptions::default(),
             in_memory,
+            collects: Default::default(),
         })
     }
 
@@ -110,17 +122,34 @@ impl RocksStore {
         family.expect("every family is open")
     }
 
+    /// Sets options of a family while it is open.
+    fn set(&self, family: Family, options: &[(&str, &str)]) -> Result<(), StoreError> {
+        let handle = self.family(family);
+        self.db.set_options_cf(handle, options).map_err(failed)
+    }
+
+    /// Bytes of the files of a family's long values, or of what is garbage in them.
+    fn blob_bytes(&self, family: Family, property: &str) -> u64 {
+        let found = self.db.property_int_value_cf(self.family(family), property);
+        found.ok().flatten().unwrap_or(0)
+    }
+
     /// Bytes of long values that one compaction moves at most, roughly.
     fn moved_at_once(&self, family: Family) -> u64 {
-        let handle = self.family(family);
-        let blobs = self.db.property_int_value_cf(handle, LIVE_BLOB_FILE_SIZE);
+        let blobs = self.blob_bytes(family, LIVE_BLOB_FILE_SIZE);
         let live = self.db.live_files().unwrap_or_default();
         let of_family = live
             .iter()
             .filter(|file| file.column_family_name == name_of(family));
         let files = of_family.count().max(1) as u64;
         let together = files.min(POINTER_FILES_AT_ONCE);
-        blobs.ok().flatten().unwrap_or(0) / files * together
+        blobs / files * together
+    }
+
+    /// Rewrites what is not in its place yet, and what a delete concerns.
+    fn compact(&self, family: Family) {
+        let [from, until]: [Option<&[u8]>; 2] = [None, None];
+        self.db.compact_range_cf(self.family(family), from, until);
     }
 
     fn sum(&self, property: &rocksdb::properties::PropName) -> u64 {
@@ -219,13 +248,9 @@ impl Engine for RocksStore {
         Usage {
             memtables: self.sum(CUR_SIZE_ALL_MEM_TABLES),
             tables: self.sum(LIVE_SST_FILES_SIZE),
-            blobs: [Family::Values, Family::Hints]
-                .into_iter()
-                .map(|family| {
-                    let family = self.family(family);
-                    let size = self.db.property_int_value_cf(family, LIVE_BLOB_FILE_SIZE);
-                    size.ok().flatten().unwrap_or(0)
-                })
+            blobs: WITH_BLOBS
+                .map(|family| self.blob_bytes(family, LIVE_BLOB_FILE_SIZE))
+                .iter()
                 .sum(),
             cache: self.cache.get_usage() as u64,
             pending_compaction: self.sum(ESTIMATE_PENDING_COMPACTION_BYTES),
@@ -245,24 +270,31 @@ impl Engine for RocksStore {
     /// out of the way if there is room for what one compaction moves.
     fn reclaim(&self, room: u64) -> Result<(), StoreError> {
         self.settle()?;
-        for family in [Family::Records, Family::Values, Family::Hints] {
-            let moves = match family {
-                Family::Records | Family::Notes => false,
-                Family::Values | Family::Hints => self.moved_at_once(family) <= room / 2,
-            };
-            let handle = self.family(family);
-            let move_from = |part: f64| {
-                let part = part.to_string();
-                let option = [(GC_AGE_CUTOFF, part.as_str())];
-                self.db.set_options_cf(handle, &option).map_err(failed)
-            };
+        self.compact(Family::Records);
+        for (family, collects) in WITH_BLOBS.into_iter().zip(&self.collects) {
+            let moves = self.moved_at_once(family) <= room / 2;
             if moves {
-                move_from(1.0)?;
+                self.set(family, &[(GC_ENABLED, "true"), (GC_AGE_CUTOFF, "1")])?;
             }
-            let [from, until]: [Option<&[u8]>; 2] = [None, None];
-            self.db.compact_range_cf(handle, from, until);
+            self.compact(family);
             if moves {
-                move_from(GC_AGE_CUTOFF_USUAL)?;
+                let usual = GC_AGE_CUTOFF_USUAL.to_string();
+                let collects = collects.load(Ordering::Relaxed).to_string();
+                self.set(family, &[(GC_ENABLED, &collects), (GC_AGE_CUTOFF, &usual)])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tend(&self) -> Result<(), StoreError> {
+        for (family, collects) in WITH_BLOBS.into_iter().zip(&self.collects) {
+            let now = collects.load(Ordering::Relaxed);
+            let garbage = self.blob_bytes(family, LIVE_BLOB_FILE_GARBAGE_SIZE);
+            let all = self.blob_bytes(family, LIVE_BLOB_FILE_SIZE);
+            let next = should_collect(now, garbage, all);
+            if next != now {
+                self.set(family, &[(GC_ENABLED, &next.to_string())])?;
+                collects.store(next, Ordering::Relaxed);
             }
         }
         Ok(())
@@ -285,8 +317,15 @@ fn name_of(family: Family) -> &'static str {
     }
 }
 
-/// The crate has no constant for it.
+/// The crate has no constants for them.
 const LIVE_BLOB_FILE_SIZE: &str = "rocksdb.live-blob-file-size";
+const LIVE_BLOB_FILE_GARBAGE_SIZE: &str = "rocksdb.live-blob-file-garbage-size";
+
+/// Whether compaction is to collect garbage among long values from now on.
+fn should_collect(now: bool, garbage: u64, all: u64) -> bool {
+    let part = garbage as f64 / (all as f64).max(1.0);
+    part >= if now { GARBAGE_LEAST } else { GARBAGE_MOST }
+}
 
 fn entry(found: Result<Option<DBPinnableSlice<'_>>, Error>) -> Entry {
     match found {
@@ -310,7 +349,8 @@ fn failed(error: Error) -> StoreError {
 /// resumption, every error of the log or a flush ends writing until the next start.
 fn database_options(sizes: Sizes, create: bool) -> Result<Options, Error> {
     // A store whose disk is full must open: what its log holds is not written out for that.
-    const TEXT: &str = "max_bgerror_resume_count=0;avoid_flush_during_recovery=true";
+    const TEXT: &str = "max_bgerror_resume_count=0;avoid_flush_during_recovery=true;\
+         strict_bytes_per_sync=true";
     let mut options = Options::default().get_options_from_string(TEXT)?;
     options.create_if_missing(create);
     options.create_missing_column_families(create);
@@ -376,7 +416,8 @@ fn values_options(sizes: Sizes, cache: &Cache, least: u64) -> Options {
     options.set_enable_blob_files(true);
     options.set_min_blob_size(least);
     options.set_blob_compression_type(DBCompressionType::None);
-    options.set_enable_blob_gc(true);
+    // Until there is something to collect.
+    options.set_enable_blob_gc(false);
     options.set_blob_gc_age_cutoff(GC_AGE_CUTOFF_USUAL);
     options.set_blob_gc_force_threshold(0.5);
     // Compaction of one file moves the old values that it points to, and gives up their room only
@@ -384,4 +425,19 @@ fn values_options(sizes: Sizes, cache: &Cache, least: u64) -> Options {
     options.set_target_file_size_base(POINTERS_BYTES);
     options.set_max_compaction_bytes(POINTER_FILES_AT_ONCE * POINTERS_BYTES);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn garbage_is_collected_from_a_fifth_on_down_to_a_tenth() {
+        let mut collects = false;
+        for (garbage, expected) in [(0, false), (19, false), (20, true), (11, true), (9, false)] {
+            collects = should_collect(collects, garbage, 100);
+            assert_eq!(collects, expected, "{garbage}");
+        }
+        assert!(!should_collect(false, 0, 0));
+    }
 }

@@ -9,14 +9,15 @@ use crate::peers::link::Link;
 use crate::store::wrap::Plain;
 use crate::tls::Tls;
 use annulet_protocol::codec::request_bytes_max;
+use annulet_protocol::copy::{Copied, CopiedEntry};
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::limits::PAGE_BYTES_MAX;
 use annulet_protocol::message::{Answer, Operation};
 use annulet_replica::copy::empty::Emptier;
 use annulet_replica::copy::handover::{Handover, Round};
-use annulet_replica::copy::{Copier, Errand};
+use annulet_replica::copy::{Copier, Errand, PAGE_BYTES};
 use annulet_replica::holdings::Holdings;
 use annulet_replica::rules::{Mutation, Task};
+use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +31,6 @@ const PAGE: Duration = Duration::from_secs(30);
 const COMPARE: Duration = Duration::from_secs(10);
 /// Longest answer to a comparison.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
-/// Once the write lane takes so long, copies wait for the writes of clients.
-const DELAYED: Duration = Duration::from_millis(10);
-/// How often longer than that a copy waits then.
-const YIELDS: u32 = 2;
 /// Idle connections kept to each owner.
 const LINKS_MAX: usize = 4;
 
@@ -50,6 +47,7 @@ pub(super) async fn run(state: &Arc<State>, tls: &Arc<Tls>) {
     }
     let mut emptier = Emptier::default();
     let mut followed = None;
+    let mut views = state.pipeline.view_changes();
     let start = clock::now();
     let mut under_way = JoinSet::new();
     let mut links = HashMap::<NodeId, Vec<Link>>::new();
@@ -71,26 +69,25 @@ pub(super) async fn run(state: &Arc<State>, tls: &Arc<Tls>) {
             state.metrics.copied_bytes.get(),
         );
         state.upkeep.pace().sample(now_ms as u64, states, bytes);
-        while let Some(errand) = next(state).await {
+        while let Some(errand) = next(state) {
             let link = links.get_mut(&errand.owner).and_then(Vec::pop);
             let (state, tls) = (Arc::clone(state), Arc::clone(tls));
             under_way.spawn(async move { fetch(&state, &tls, errand, link).await });
         }
-        let ended = tokio::time::timeout(EVERY, under_way.join_next()).await;
-        match ended {
-            Ok(Some(Ok((owner, Some(link))))) => {
-                let idle = links.entry(owner).or_default();
-                if idle.len() < LINKS_MAX {
-                    idle.push(link);
-                }
+        if under_way.is_empty() {
+            // Connections that nobody uses are closed.
+            links.clear();
+        }
+        let ended = tokio::select! {
+            Some(ended) = under_way.join_next() => ended,
+            _ = views.changed() => continue,
+            () = tokio::time::sleep(EVERY) => continue,
+        };
+        if let Ok((owner, Some(link))) = ended {
+            let idle = links.entry(owner).or_default();
+            if idle.len() < LINKS_MAX {
+                idle.push(link);
             }
-            Ok(Some(_)) => {}
-            // Nothing is on the way: connections that nobody uses are closed.
-            Ok(None) => {
-                links.clear();
-                tokio::time::sleep(EVERY).await;
-            }
-            Err(_) => {}
         }
     }
 }
@@ -123,34 +120,41 @@ async fn empty(state: &Arc<State>, mut emptier: Emptier) -> Option<Emptier> {
 }
 
 /// The next page to ask for.
-async fn next(state: &Arc<State>) -> Option<Errand> {
-    let next = in_store(state, |state| {
-        let served = state.served();
-        let store = Plain(state.pipeline.engine());
-        let (view, unready) = (&served.view, &served.unready);
-        let mut copier = state.upkeep.copier();
-        copier.next(&store, view, state.node, unready, clock::now_ms())
-    });
-    match next.await? {
-        Ok(errand) => errand,
-        Err(error) => {
-            tracing::error!(%error, "an arc that is copied cannot be read here");
-            None
-        }
-    }
+fn next(state: &State) -> Option<Errand> {
+    let served = state.served();
+    let mut copier = state.upkeep.copier();
+    copier.next(state.node, &served.unready, clock::now_ms())
 }
 
 /// Fetches a page and merges it. Gives the connection back if it is of use.
 async fn fetch(
     state: &Arc<State>,
     tls: &Tls,
-    errand: Errand,
+    mut errand: Errand,
     mut link: Option<Link>,
 ) -> (NodeId, Option<Link>) {
-    yield_to_clients(state).await;
+    state.upkeep.gate.pass(PAGE_BYTES).await;
     let owner = errand.owner;
+    let compared = in_store(state, move |state| {
+        let store = Plain(state.pipeline.engine());
+        let compared = errand.compare(&store, &state.view());
+        (errand, compared)
+    });
+    let compared = match compared.await {
+        Some((asked, compared)) => {
+            errand = asked;
+            compared
+        }
+        None => return (owner, None),
+    };
+    if let Err(error) = compared {
+        tracing::error!(%error, "an arc that is copied cannot be read here");
+        state.upkeep.copier().put_off(&errand);
+        state.upkeep.gate.moved(PAGE_BYTES, 0);
+        return (owner, link);
+    }
     let longest = request_bytes_max(state.view().value_bytes_max as usize);
-    let limits = (PAGE, longest + PAGE_BYTES_MAX as usize);
+    let limits = (PAGE, longest + PAGE_BYTES);
     let asked = vec![Operation::CopyArc(errand.asked.clone())];
     let answers = ask((state, tls), &mut link, owner, asked, limits).await;
     let page = match answers.map(|mut answers| answers.pop()) {
@@ -158,31 +162,34 @@ async fn fetch(
         other => {
             tracing::debug!(%owner, ?other, "an owner does not tell what it holds of an arc");
             state.upkeep.copier().handle_failure(&errand);
+            state.upkeep.gate.moved(PAGE_BYTES, 0);
             return (owner, link);
         }
     };
-    let value = |entry: &annulet_protocol::copy::CopiedEntry| {
-        entry.key.len() + entry.entry.len() + entry.value.as_ref().map_or(0, |value| value.len())
-    };
-    let bytes: usize = page.entries.iter().map(value).sum();
-    let tasks = state.upkeep.copier().handle_answer(&errand, page);
-    let mutations = tasks.iter().cloned().map(Mutation::Task).collect();
-    match state.pipeline.note(mutations).await {
-        Ok(Some(answers)) => {
-            let mut copier = state.upkeep.copier();
-            copier.handle_done(&errand, &tasks, &answers);
-            state.metrics.copied_bytes.inc_by(bytes as u64);
-        }
-        Ok(None) | Err(_) => state.upkeep.copier().handle_failure(&errand),
-    }
+    take(state, &errand, page).await;
     (owner, link)
 }
 
-/// Waits while what clients write takes long.
-async fn yield_to_clients(state: &State) {
-    let delay = state.pipeline.write_delay();
-    if delay > DELAYED {
-        tokio::time::sleep((delay * YIELDS).min(Duration::from_secs(1))).await;
+/// Merges a page.
+async fn take(state: &State, errand: &Errand, page: Copied) {
+    let value = |entry: &CopiedEntry| {
+        entry.key.len() + entry.entry.len() + entry.value.as_ref().map_or(0, Bytes::len)
+    };
+    let bytes: usize = page.entries.iter().map(value).sum();
+    state.upkeep.gate.moved(PAGE_BYTES, bytes);
+    let tasks = state.upkeep.copier().handle_answer(errand, page);
+    let mutations = tasks.iter().cloned().map(Mutation::Task).collect();
+    // It is never closed.
+    let turn = state.upkeep.written.0.acquire().await;
+    let noted = state.pipeline.note(mutations).await;
+    drop(turn);
+    match noted {
+        Ok(Some(answers)) => {
+            let mut copier = state.upkeep.copier();
+            copier.handle_done(errand, &tasks, &answers);
+            state.metrics.copied_bytes.inc_by(bytes as u64);
+        }
+        Ok(None) | Err(_) => state.upkeep.copier().handle_failure(errand),
     }
 }
 

@@ -53,9 +53,14 @@ impl World {
             let at = &mut self.servers[server];
             let (view, own) = (Arc::clone(&at.view), at.replica.node);
             let copier = &mut at.upkeep.copier;
-            let errand = copier.next(&at.store, &view, own, &at.unready, now_ms);
-            // What is damaged here is brought back first.
-            let Ok(Some(errand)) = errand else { return };
+            let Some(mut errand) = copier.next(own, &at.unready, now_ms) else {
+                return;
+            };
+            if errand.compare(&at.store, &view).is_err() {
+                // What is damaged here is brought back first.
+                copier.put_off(&errand);
+                continue;
+            }
             let number = self.next_number();
             let asked = vec![Operation::CopyArc(errand.asked.clone())];
             self.ask_peer(server, number, errand.owner, asked);

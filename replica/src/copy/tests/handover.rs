@@ -3,6 +3,8 @@
 use super::super::handover::{Ended, Handover, Round};
 use super::*;
 use annulet_protocol::hash::storage_key;
+use annulet_protocol::register::message::Learn;
+use annulet_protocol::register::{Change as Turned, Condition, NewValue, Register, Turn};
 
 const LOSER: NodeId = NodeId(3);
 const LATER_MS: u64 = NOW_MS + 60_000;
@@ -245,5 +247,59 @@ fn an_arc_that_nobody_takes_holds_no_other_one_up() {
         cluster.found(4, NARROW, &keys[0]),
         Answer::Found(_)
     ));
+    assert_eq!(Holdings::load(store).unwrap(), Holdings::default());
+}
+
+#[test]
+fn who_was_given_up_brings_its_records_but_nothing_that_was_decided_by_ballots() {
+    let mut cluster = Cluster::new();
+    cluster.put(3, LWW, "b", Some("here alone"));
+    let ballot = Ballot {
+        number: 9,
+        proposer: Incarnation([8; 16]),
+    };
+    let turn = Turn {
+        ballot,
+        op: OpId {
+            client: Incarnation([9; 16]),
+            sequence: 1,
+            first_sent_ms: NOW_MS,
+        },
+        since: None,
+        now_ms: NOW_MS,
+    };
+    let change = Turned::Set {
+        value: Bytes::from_static(b"older"),
+        expires_at_ms: None,
+        condition: Condition::Always,
+    };
+    let changed = Register::unwritten(STRONG, b"s").change((STRONG, b"s"), &turn, &change);
+    let NewValue::Is(value) = changed.value else {
+        panic!("it was set");
+    };
+    let learn = Mutation::Learn(Box::new(Learn {
+        bucket: STRONG,
+        key: Bytes::from_static(b"s"),
+        ballot,
+        head: changed.register.head,
+        log: changed.register.log,
+        value,
+    }));
+    let answers = cluster.decide(3, &[learn]);
+    assert!(matches!(answers[..], [Answer::Written(_)]), "{answers:?}");
+    cluster.view.members[2].state = MemberState::Lost;
+    let noted = settle(&mut cluster, &[&[0, 1, 3]]);
+    let store = &cluster.servers[2].1;
+    store.write(noted.notes()).unwrap();
+    let mut handover = Handover::default();
+    let round = begin(&cluster, &mut handover, &noted, NOW_MS);
+    // No owner is asked about a register, nor sent one: that would not be answered here.
+    let ended = carry_out(&cluster, round, None);
+    conclude(&cluster, &mut handover, ended, NOW_MS);
+    for server in [1, 2, 4] {
+        let found = cluster.found(server, LWW, "b");
+        assert!(matches!(found, Answer::Found(_)), "{server}: {found:?}");
+    }
+    assert!(store.entries(Family::Records).is_empty(), "it has gone");
     assert_eq!(Holdings::load(store).unwrap(), Holdings::default());
 }
