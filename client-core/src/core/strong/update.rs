@@ -6,6 +6,11 @@ use annulet_protocol::ballot::Ballot;
 use annulet_protocol::ids::OpId;
 use annulet_protocol::register::Condition;
 
+/// After so many failed conditions in a row it is tried again at once. A failed condition is found
+/// by a round of one's own, which leaves the next ballot to who made it: whoever goes on at once
+/// needs one round trip, and the others two.
+const AT_ONCE: u32 = 3;
+
 /// One update, over as many tries as it takes.
 #[derive(Clone, Debug)]
 pub struct Update {
@@ -76,7 +81,10 @@ impl Update {
             Ok(done) => Ok(Step::Done(done)),
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 self.tries = self.tries.saturating_add(1);
-                let wait_ms = backoff_ms(&self.op, self.tries, None);
+                let wait_ms = match self.tries.checked_sub(AT_ONCE) {
+                    None | Some(0) => 0,
+                    Some(tries) => backoff_ms(&self.op, tries, None),
+                };
                 let left_ms = self.deadline_ms.saturating_sub(now_ms);
                 Ok(Step::Again {
                     wait_ms: wait_ms.min(left_ms),
@@ -99,11 +107,15 @@ mod tests {
         update.saw(Some(version));
         assert_eq!(update.condition(), Condition::Version(version));
         let conflict = || Err::<(), _>(Error::new(ErrorKind::Conflict, "another came"));
-        let mut now_ms = 0;
+        let (mut now_ms, mut tries) = (0, 0);
         while let Ok(left_ms) = update.budget_ms(now_ms) {
             assert_eq!(left_ms, 1_000 - now_ms);
             match update.after(conflict(), now_ms) {
-                Ok(Step::Again { wait_ms }) if wait_ms > 0 => now_ms += wait_ms,
+                Ok(Step::Again { wait_ms }) => {
+                    tries += 1;
+                    assert_eq!(wait_ms == 0, tries <= AT_ONCE, "{wait_ms}");
+                    now_ms += wait_ms;
+                }
                 other => panic!("{other:?}"),
             }
         }
