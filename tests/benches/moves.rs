@@ -7,8 +7,8 @@
 //!    them over, once with nothing else to do and once while clients put and get. The bars are
 //!    100 MB a second and a p99 within twice that of before. Each record has one replica, so that a
 //!    put is as much work with two servers as with one, and what differs is what moves.
-//!    `MOVES_RECORDS=n` takes fewer, for a slow machine, and with the argument `copies` only this is
-//!    measured.
+//!    `MOVES_RECORDS=n` takes fewer, for a slow machine, and with the argument `copies` only this
+//!    is measured.
 #![allow(clippy::unwrap_used)] // A benchmark that cannot go on ends.
 
 use annulet::{Bucket, BucketOptions, Client, Mode, NodeId, View};

@@ -51,8 +51,8 @@ const FALL: f64 = 0.7;
 /// How much of it is done at once: windows differ even where nothing changes, and one that is slow
 /// by chance must weigh no more than one that is fast by chance.
 const GAIN: f64 = 0.25;
-/// After so many windows in a row in which they were, it is looked at once more what they take while
-/// no page moves: it may be something else that makes them slow.
+/// After so many windows in a row in which they were, it is looked at once more what they take
+/// while no page moves: it may be something else that makes them slow.
 const SLOW_MAX: u32 = 4;
 
 /// A kind of request: they differ in how long they take.

@@ -32,7 +32,7 @@ const FILTER_BITS: f64 = 10.0;
 /// recovery.
 const WAL_BYTES_MAX: u64 = 256 << 20;
 /// How much is written between two hints to the system to write it out.
-const BYTES_PER_SYNC: u64 = 1 << 20;
+const BYTES_PER_SYNC: u64 = 256 << 10;
 /// Longest sorted file of a family whose values lie elsewhere, some ten thousand of them.
 const POINTERS_BYTES: u64 = 2 << 20;
 /// Such files that one compaction takes at most, as a rule.
@@ -42,8 +42,9 @@ const GC_AGE_CUTOFF: &str = "blob_garbage_collection_age_cutoff";
 const GC_AGE_CUTOFF_USUAL: f64 = 0.25;
 /// Whether compaction does so.
 const GC_ENABLED: &str = "enable_blob_garbage_collection";
-/// It does so once such a part of a family's long values is garbage, until less than such a part is:
-/// where nothing was overwritten, moving values costs as much as writing them, and gains nothing.
+/// It does so once such a part of a family's long values is garbage, until less than such a part
+/// is: where nothing was overwritten, moving values costs as much as writing them, and gains
+/// nothing.
 const GARBAGE_MOST: f64 = 0.2;
 const GARBAGE_LEAST: f64 = 0.1;
 /// Families whose long values lie in files of their own.

@@ -31,8 +31,8 @@ impl Gate {
         }
     }
 
-    /// Waits until pages of at most so many bytes may move; [`Gate::moved`] must follow. Where there
-    /// are none, it does not wait.
+    /// Waits until pages of at most so many bytes may move; [`Gate::moved`] must follow. Where
+    /// there are none, it does not wait.
     pub(crate) async fn pass(&self, bytes: usize) {
         let turn = || match bytes {
             0 => Turn::Go,
