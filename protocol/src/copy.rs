@@ -56,3 +56,17 @@ pub struct CopiedEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Bytes>,
 }
+
+impl Copied {
+    /// Bytes of all entries.
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(CopiedEntry::bytes).sum()
+    }
+}
+
+impl CopiedEntry {
+    /// Bytes of the key and of what is stored.
+    pub fn bytes(&self) -> usize {
+        self.key.len() + self.entry.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}

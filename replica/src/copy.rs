@@ -50,6 +50,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Pages that are on the way at a time, unless configured.
 const UNDER_WAY_MAX: usize = 8;
+/// Of these, pages of one owner.
+const OF_ONE_MAX: usize = 4;
 /// Bytes of a page, unless one record alone has more: short enough that no request of a client
 /// waits long for one, and long enough that what a page costs besides hardly counts.
 pub const PAGE_BYTES: usize = 256 << 10;
@@ -196,14 +198,20 @@ impl Copier {
     /// Whom to ask next. One owner of an arc is asked at a time, to the end: what the next one has
     /// is then only compared. Different arcs are begun with different owners.
     fn due(&self, unready: &[Holding], now_ms: u64) -> Option<Job> {
-        let busy = self.jobs.iter().filter(|(_, progress)| progress.busy);
-        let busy: BTreeSet<_> = busy.map(|(job, _)| (job.from, job.until)).collect();
+        let (mut busy, mut asked) = (BTreeSet::new(), BTreeMap::<_, usize>::new());
+        for (job, _) in self.jobs.iter().filter(|(_, progress)| progress.busy) {
+            busy.insert((job.from, job.until));
+            *asked.entry(job.source).or_default() += 1;
+        }
         if busy.len() >= self.under_way_max {
             return None;
         }
+        // One that is slow must not keep those from being asked that are not.
+        let is_free = |source| asked.get(&source).is_none_or(|n| *n < OF_ONE_MAX);
         let is_ready = |job: &Job| !unready.iter().any(|h| h.meets(job.from, job.until));
         let due = self.jobs.iter().filter(|(job, progress)| {
             let idle = !progress.over && !busy.contains(&(job.from, job.until));
+            let idle = idle && is_free(job.source);
             idle && progress.is_due(now_ms, self.pause_ms) && is_ready(job)
         });
         let turn = |(job, progress): &(&Job, &Progress)| {

@@ -36,13 +36,8 @@ pub trait Engine: Store + Send + Sync {
         Ok(())
     }
 
-    /// Sees to what it does by itself in the background: to be called now and then. It is quick.
-    ///
-    /// # Errors
-    /// If the disk does not take what has to be written for it.
-    fn tend(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
+    /// Sees to what it does by itself in the background: to be called now and then.
+    fn tend(&self) {}
 
     /// Writes out what only memory and log hold, so that the next start is quick. Nothing depends
     /// on it.

@@ -39,6 +39,8 @@ const BETWEEN_SWEEPS: Duration = Duration::from_secs(60);
 const BETWEEN_RECLAIMS: Duration = Duration::from_secs(1);
 /// Pages of copies in the write lane: one that is written, one that is next.
 const PAGES_WRITTEN_MAX: usize = 2;
+/// Time between two looks at the store's files, of which there may be very many.
+const BETWEEN_TENDING: Duration = Duration::from_secs(60);
 /// How long to wait after the write lane had no room.
 const FULL: Duration = Duration::from_secs(1);
 
@@ -94,6 +96,7 @@ pub(crate) async fn run(state: Arc<State>, tls: Arc<Tls>) {
         deliver::run(&state, &tls),
         sweep(&state),
         reclaim(&state),
+        tend(&state),
         restore::run(&state, &tls),
         spread::run(&state, &tls),
         copy::run(&state, &tls),
@@ -140,17 +143,25 @@ async fn sweep(state: &Arc<State>) {
     }
 }
 
-/// Tends the store. While the disk is full, gives back the room of what is deleted: else deletes
-/// would make none until more is written, and nothing more is.
+/// Sees now and then to what the store does in the background.
+async fn tend(state: &Arc<State>) {
+    loop {
+        let tended = in_store(state, |state| state.pipeline.engine().tend());
+        if tended.await.is_none() {
+            return;
+        }
+        tokio::time::sleep(BETWEEN_TENDING).await;
+    }
+}
+
+/// While the disk is full, gives back the room of what is deleted: else deletes would make none
+/// until more is written, and nothing more is.
 async fn reclaim(state: &Arc<State>) {
     let mut last = None;
     loop {
         tokio::time::sleep(BETWEEN_RECLAIMS).await;
         let reclaimed = in_store(state, move |state| {
             let engine = state.pipeline.engine();
-            if let Err(error) = engine.tend() {
-                tracing::error!(%error, "the store cannot see to its garbage");
-            }
             let (disk, changes) = (state.pipeline.disk(), engine.changes());
             if disk.state() != DiskState::Full || last == Some(changes) {
                 return last;

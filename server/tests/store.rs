@@ -253,7 +253,7 @@ fn long_values_that_nobody_overwrites_are_written_once() {
         let puts = (0..100).map(|at| Change::Put(Family::Values, key(at), value.clone()));
         store.write(puts.collect()).unwrap();
         store.settle().unwrap();
-        store.tend().unwrap();
+        store.tend();
         written.extend(files(folder.path(), ".blob"));
     }
     comes_true("compaction", || {
@@ -276,7 +276,7 @@ fn the_room_of_long_values_that_are_overwritten_is_given_back_in_the_background(
         let puts = keys.map(|key| Change::Put(Family::Values, key, value.clone()));
         store.write(puts.collect()).unwrap();
         store.settle().unwrap();
-        store.tend().unwrap();
+        store.tend();
     }
     let alive = (ROUNDS + 40) * value.len();
     let mut turn = 0;
@@ -288,7 +288,7 @@ fn the_room_of_long_values_that_are_overwritten_is_given_back_in_the_background(
         if turn % 10 == 0 {
             store.settle().unwrap();
         }
-        store.tend().unwrap();
+        store.tend();
         store.usage().blobs < 3 * alive as u64
     });
 }

@@ -259,11 +259,6 @@ impl Handover {
     }
 }
 
-fn length(entry: &CopiedEntry) -> usize {
-    let CopiedEntry { key, entry, value } = entry;
-    key.len() + entry.len() + value.as_ref().map_or(0, Bytes::len)
-}
-
 /// What a round came to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ended {
@@ -275,7 +270,7 @@ impl Round {
     /// Counts another entry, unless the round would be too long with it: all of it may go to one
     /// owner in one request. One that is too long by itself goes alone.
     fn has_room(&mut self, entry: &CopiedEntry) -> bool {
-        let bytes = self.bytes + length(entry);
+        let bytes = self.bytes + entry.bytes();
         let fits = self.entries.is_empty() || bytes <= ROUND_BYTES;
         if fits {
             self.bytes = bytes;

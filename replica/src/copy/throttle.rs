@@ -8,20 +8,27 @@
 //!
 //! One of these governs all pages of a server, those that it takes and those that it gives.
 
+#[cfg(test)]
+mod tests;
+
 /// What pages move at to begin with, in bytes a second.
 const RATE_FIRST: f64 = 32e6;
 /// They move at least so fast, or a ring that is always busy would never be whole.
-const RATE_MIN: f64 = 2e6;
+const RATE_MIN: f64 = 4e6;
 /// More than any machine moves.
 const RATE_MAX: f64 = 20e9;
 /// Pages that wait are let go so much ahead of the rate, or its timers would slow it down.
 const AHEAD_US: u64 = 5_000;
+/// Longest time that a page which was longer than expected keeps the others waiting.
+const DEBT_MOST_US: f64 = 2e6;
+/// The part of a page that is paid for even if it told nothing: it was read and compared.
+const COMPARED: usize = 8;
 /// Shortest time over which requests are looked at.
 const WINDOW_US: u64 = 200_000;
 /// Longest time, where there are few of them.
 const WINDOW_MOST_US: u64 = 2_000_000;
-/// The same of a pause: where there are fewer, it says nothing.
-const PAUSE_MOST_US: u64 = 600_000;
+/// The same of a pause: what is lacking then comes from the next ones.
+const PAUSE_MOST_US: u64 = 800_000;
 /// How long a page waits once more if a pause is longer than it might be.
 const PAUSED_AGAIN_US: u64 = 50_000;
 /// So many requests say something about the slowest of them.
@@ -40,6 +47,9 @@ const SLOWEST: f64 = 0.05;
 const SLOWER: f64 = 1.5;
 /// And so much more: less is nothing that anyone notices.
 const SLOWER_US: f64 = 1_000.0;
+/// What requests take while no page moves is believed to rise by so much from pause to pause: what
+/// pages leave behind goes on in a pause, and must not be taken for what it is without them.
+const BASE_RISE: f64 = 1.5;
 /// What becomes of the rate at most where nobody asks for anything.
 const GROWTH_IDLE: f64 = 2.0;
 /// The same until requests were too slow for the first time.
@@ -64,6 +74,9 @@ pub enum Kind {
     Read,
 }
 
+/// What requests took, in microseconds, by their kinds.
+type Took = [Vec<u32>; 2];
+
 /// See the module. All times are in microseconds, by a clock that only rises.
 #[derive(Clone, Debug)]
 pub struct Throttle {
@@ -73,7 +86,13 @@ pub struct Throttle {
     /// When a page was let go last.
     last_us: Option<u64>,
     phase: Phase,
-    window: Window,
+    /// When the window began, and the bytes of pages that were let go in it.
+    began_us: u64,
+    bytes: f64,
+    /// Of this window; of a kind of which there were not enough, of those before it, too.
+    moving: Took,
+    /// The same of this pause, and those before it.
+    paused: Took,
     /// What requests take while no page moves, by their kinds.
     base: [Option<f64>; 2],
     /// Requests were too slow since it was last seen what they take otherwise.
@@ -90,13 +109,15 @@ enum Phase {
     Moving { until_us: u64 },
 }
 
-#[derive(Clone, Debug, Default)]
-struct Window {
-    began_us: u64,
-    /// What requests took, by their kinds.
-    took: [Vec<u32>; 2],
-    /// Bytes of pages that were let go.
-    bytes: f64,
+/// What a window says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Seen {
+    /// Nobody asked for anything.
+    Nobody,
+    /// There are requests under way, and none of them ended.
+    Stuck,
+    /// What the slowest took at least, where that is known.
+    Some([Option<f64>; 2]),
 }
 
 /// What is to be done with a page.
@@ -115,7 +136,10 @@ impl Default for Throttle {
             free_us: 0,
             last_us: None,
             phase: Phase::Paused,
-            window: Window::default(),
+            began_us: 0,
+            bytes: 0.0,
+            moving: Took::default(),
+            paused: Took::default(),
             base: [None; 2],
             met: false,
             slow: 0,
@@ -124,10 +148,9 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// Whether pages move, so that it matters what requests take.
-    pub fn is_active(&self, now_us: u64) -> bool {
-        self.last_us
-            .is_some_and(|last| now_us < last + FORGOTTEN_US)
+    /// Until when it matters what requests take, if no page comes any more.
+    pub fn active_until_us(&self) -> u64 {
+        self.last_us.map_or(0, |last| last + FORGOTTEN_US)
     }
 
     /// What pages may move at, in bytes a second.
@@ -135,104 +158,145 @@ impl Throttle {
         self.rate
     }
 
-    /// A request of a client took so long.
+    /// A request of a client took so long, or was given up after so long.
     pub fn observe(&mut self, kind: Kind, took_us: u64, now_us: u64) {
-        let is_settled = match self.phase {
-            Phase::Paused => now_us >= self.window.began_us + SETTLING_US,
-            Phase::Moving { .. } => true,
+        let took = match self.phase {
+            // One that began while pages moved says nothing about a pause.
+            Phase::Paused if now_us < took_us + self.began_us + SETTLING_US => return,
+            Phase::Paused => &mut self.paused[kind as usize],
+            Phase::Moving { .. } => &mut self.moving[kind as usize],
         };
-        let took = &mut self.window.took[kind as usize];
-        if is_settled && took.len() < SAMPLES_MAX {
+        if took.len() < SAMPLES_MAX {
             took.push(u32::try_from(took_us).unwrap_or(u32::MAX));
         }
     }
 
-    /// Whether a page of at most so many bytes may move.
-    pub fn turn(&mut self, bytes: usize, now_us: u64) -> Turn {
-        if !self.is_active(now_us) {
+    /// Whether a page of at most so many bytes may move. `waiting`: requests of clients are under
+    /// way.
+    pub fn turn(&mut self, bytes: usize, waiting: bool, now_us: u64) -> Turn {
+        if now_us >= self.active_until_us() {
             *self = Self::default();
-            self.window.began_us = now_us;
+            self.began_us = now_us;
         }
         self.last_us = Some(now_us);
-        self.look(now_us);
+        self.look(waiting, now_us);
         if self.phase == Phase::Paused {
-            let over_us = self.window.began_us + WINDOW_US + SETTLING_US;
+            let over_us = self.began_us + self.lasts_us().0;
             return Turn::Wait(over_us.saturating_sub(now_us).max(PAUSED_AGAIN_US));
         }
         if self.free_us > now_us + AHEAD_US {
             return Turn::Wait(self.free_us - now_us - AHEAD_US);
         }
-        self.free_us = self.free_us.max(now_us) + self.time_of(bytes as f64);
-        self.window.bytes += bytes as f64;
+        self.free_us = self.free_us.max(now_us) + (bytes as f64 / self.rate * 1e6) as u64;
+        self.bytes += bytes as f64;
         Turn::Go
     }
 
-    /// A page that was let go for `most` bytes had so many.
-    pub fn moved(&mut self, most: usize, bytes: usize) {
-        let less = most.saturating_sub(bytes) as f64;
-        self.free_us = self.free_us.saturating_sub(self.time_of(less));
-        self.window.bytes -= less;
+    /// A page that was let go for `most` bytes had so many, which may be more: a record is told as
+    /// a whole.
+    pub fn moved(&mut self, most: usize, bytes: usize, now_us: u64) {
+        let more = bytes.max(most / COMPARED) as f64 - most as f64;
+        let free_us = self.free_us as f64 + more / self.rate * 1e6;
+        self.free_us = free_us.clamp(0.0, now_us as f64 + DEBT_MOST_US) as u64;
+        self.bytes += more;
     }
 
-    fn time_of(&self, bytes: f64) -> u64 {
-        (bytes / self.rate * 1e6) as u64
+    /// How long a window lasts at least and at most.
+    fn lasts_us(&self) -> (u64, u64) {
+        match self.phase {
+            Phase::Moving { .. } => (WINDOW_US, WINDOW_MOST_US),
+            Phase::Paused => {
+                // Most requests that begin in it are to end in it.
+                let base = self.base.iter().flatten().fold(0.0, |a: f64, b| a.max(*b));
+                let least_us = SETTLING_US + WINDOW_US.max(2 * base as u64);
+                (least_us.min(PAUSE_MOST_US), PAUSE_MOST_US)
+            }
+        }
     }
 
     /// Ends a window if it is time, and goes on from what was seen in it.
-    fn look(&mut self, now_us: u64) {
-        let lasted_us = now_us.saturating_sub(self.window.began_us);
-        let seen = self.window.took.iter().map(Vec::len);
-        let (most, none) = (seen.clone().max().unwrap_or(0), seen.sum::<usize>() == 0);
-        let (least_us, most_us) = match self.phase {
-            Phase::Paused => (WINDOW_US + SETTLING_US, PAUSE_MOST_US),
-            Phase::Moving { .. } => (WINDOW_US, WINDOW_MOST_US),
+    fn look(&mut self, waiting: bool, now_us: u64) {
+        let lasted_us = now_us.saturating_sub(self.began_us);
+        let took = match self.phase {
+            Phase::Paused => &mut self.paused,
+            Phase::Moving { .. } => &mut self.moving,
         };
-        let is_enough = lasted_us >= least_us && (most >= ENOUGH || none);
-        if !is_enough && lasted_us < most_us {
+        let none = took.iter().all(Vec::is_empty);
+        let few = took.iter().any(|t| (1..ENOUGH).contains(&t.len())) || none && waiting;
+        let seen = match (none, waiting) {
+            (true, false) => Seen::Nobody,
+            (true, true) => Seen::Stuck,
+            (false, _) => Seen::Some([0, 1].map(|kind| slowest(&took[kind]))),
+        };
+        let (least_us, most_us) = self.lasts_us();
+        if lasted_us < least_us || few && lasted_us < most_us {
             return;
         }
-        let window = std::mem::take(&mut self.window);
-        self.window.began_us = now_us;
-        let slowest = window.took.map(slowest);
+        let took = match self.phase {
+            Phase::Paused => &mut self.paused,
+            Phase::Moving { .. } => &mut self.moving,
+        };
+        // Where there were not enough, they count for the next window.
+        took.iter_mut()
+            .filter(|t| t.len() >= ENOUGH)
+            .for_each(Vec::clear);
+        let used = self.bytes / (lasted_us as f64 / 1e6);
+        (self.began_us, self.bytes) = (now_us, 0.0);
         match self.phase {
             Phase::Paused => {
-                let is_slower = |(now, before): (&Option<f64>, &Option<f64>)| match (now, before) {
-                    (Some(now), Some(before)) => *now > before * SLOWER,
-                    _ => false,
-                };
-                // How far the rate fell, it fell for something else.
-                self.met &= !slowest.iter().zip(&self.base).any(is_slower);
-                self.base = slowest;
+                if let Seen::Some(slowest) = seen {
+                    self.rebase(slowest);
+                }
                 self.slow = 0;
                 let until_us = now_us + BETWEEN_PAUSES_US;
                 self.phase = Phase::Moving { until_us };
             }
             Phase::Moving { until_us } => {
-                let used = window.bytes / (lasted_us as f64 / 1e6);
-                self.adapt(slowest, used, none);
-                if now_us >= until_us && !none || self.slow >= SLOW_MAX {
+                self.adapt(seen, used);
+                let due = now_us >= until_us && seen != Seen::Nobody;
+                if due || self.slow >= SLOW_MAX {
                     self.phase = Phase::Paused;
                 }
             }
         }
     }
 
-    fn adapt(&mut self, slowest: [Option<f64>; 2], used: f64, none: bool) {
+    /// Takes what requests took in a pause.
+    fn rebase(&mut self, slowest: [Option<f64>; 2]) {
+        for (base, now) in self.base.iter_mut().zip(slowest) {
+            let Some(now) = now else { continue };
+            let before = base.unwrap_or(now);
+            // How far the rate fell, it fell for something else.
+            self.met &= now <= before * SLOWER;
+            *base = Some(now.min(before * BASE_RISE));
+        }
+    }
+
+    fn adapt(&mut self, seen: Seen, used: f64) {
         let ratio = |(now, base): (&Option<f64>, &Option<f64>)| {
             let (now, base) = ((*now)?, (*base)?);
             Some(now / (base * SLOWER + SLOWER_US))
         };
-        let worst = slowest.iter().zip(&self.base).filter_map(ratio);
-        let worst = worst.fold(0.0, f64::max);
-        let most = match (none, self.met) {
-            (true, _) => GROWTH_IDLE,
-            (false, false) => GROWTH_FIRST,
-            (false, true) => GROWTH,
+        let worst = match seen {
+            Seen::Nobody => None,
+            Seen::Stuck => Some(f64::INFINITY),
+            Seen::Some(slowest) => {
+                let ratios = slowest.iter().zip(&self.base).filter_map(ratio);
+                ratios.reduce(f64::max)
+            }
         };
-        let factor = worst.max(f64::MIN_POSITIVE).powf(-GAIN).clamp(FALL, most);
-        let is_slow = worst > 1.0;
+        let is_slow = worst.is_some_and(|worst| worst > 1.0);
         self.met |= is_slow;
         self.slow = if is_slow { self.slow + 1 } else { 0 };
+        let factor = match (seen, worst) {
+            (Seen::Nobody, _) => GROWTH_IDLE,
+            // What is not known yet is no reason to go faster.
+            (_, None) => 1.0,
+            (_, Some(worst)) => {
+                let most = if self.met { GROWTH } else { GROWTH_FIRST };
+                worst.max(f64::MIN_POSITIVE).powf(-GAIN).clamp(FALL, most)
+            }
+        };
         // What is not used up says nothing about more.
         if is_slow || used > self.rate / 2.0 {
             self.rate = (self.rate * factor).clamp(RATE_MIN, RATE_MAX);
@@ -241,163 +305,13 @@ impl Throttle {
 }
 
 /// What the slowest of enough requests took at least.
-fn slowest(mut took: Vec<u32>) -> Option<f64> {
+fn slowest(took: &[u32]) -> Option<f64> {
     if took.len() < ENOUGH {
         return None;
     }
+    let mut took = took.to_vec();
     let at = (took.len() as f64 * (1.0 - SLOWEST)) as usize;
     let at = at.min(took.len() - 1);
     let (_, took, _) = took.select_nth_unstable(at);
     Some(f64::from(*took))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PAGE: usize = 256 << 10;
-    const STEP_US: u64 = 1_000;
-
-    /// A machine that moves pages at `most` bytes a second, where requests take longer the more
-    /// pages move.
-    struct Machine {
-        throttle: Throttle,
-        now_us: u64,
-        most: f64,
-        requests_in_ms: u32,
-        /// What a request takes, by the rate of pages.
-        took_us: fn(f64) -> f64,
-        /// Bytes of the pages of each of the last milliseconds.
-        moved: std::collections::VecDeque<f64>,
-        total: f64,
-    }
-
-    impl Machine {
-        fn new(requests_in_ms: u32, took_us: fn(f64) -> f64) -> Self {
-            Self {
-                throttle: Throttle::default(),
-                now_us: 1_000_000,
-                most: 400e6,
-                requests_in_ms,
-                took_us,
-                moved: std::iter::repeat_n(0.0, 100).collect(),
-                total: 0.0,
-            }
-        }
-
-        /// What moved in a second, of late.
-        fn rate(&self) -> f64 {
-            self.moved.iter().sum::<f64>() * 10.0
-        }
-
-        /// Bytes a second over so many seconds.
-        fn run(&mut self, seconds: u64) -> f64 {
-            let before = self.total;
-            for _ in 0..seconds * 1_000 {
-                let took_us = (self.took_us)(self.rate()) as u64;
-                for _ in 0..self.requests_in_ms {
-                    self.throttle.observe(Kind::Write, took_us, self.now_us);
-                }
-                let mut moved = 0.0;
-                while self.rate() + moved * 10.0 < self.most
-                    && self.throttle.turn(PAGE, self.now_us) == Turn::Go
-                {
-                    moved += PAGE as f64;
-                }
-                self.total += moved;
-                self.moved.pop_front();
-                self.moved.push_back(moved);
-                self.now_us += STEP_US;
-            }
-            (self.total - before) / seconds as f64
-        }
-    }
-
-    #[test]
-    fn where_nobody_asks_for_anything_pages_soon_move_as_fast_as_they_can() {
-        let mut machine = Machine::new(0, |_| 0.0);
-        machine.run(3);
-        assert!(machine.run(5) > 0.95 * machine.most);
-    }
-
-    #[test]
-    fn clients_that_do_not_notice_slow_nothing_down() {
-        let mut machine = Machine::new(2, |_| 4_000.0);
-        machine.run(5);
-        // Pauses remain.
-        assert!(machine.run(20) > 0.9 * machine.most);
-    }
-
-    #[test]
-    fn pages_move_as_fast_as_requests_hardly_take_longer() {
-        // They take 1.5 times as long at 100 MB/s, and five times as long at twice that.
-        let took = |rate: f64| 4_000.0 * (1.0 + 0.5 * (rate / 100e6).powi(3));
-        let mut machine = Machine::new(2, took);
-        machine.run(10);
-        let rate = machine.run(30);
-        assert!((65e6..115e6).contains(&rate), "{rate}");
-    }
-
-    #[test]
-    fn where_requests_are_slow_because_of_pages_alone_some_still_move() {
-        let mut machine = Machine::new(2, |rate| if rate > 0.0 { 90_000.0 } else { 1_000.0 });
-        machine.run(10);
-        let rate = machine.run(30);
-        assert!((0.8 * RATE_MIN..4.0 * RATE_MIN).contains(&rate), "{rate}");
-    }
-
-    #[test]
-    fn what_makes_requests_slow_besides_pages_does_not_slow_pages_down_for_long() {
-        let mut machine = Machine::new(2, |_| 4_000.0);
-        machine.run(10);
-        machine.took_us = |_| 40_000.0;
-        machine.run(10);
-        assert!(machine.run(20) > 0.8 * machine.most);
-    }
-
-    #[test]
-    fn a_few_requests_are_enough_and_too_few_say_nothing() {
-        let took = |rate: f64| if rate > 50e6 { 90_000.0 } else { 1_000.0 };
-        let mut machine = Machine::new(1, took);
-        machine.run(10);
-        assert!(machine.run(20) < 80e6);
-        let mut throttle = Throttle::default();
-        let mut at_us = 0;
-        for _ in 0..100 {
-            at_us += 300_000;
-            throttle.observe(Kind::Read, 1_000_000, at_us);
-            throttle.turn(PAGE, at_us);
-        }
-        assert!(throttle.rate() >= RATE_FIRST);
-    }
-
-    #[test]
-    fn what_pages_had_less_than_they_might_have_is_not_paid_for() {
-        let mut throttle = Throttle::default();
-        assert!(
-            matches!(throttle.turn(PAGE, 0), Turn::Wait(_)),
-            "a pause comes first"
-        );
-        let at_us = WINDOW_US + SETTLING_US;
-        let mut count = 0;
-        while throttle.turn(PAGE, at_us) == Turn::Go {
-            throttle.moved(PAGE, 0);
-            count += 1;
-            if count == 1_000 {
-                return;
-            }
-        }
-        panic!("{count} pages that were empty");
-    }
-
-    #[test]
-    fn what_was_measured_is_forgotten_once_no_page_moves() {
-        let mut machine = Machine::new(2, |rate| if rate > 10e6 { 90_000.0 } else { 1_000.0 });
-        machine.run(20);
-        assert!(machine.throttle.rate() < RATE_FIRST);
-        let later = machine.now_us + FORGOTTEN_US + 1;
-        assert!(!machine.throttle.is_active(later));
-        assert!(matches!(machine.throttle.turn(PAGE, later), Turn::Wait(_)));
-        assert_eq!(machine.throttle.rate(), RATE_FIRST);
-    }
 }

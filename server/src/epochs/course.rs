@@ -23,11 +23,10 @@ use tokio::task::JoinSet;
 
 /// Time between two looks while nothing is under way.
 const EVERY: Duration = Duration::from_secs(1);
-/// The same while something is, which may be over at any moment: so many times as long as a look
-/// takes, which it does where there are many servers.
-const SOON: u32 = 4;
-const SOON_MIN: Duration = Duration::from_millis(50);
-const SOON_MAX: Duration = Duration::from_millis(500);
+/// The same after something was proposed. While what is under way is not over, it is twice as long
+/// from look to look, up to [`EVERY`], and never shorter than a look: with many servers, and with
+/// much to copy, there is no hurry.
+const SOON: Duration = Duration::from_millis(50);
 /// How long a server that is to leave does not answer until nobody waits for it any more.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 /// Servers that are asked at a time.
@@ -44,7 +43,7 @@ pub(super) async fn run(state: &Arc<State>) {
     // The epoch after which nothing was to follow.
     let mut still = None;
     let mut silent = Silent::default();
-    let mut pause = EVERY;
+    let (mut pause, mut soon) = (EVERY, SOON);
     loop {
         tokio::time::sleep(pause).await;
         pause = EVERY;
@@ -54,10 +53,13 @@ pub(super) async fn run(state: &Arc<State>) {
         }
         let began = clock::now();
         let stepped = step(state, &view, &mut silent).await;
-        let soon = (clock::since(began) * SOON).clamp(SOON_MIN, SOON_MAX);
+        let took = clock::since(began);
         match stepped {
-            Ok(true) => pause = soon,
-            Ok(false) if waits(&view) => pause = soon,
+            Ok(true) => (soon, pause) = (SOON, SOON.max(took)),
+            Ok(false) if waits(&view) => {
+                pause = soon.max(took);
+                soon = (soon * 2).min(EVERY);
+            }
             // Those that do not answer now may come back.
             Ok(false) if course::lacks_keepers(&view) || !silent.0.is_empty() => {}
             Ok(false) => still = Some(view.ordinal()),

@@ -5,16 +5,19 @@ use super::body;
 use super::respond::{self, Refused, Response, held, overloaded, refusal};
 use crate::clock;
 use crate::epochs::follow;
-use crate::pipeline::Failed;
+use crate::pipeline::{Answered, Failed};
 use annulet_protocol::codec;
 use annulet_protocol::limits::BUDGET_MS_MAX;
-use annulet_protocol::message::{FailureKind, Operation, Reply};
+use annulet_protocol::message::{self, Answer, FailureKind, Operation, Reply};
 use annulet_replica::copy::PAGE_BYTES;
 use annulet_replica::copy::throttle::Kind;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// The part of their time that pages may wait.
+const PAGE_WAITS: u32 = 3;
 
 /// Only other servers may ask for pages.
 fn refuse_pages(operations: &[Operation]) -> Result<(), Refused> {
@@ -34,6 +37,18 @@ fn page_bytes(operations: &[Operation]) -> usize {
         _ => 0,
     });
     pages.sum()
+}
+
+/// Whether a request of these operations waits for the disk.
+fn kind(operations: &[Operation]) -> Kind {
+    let reads = |operation: &Operation| {
+        use Operation::{Read, ReadRegister, Scan};
+        matches!(operation, Read(_) | ReadRegister(_) | Scan(_))
+    };
+    match operations.iter().all(reads) {
+        true => Kind::Read,
+        false => Kind::Write,
+    }
 }
 
 /// Answers a request's operations.
@@ -65,12 +80,8 @@ pub(super) async fn answer(
     if request.epoch > view.ordinal() {
         follow::catch_up(state, request.epoch, deadline).await;
     }
-    let page_bytes = page_bytes(&request.operations);
-    state.upkeep.gate.pass(page_bytes).await;
-    let answered = state
-        .pipeline
-        .answer(request.epoch, request.operations, arrived, deadline)
-        .await;
+    let is_page = page_bytes(&request.operations) > 0;
+    let answered = work(state, request, (arrived, budget), is_peer).await;
     let answered = answered.map_err(|Failed| {
         let why = "the store failed; it is not known what was written. This server stops";
         refusal(
@@ -100,17 +111,50 @@ pub(super) async fn answer(
         }
     };
     state.metrics.sent_bytes.inc_by(bytes.len() as u64);
-    let took = clock::since(arrived);
-    state.metrics.request_seconds.observe(took.as_secs_f64());
-    let gate = &state.upkeep.gate;
-    match (is_peer, answered.may_have_written) {
-        (true, _) => gate.moved(page_bytes, bytes.len()),
-        (false, true) => gate.observe(Kind::Write, took),
-        (false, false) => gate.observe(Kind::Read, took),
+    if !is_page {
+        let took = clock::since(arrived);
+        state.metrics.request_seconds.observe(took.as_secs_f64());
     }
     Ok(respond::of(
         StatusCode::OK,
         codec::CONTENT_TYPE,
         held(bytes, share),
     ))
+}
+
+/// Lets the lanes work. Pages for other servers wait until they may move; for how long clients wait
+/// is noted for that.
+async fn work(
+    state: &State,
+    request: message::Request,
+    (arrived, budget): (Instant, Duration),
+    is_peer: bool,
+) -> Result<Answered, Failed> {
+    let gate = &state.upkeep.gate;
+    let timed = (!is_peer).then(|| gate.times(kind(&request.operations)));
+    let waits_until = arrived + budget / PAGE_WAITS;
+    let passed = gate.pass(page_bytes(&request.operations), waits_until);
+    let passed = passed.await;
+    // What waited too long is refused as too late, and asked for again: nobody is to take this
+    // server for absent.
+    let deadline = match passed {
+        Some(_) => arrived + budget,
+        None => arrived,
+    };
+    let answered = state
+        .pipeline
+        .answer(request.epoch, request.operations, arrived, deadline)
+        .await?;
+    let is_refused = |answer: &Answer| matches!(answer, Answer::Refused(_));
+    if let Some(timed) = timed.filter(|_| answered.answers.iter().any(is_refused)) {
+        timed.forget();
+    }
+    if let Some(passed) = passed {
+        let bytes = |answer: &Answer| match answer {
+            Answer::Copied(page) => page.bytes(),
+            _ => 0,
+        };
+        passed.had(answered.answers.iter().map(bytes).sum());
+    }
+    Ok(answered)
 }

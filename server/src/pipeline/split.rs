@@ -100,9 +100,7 @@ pub(super) fn size(mutation: &Mutation) -> usize {
         Mutation::Prepare(prepare) => prepare.key.len(),
         Mutation::Accept(accept) => register_size(&accept.key, &accept.log, &accept.value),
         Mutation::Learn(learn) => register_size(&learn.key, &learn.log, &learn.value),
-        Mutation::Task(Task::Copied { entry, .. }) => {
-            entry.key.len() + entry.entry.len() + entry.value.as_ref().map_or(0, Bytes::len)
-        }
+        Mutation::Task(Task::Copied { entry, .. }) => entry.bytes(),
         Mutation::Task(_) => TASK_BYTES,
     }
 }

@@ -32,7 +32,7 @@ const FILTER_BITS: f64 = 10.0;
 /// recovery.
 const WAL_BYTES_MAX: u64 = 256 << 20;
 /// How much is written between two hints to the system to write it out.
-const BYTES_PER_SYNC: u64 = 256 << 10;
+const BYTES_PER_SYNC: u64 = 1 << 20;
 /// Longest sorted file of a family whose values lie elsewhere, some ten thousand of them.
 const POINTERS_BYTES: u64 = 2 << 20;
 /// Such files that one compaction takes at most, as a rule.
@@ -47,6 +47,10 @@ const GC_ENABLED: &str = "enable_blob_garbage_collection";
 /// nothing.
 const GARBAGE_MOST: f64 = 0.2;
 const GARBAGE_LEAST: f64 = 0.1;
+/// It does so, too, while there are over so many files that are shorter than this on average: each
+/// takes memory, and a look at all of them time.
+const FILES_MANY: u64 = 1_000;
+const FILE_SHORT: u64 = 32 << 20;
 /// Families whose long values lie in files of their own.
 const WITH_BLOBS: [Family; 2] = [Family::Values, Family::Hints];
 const INFO_LOG_BYTES_MAX: usize = 10 << 20;
@@ -123,21 +127,24 @@ impl RocksStore {
         family.expect("every family is open")
     }
 
-    /// Sets options of a family while it is open.
-    fn set(&self, family: Family, options: &[(&str, &str)]) -> Result<(), StoreError> {
+    /// Sets options of a family while it is open. They take effect although they cannot be noted,
+    /// on a disk that is full.
+    fn set(&self, family: Family, options: &[(&str, &str)]) {
         let handle = self.family(family);
-        self.db.set_options_cf(handle, options).map_err(failed)
+        if let Err(error) = self.db.set_options_cf(handle, options) {
+            tracing::warn!(%error, "options of the store cannot be noted");
+        }
     }
 
-    /// Bytes of the files of a family's long values, or of what is garbage in them.
-    fn blob_bytes(&self, family: Family, property: &str) -> u64 {
+    /// A number that RocksDB tells of a family.
+    fn number(&self, family: Family, property: &str) -> u64 {
         let found = self.db.property_int_value_cf(self.family(family), property);
         found.ok().flatten().unwrap_or(0)
     }
 
     /// Bytes of long values that one compaction moves at most, roughly.
     fn moved_at_once(&self, family: Family) -> u64 {
-        let blobs = self.blob_bytes(family, LIVE_BLOB_FILE_SIZE);
+        let blobs = self.number(family, LIVE_BLOB_FILE_SIZE);
         let live = self.db.live_files().unwrap_or_default();
         let of_family = live
             .iter()
@@ -250,7 +257,7 @@ impl Engine for RocksStore {
             memtables: self.sum(CUR_SIZE_ALL_MEM_TABLES),
             tables: self.sum(LIVE_SST_FILES_SIZE),
             blobs: WITH_BLOBS
-                .map(|family| self.blob_bytes(family, LIVE_BLOB_FILE_SIZE))
+                .map(|family| self.number(family, LIVE_BLOB_FILE_SIZE))
                 .iter()
                 .sum(),
             cache: self.cache.get_usage() as u64,
@@ -275,30 +282,32 @@ impl Engine for RocksStore {
         for (family, collects) in WITH_BLOBS.into_iter().zip(&self.collects) {
             let moves = self.moved_at_once(family) <= room / 2;
             if moves {
-                self.set(family, &[(GC_ENABLED, "true"), (GC_AGE_CUTOFF, "1")])?;
+                self.set(family, &[(GC_ENABLED, "true"), (GC_AGE_CUTOFF, "1")]);
             }
             self.compact(family);
             if moves {
                 let usual = GC_AGE_CUTOFF_USUAL.to_string();
                 let collects = collects.load(Ordering::Relaxed).to_string();
-                self.set(family, &[(GC_ENABLED, &collects), (GC_AGE_CUTOFF, &usual)])?;
+                self.set(family, &[(GC_ENABLED, &collects), (GC_AGE_CUTOFF, &usual)]);
             }
         }
         Ok(())
     }
 
-    fn tend(&self) -> Result<(), StoreError> {
+    fn tend(&self) {
         for (family, collects) in WITH_BLOBS.into_iter().zip(&self.collects) {
             let now = collects.load(Ordering::Relaxed);
-            let garbage = self.blob_bytes(family, LIVE_BLOB_FILE_GARBAGE_SIZE);
-            let all = self.blob_bytes(family, LIVE_BLOB_FILE_SIZE);
-            let next = should_collect(now, garbage, all);
+            let blobs = Blobs {
+                files: self.number(family, BLOB_FILES),
+                bytes: self.number(family, LIVE_BLOB_FILE_SIZE),
+                garbage: self.number(family, LIVE_BLOB_FILE_GARBAGE_SIZE),
+            };
+            let next = blobs.are_to_be_collected(now);
             if next != now {
-                self.set(family, &[(GC_ENABLED, &next.to_string())])?;
+                self.set(family, &[(GC_ENABLED, &next.to_string())]);
                 collects.store(next, Ordering::Relaxed);
             }
         }
-        Ok(())
     }
 
     fn settle(&self) -> Result<(), StoreError> {
@@ -319,13 +328,26 @@ fn name_of(family: Family) -> &'static str {
 }
 
 /// The crate has no constants for them.
+const BLOB_FILES: &str = "rocksdb.num-blob-files";
 const LIVE_BLOB_FILE_SIZE: &str = "rocksdb.live-blob-file-size";
 const LIVE_BLOB_FILE_GARBAGE_SIZE: &str = "rocksdb.live-blob-file-garbage-size";
 
-/// Whether compaction is to collect garbage among long values from now on.
-fn should_collect(now: bool, garbage: u64, all: u64) -> bool {
-    let part = garbage as f64 / (all as f64).max(1.0);
-    part >= if now { GARBAGE_LEAST } else { GARBAGE_MOST }
+/// Files of a family's long values.
+#[derive(Clone, Copy, Debug)]
+struct Blobs {
+    files: u64,
+    /// Bytes of all of them, and how many of these nothing points to any more.
+    bytes: u64,
+    garbage: u64,
+}
+
+impl Blobs {
+    /// Whether compaction is to move what is alive out of the oldest ones from now on.
+    fn are_to_be_collected(self, now: bool) -> bool {
+        let part = self.garbage as f64 / (self.bytes as f64).max(1.0);
+        let many = self.files > FILES_MANY && self.bytes / self.files < FILE_SHORT;
+        many || part >= if now { GARBAGE_LEAST } else { GARBAGE_MOST }
+    }
 }
 
 fn entry(found: Result<Option<DBPinnableSlice<'_>>, Error>) -> Entry {
@@ -436,9 +458,27 @@ mod tests {
     fn garbage_is_collected_from_a_fifth_on_down_to_a_tenth() {
         let mut collects = false;
         for (garbage, expected) in [(0, false), (19, false), (20, true), (11, true), (9, false)] {
-            collects = should_collect(collects, garbage, 100);
+            let blobs = Blobs {
+                files: 10,
+                bytes: 100,
+                garbage,
+            };
+            collects = blobs.are_to_be_collected(collects);
             assert_eq!(collects, expected, "{garbage}");
         }
-        assert!(!should_collect(false, 0, 0));
+    }
+
+    #[test]
+    fn many_short_files_are_made_into_longer_ones() {
+        let blobs = |files, bytes| Blobs {
+            files,
+            bytes,
+            garbage: 0,
+        };
+        assert!(!blobs(0, 0).are_to_be_collected(false));
+        assert!(!blobs(FILES_MANY, FILES_MANY).are_to_be_collected(false));
+        let files = 2 * FILES_MANY;
+        assert!(blobs(files, files * FILE_SHORT / 2).are_to_be_collected(false));
+        assert!(!blobs(files, files * FILE_SHORT).are_to_be_collected(true));
     }
 }

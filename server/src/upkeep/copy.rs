@@ -9,15 +9,14 @@ use crate::peers::link::Link;
 use crate::store::wrap::Plain;
 use crate::tls::Tls;
 use annulet_protocol::codec::request_bytes_max;
-use annulet_protocol::copy::{Copied, CopiedEntry};
+use annulet_protocol::copy::Copied;
 use annulet_protocol::ids::NodeId;
-use annulet_protocol::message::{Answer, Operation};
+use annulet_protocol::message::{Answer, Operation, RefusalKind};
 use annulet_replica::copy::empty::Emptier;
 use annulet_replica::copy::handover::{Handover, Round};
 use annulet_replica::copy::{Copier, Errand, PAGE_BYTES};
 use annulet_replica::holdings::Holdings;
 use annulet_replica::rules::{Mutation, Task};
-use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,6 +125,27 @@ fn next(state: &State) -> Option<Errand> {
     copier.next(state.node, &served.unready, clock::now_ms())
 }
 
+/// A page that is on the way: if nothing comes of it, it is put off.
+struct Asked<'a> {
+    state: &'a State,
+    errand: Option<Errand>,
+}
+
+impl Asked<'_> {
+    /// Something came of it: it is not put off.
+    fn end(mut self) {
+        self.errand = None;
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if let Some(errand) = &self.errand {
+            self.state.upkeep.copier().put_off(errand);
+        }
+    }
+}
+
 /// Fetches a page and merges it. Gives the connection back if it is of use.
 async fn fetch(
     state: &Arc<State>,
@@ -133,50 +153,58 @@ async fn fetch(
     mut errand: Errand,
     mut link: Option<Link>,
 ) -> (NodeId, Option<Link>) {
-    state.upkeep.gate.pass(PAGE_BYTES).await;
     let owner = errand.owner;
+    let asked = Asked {
+        state,
+        errand: Some(errand.clone()),
+    };
+    let Some(passed) = state
+        .upkeep
+        .gate
+        .pass(PAGE_BYTES, clock::now() + PAGE)
+        .await
+    else {
+        return (owner, link);
+    };
     let compared = in_store(state, move |state| {
         let store = Plain(state.pipeline.engine());
-        let compared = errand.compare(&store, &state.view());
-        (errand, compared)
+        errand.compare(&store, &state.view()).map(|()| errand)
     });
-    let compared = match compared.await {
-        Some((asked, compared)) => {
-            errand = asked;
-            compared
-        }
-        None => return (owner, None),
-    };
-    if let Err(error) = compared {
-        tracing::error!(%error, "an arc that is copied cannot be read here");
-        state.upkeep.copier().put_off(&errand);
-        state.upkeep.gate.moved(PAGE_BYTES, 0);
-        return (owner, link);
-    }
-    let longest = request_bytes_max(state.view().value_bytes_max as usize);
-    let limits = (PAGE, longest + PAGE_BYTES);
-    let asked = vec![Operation::CopyArc(errand.asked.clone())];
-    let answers = ask((state, tls), &mut link, owner, asked, limits).await;
-    let page = match answers.map(|mut answers| answers.pop()) {
-        Ok(Some(Answer::Copied(page))) => page,
-        other => {
-            tracing::debug!(%owner, ?other, "an owner does not tell what it holds of an arc");
-            state.upkeep.copier().handle_failure(&errand);
-            state.upkeep.gate.moved(PAGE_BYTES, 0);
+    let errand = match compared.await {
+        Some(Ok(errand)) => errand,
+        Some(Err(error)) => {
+            tracing::error!(%error, "an arc that is copied cannot be read here");
             return (owner, link);
         }
+        None => return (owner, link),
     };
-    take(state, &errand, page).await;
+    let longest = request_bytes_max(state.view().value_bytes_max as usize);
+    let limits = (PAGE, longest + PAGE_BYTES);
+    let question = vec![Operation::CopyArc(errand.asked.clone())];
+    let answers = ask((state, tls), &mut link, owner, question, limits).await;
+    match answers.map(|mut answers| answers.pop()) {
+        Ok(Some(Answer::Copied(page))) => {
+            passed.had(page.bytes());
+            take(state, asked, &errand, page).await;
+        }
+        Ok(Some(Answer::Refused(refusal))) if is_busy(refusal.kind) => {}
+        other => {
+            tracing::debug!(%owner, ?other, "an owner does not tell what it holds of an arc");
+            asked.end();
+            state.upkeep.copier().handle_failure(&errand);
+        }
+    }
     (owner, link)
 }
 
+/// Whether an owner is there and has too much to do.
+fn is_busy(kind: RefusalKind) -> bool {
+    matches!(kind, RefusalKind::Overloaded | RefusalKind::TooLate)
+}
+
 /// Merges a page.
-async fn take(state: &State, errand: &Errand, page: Copied) {
-    let value = |entry: &CopiedEntry| {
-        entry.key.len() + entry.entry.len() + entry.value.as_ref().map_or(0, Bytes::len)
-    };
-    let bytes: usize = page.entries.iter().map(value).sum();
-    state.upkeep.gate.moved(PAGE_BYTES, bytes);
+async fn take(state: &State, asked: Asked<'_>, errand: &Errand, page: Copied) {
+    let bytes = page.bytes();
     let tasks = state.upkeep.copier().handle_answer(errand, page);
     let mutations = tasks.iter().cloned().map(Mutation::Task).collect();
     // It is never closed.
@@ -185,11 +213,13 @@ async fn take(state: &State, errand: &Errand, page: Copied) {
     drop(turn);
     match noted {
         Ok(Some(answers)) => {
+            asked.end();
             let mut copier = state.upkeep.copier();
             copier.handle_done(errand, &tasks, &answers);
             state.metrics.copied_bytes.inc_by(bytes as u64);
         }
-        Ok(None) | Err(_) => state.upkeep.copier().handle_failure(errand),
+        // There is no room in the lane, or the server ends: no owner is to blame.
+        Ok(None) | Err(_) => drop(asked),
     }
 }
 
