@@ -218,16 +218,11 @@ impl Throttle {
     fn look(&mut self, waiting: bool, now_us: u64) {
         let lasted_us = now_us.saturating_sub(self.began_us);
         let took = match self.phase {
-            Phase::Paused => &mut self.paused,
-            Phase::Moving { .. } => &mut self.moving,
+            Phase::Paused => &self.paused,
+            Phase::Moving { .. } => &self.moving,
         };
         let none = took.iter().all(Vec::is_empty);
         let few = took.iter().any(|t| (1..ENOUGH).contains(&t.len())) || none && waiting;
-        let seen = match (none, waiting) {
-            (true, false) => Seen::Nobody,
-            (true, true) => Seen::Stuck,
-            (false, _) => Seen::Some([0, 1].map(|kind| slowest(&took[kind]))),
-        };
         let (least_us, most_us) = self.lasts_us();
         if lasted_us < least_us || few && lasted_us < most_us {
             return;
@@ -235,6 +230,11 @@ impl Throttle {
         let took = match self.phase {
             Phase::Paused => &mut self.paused,
             Phase::Moving { .. } => &mut self.moving,
+        };
+        let seen = match (none, waiting) {
+            (true, false) => Seen::Nobody,
+            (true, true) => Seen::Stuck,
+            (false, _) => Seen::Some([0, 1].map(|kind| slowest(&took[kind]))),
         };
         // Where there were not enough, they count for the next window.
         took.iter_mut()
