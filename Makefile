@@ -59,7 +59,7 @@ bench-setup: ## Install the stores the benchmark compares with
 ##@ Test
 
 .PHONY: test
-test: test-default test-faults test-cluster test-doc ## All tests; SEEDS=n simulates n seeds
+test: test-default test-faults test-cluster test-doc test-python ## All tests; SEEDS=n simulates n seeds
 
 ifeq ($(NEXTEST),yes)
 TEST := cargo nextest run --cargo-profile $(PROFILE)
@@ -85,6 +85,17 @@ test-cluster: rocksdb
 	$(STAGE) $@ $(TEST) -p annulet-tests --features cluster --test 'cluster*' -- --test-threads 1
 endif
 
+# Clusters for the tests of other languages, and the program that these start.
+.PHONY: scene
+scene: rocksdb
+	cargo build --profile $(PROFILE) -p annulet-cli
+	cargo build --profile $(PROFILE) -p annulet-tests --features cluster --bin annulet-scene
+
+.PHONY: test-python
+test-python: scene ## The Python package, against real servers
+	$(STAGE) $@-build scripts/python.sh install $(PROFILE)
+	$(STAGE) $@ target/$(PROFILE)/annulet-scene scripts/python.sh run pytest bindings/python
+
 .PHONY: test-doc
 test-doc: rocksdb ## Examples in the documentation of the crates
 	$(STAGE) $@ cargo test --profile $(PROFILE) --doc
@@ -108,9 +119,9 @@ tidy: rocksdb ## Only the rules about the tree itself: sizes, leftovers, pure cr
 ##@ Lint
 
 .PHONY: lint
-lint: lint-format lint-clippy lint-features lint-fuzz lint-deny lint-doc ## Formatting, lints, dependencies
+lint: lint-format lint-clippy lint-features lint-bindings lint-fuzz lint-deny lint-doc ## Formatting, lints, dependencies
 
-.PHONY: lint-format lint-clippy lint-features lint-fuzz lint-deny lint-doc
+.PHONY: lint-format lint-clippy lint-features lint-bindings lint-fuzz lint-deny lint-doc
 lint-format: setup-lint
 	$(STAGE) $@ cargo fmt --all --check
 lint-clippy: setup-lint rocksdb
@@ -119,6 +130,10 @@ lint-clippy: setup-lint rocksdb
 lint-features: setup-lint rocksdb
 	$(STAGE) $@ cargo clippy --profile $(PROFILE) -p annulet-tests --all-targets --all-features \
 	    -- -D warnings
+lint-bindings: setup-lint
+	$(STAGE) $@ cargo clippy --profile $(PROFILE) -p annulet-python -- -D warnings
+	$(STAGE) $@-python scripts/python.sh run ruff check bindings/python
+	$(STAGE) $@-format scripts/python.sh run ruff format --check bindings/python
 # Lints link nothing, so libFuzzer need not be built: it is said to be elsewhere.
 lint-fuzz: setup-lint rocksdb
 	CUSTOM_LIBFUZZER_PATH=elsewhere/libfuzzer.a $(STAGE) $@ cargo clippy --profile $(PROFILE) \
@@ -133,6 +148,7 @@ lint-doc: rocksdb
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt --all
+	scripts/python.sh run ruff format bindings/python
 
 ##@ Build
 

@@ -25,6 +25,9 @@ missing_packages() {
         ! compgen -G '/usr/lib*/libclang.so*' >/dev/null; then
         echo libclang-dev
     fi
+    # The Python package is built and tested in an environment of its own.
+    need python3 python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     # The tests on real processes put regions into networks of their own, and cut what joins them.
     if [[ $(uname -s) == Linux ]]; then
         need ip iproute2

@@ -28,6 +28,7 @@ use annulet_protocol::view::View;
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+pub use siblings::Merging;
 use std::sync::Arc;
 use std::time::Duration;
 pub use strong::{Committed, Update};
@@ -43,7 +44,7 @@ const AT_ONCE: usize = 1_024;
 #[derive(Clone, Debug)]
 pub struct Bucket {
     client: Client,
-    name: String,
+    name: Arc<str>,
     /// What the session has seen that it is used in.
     session: Option<Arc<State>>,
 }
@@ -52,7 +53,7 @@ impl Bucket {
     pub(crate) fn new(client: Client, name: String) -> Self {
         Self {
             client,
-            name,
+            name: name.into(),
             session: None,
         }
     }
@@ -291,7 +292,11 @@ impl Bucket {
         stream::iter(each).buffered(AT_ONCE).collect().await
     }
 
-    async fn get_bytes(&self, key: Bytes, options: &ReadOptions) -> Result<Option<Entry>> {
+    pub(crate) async fn get_bytes(
+        &self,
+        key: Bytes,
+        options: &ReadOptions,
+    ) -> Result<Option<Entry>> {
         let read = async {
             let start = self.begin_read(key, options).await?;
             match start.bucket().mode {

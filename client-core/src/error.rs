@@ -27,6 +27,18 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind there is today.
+    pub const ALL: &'static [Self] = &[
+        Self::InvalidInput,
+        Self::Conflict,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Overloaded,
+        Self::Unauthorized,
+        Self::Closed,
+        Self::Internal,
+    ];
+
     /// The name, the same in every language.
     pub fn as_str(self) -> &'static str {
         match self {

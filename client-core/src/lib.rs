@@ -17,6 +17,7 @@
 //! - `net`: connections, batching, views; `run` and `shared`: coordinators over them
 //! - [`Client::plan`], [`Progress`]: what would move, and how far it is with what moves
 //! - [`Client`], [`Bucket`], [`Profile`], [`Config`], [`Error`]: what users hold
+//! - [`facade`]: the same in plain types, for the packages of other languages
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -27,6 +28,7 @@ mod client;
 mod config;
 pub mod core;
 mod error;
+pub mod facade;
 mod members;
 mod net;
 mod op_id;
@@ -59,7 +61,7 @@ pub use annulet_ring::forecast::{
     Forecast, Holder, Idle, IdleCause, MemberForecast, Newcomer, RegionZones, RingChange, Transfer,
 };
 pub use annulet_ring::loss::BucketLoss;
-pub use bucket::{Bucket, Committed, Update};
+pub use bucket::{Bucket, Committed, Merging, Update};
 pub use buckets::{BucketChanges, BucketOptions};
 pub use client::{Client, MemberHints, MemberStatus};
 pub use config::Config;

@@ -21,6 +21,19 @@ macro_rules! counters {
             pub widened: u64,
         }
 
+        impl Statistics {
+            /// The counts by their names, for whoever shows them all.
+            pub fn by_name(&self) -> Vec<(&'static str, u64)> {
+                vec![
+                    $( (stringify!($name), self.$name), )+
+                    ("hedges", self.hedges),
+                    ("trials", self.trials),
+                    ("hints", self.hints),
+                    ("widened", self.widened),
+                ]
+            }
+        }
+
         #[derive(Debug, Default)]
         pub(crate) struct Counters { $( pub(crate) $name: AtomicU64 ),+ }
 

@@ -9,6 +9,8 @@
 pub mod chain_model;
 #[cfg(feature = "cluster")]
 pub mod cluster;
+#[cfg(feature = "cluster")]
+pub mod conformance;
 pub mod decoders;
 mod mixed;
 mod origins;

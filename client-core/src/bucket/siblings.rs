@@ -45,18 +45,28 @@ impl Bucket {
         options: &ReadOptions,
         resolve: impl FnOnce(&[Bytes]) -> Bytes,
     ) -> Result<Option<Entry>> {
+        let found = self.begin_merge(key, options).await?;
+        let merged = found.unmerged().map(|values| resolve(&values));
+        Ok(found.finish(merged))
+    }
+
+    /// The steps of [`Bucket::get_merged`] one by one, for whoever cannot pass a function.
+    ///
+    /// # Errors
+    /// As `get_merged`.
+    pub async fn begin_merge(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: &ReadOptions,
+    ) -> Result<Merging> {
         let key = Bytes::copy_from_slice(key.as_ref());
         let read = async {
             let start = self.begin_read(key, options).await?;
             start.expect(Mode::Siblings, "merge of concurrent values")?;
             self.read_siblings(start, options, false).await
         };
-        let mut found = Resolution::new(self.count_read(read).await?);
-        if let Some(values) = found.unmerged() {
-            let merged = resolve(&values);
-            found.merge(merged);
-        }
-        Ok(entry(found.finish()))
+        let found = Resolution::new(self.count_read(read).await?);
+        Ok(Merging { found })
     }
 
     /// Notes in the session what a delete has merged away.
@@ -135,6 +145,29 @@ impl Bucket {
             context: done.context.map(Context::new),
             siblings: done.siblings,
         })
+    }
+}
+
+/// What a read found in a bucket of mode `siblings`, to be merged by the application.
+#[derive(Debug)]
+pub struct Merging {
+    found: Resolution,
+}
+
+impl Merging {
+    /// The concurrent values that nobody has merged, in an order that is the same for every reader;
+    /// `None`: there is one value, or none, or the bucket's own merge has made one of them.
+    pub fn unmerged(&self) -> Option<Vec<Bytes>> {
+        self.found.unmerged()
+    }
+
+    /// The entry, whose value is what was made of the unmerged ones; `None`: there is no value. Of
+    /// values that were left unmerged it is the one written last.
+    pub fn finish(mut self, merged: Option<Bytes>) -> Option<Entry> {
+        if let Some(merged) = merged {
+            self.found.merge(merged);
+        }
+        entry(self.found.finish())
     }
 }
 

@@ -141,13 +141,9 @@ impl Bucket {
         let mut update = self.begin_update(key, options).await?;
         loop {
             let entry = update.value().await?;
-            let value = entry.as_ref().map(|entry| &entry.value);
-            let next = change(value);
-            if value.is_none() && next.is_none() {
-                return Ok(None);
-            }
+            let next = change(entry.as_ref().map(|entry| &entry.value));
             if let Committed::Done(written) = update.commit(next).await? {
-                return Ok(Some(written));
+                return Ok(written);
             }
         }
     }
@@ -356,8 +352,8 @@ pub struct Update {
 /// What became of a step of an [`Update`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// The value was written.
-    Done(Written),
+    /// The value was written, or removed; `None`: there was none to remove.
+    Done(Option<Written>),
     /// Somebody came between: look at the value again.
     Again,
 }
@@ -385,6 +381,9 @@ impl Update {
     /// # Errors
     /// As [`Bucket::put_if_version`], but for `Conflict`.
     pub async fn commit(&mut self, value: Option<Bytes>) -> Result<Committed> {
+        if value.is_none() && self.state.condition() == Condition::Absent {
+            return Ok(Committed::Done(None));
+        }
         let options = WriteOptions {
             timeout: Some(self.left()?),
             ..self.options.clone()
@@ -392,7 +391,7 @@ impl Update {
         let (key, condition) = (self.key.clone(), self.state.condition());
         let result = self.bucket.write_if(key, value, condition, &options).await;
         match self.state.after(result, self.now_ms())? {
-            Step::Done(written) => Ok(Committed::Done(written)),
+            Step::Done(written) => Ok(Committed::Done(Some(written))),
             Step::Again { wait_ms } => {
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                 Ok(Committed::Again)

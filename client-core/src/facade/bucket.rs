@@ -1,0 +1,287 @@
+//! A bucket, as a handle of other languages.
+
+use super::client::Owned;
+use super::given::{ReadOptions, ScanOptions, WriteOptions};
+use super::steps::{Merging, Scan, Update};
+use crate::bucket;
+use crate::core::strong::Resolved;
+use crate::error::{Error, Outcome, Result};
+use crate::op_id::OpId;
+use crate::options::{self, Entry, Written};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A bucket, see [`crate::Bucket`]. Options are read when the call is made; the operation begins
+/// when its future is polled first, and owns all that it needs.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    owned: Arc<Owned<bucket::Bucket>>,
+}
+
+/// The results of a multi-call, one a key.
+type Each<T> = Vec<Result<T>>;
+/// What an operation needs.
+type Begun<O> = Result<(bucket::Bucket, O)>;
+
+impl Bucket {
+    pub(super) fn new(bucket: bucket::Bucket) -> Self {
+        Self {
+            owned: Arc::new(Owned::new(bucket)),
+        }
+    }
+
+    fn begin<O>(&self, options: Result<O>) -> Begun<O> {
+        Ok((self.owned.get()?.clone(), options?))
+    }
+
+    fn reading(&self, options: ReadOptions<'_>) -> Begun<options::ReadOptions> {
+        self.begin(options.read())
+    }
+
+    fn writing(&self, options: WriteOptions<'_>) -> Begun<options::WriteOptions> {
+        let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
+        self.begin(options.read()).map_err(refused)
+    }
+
+    /// See [`crate::Bucket::get_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get(
+        &self,
+        key: Bytes,
+        options: ReadOptions<'_>,
+    ) -> impl Future<Output = Result<Option<Entry>>> + Send + use<> {
+        let begun = self.reading(options);
+        async move {
+            let (bucket, options) = begun?;
+            bucket.get_bytes(key, &options).await
+        }
+    }
+
+    /// See [`crate::Bucket::begin_merge`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin_merge(
+        &self,
+        key: Bytes,
+        options: ReadOptions<'_>,
+    ) -> impl Future<Output = Result<Merging>> + Send + use<> {
+        let begun = self.reading(options);
+        async move {
+            let (bucket, options) = begun?;
+            let merging = bucket.begin_merge(key, &options).await?;
+            Ok(Merging::new(merging))
+        }
+    }
+
+    /// See [`crate::Bucket::exists_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn exists(
+        &self,
+        key: Bytes,
+        options: ReadOptions<'_>,
+    ) -> impl Future<Output = Result<bool>> + Send + use<> {
+        let begun = self.reading(options);
+        async move {
+            let (bucket, options) = begun?;
+            bucket.exists_with(key, &options).await
+        }
+    }
+
+    /// See [`crate::Bucket::put_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put(
+        &self,
+        key: Bytes,
+        value: Bytes,
+        options: WriteOptions<'_>,
+    ) -> impl Future<Output = Result<Written>> + Send + use<> {
+        let begun = self.writing(options);
+        async move {
+            let (bucket, options) = begun?;
+            bucket.put_with(key, value, &options).await
+        }
+    }
+
+    /// See [`crate::Bucket::delete_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn delete(
+        &self,
+        key: Bytes,
+        options: WriteOptions<'_>,
+    ) -> impl Future<Output = Result<Written>> + Send + use<> {
+        let begun = self.writing(options);
+        async move {
+            let (bucket, options) = begun?;
+            bucket.delete_with(key, &options).await
+        }
+    }
+
+    /// See [`crate::Bucket::touch_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn touch(
+        &self,
+        key: Bytes,
+        options: WriteOptions<'_>,
+    ) -> impl Future<Output = Result<Option<Written>>> + Send + use<> {
+        let begun = self.writing(options);
+        async move {
+            let (bucket, options) = begun?;
+            bucket.touch_with(key, &options).await
+        }
+    }
+
+    /// See [`crate::Bucket::put_if_version_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put_if_version(
+        &self,
+        key: Bytes,
+        value: Bytes,
+        version: String,
+        options: WriteOptions<'_>,
+    ) -> impl Future<Output = Result<Written>> + Send + use<> {
+        let begun = self.writing(options);
+        async move {
+            let (bucket, options) = begun?;
+            let put = bucket.put_if_version_with(key, value, &version, &options);
+            put.await
+        }
+    }
+
+    /// See [`crate::Bucket::put_if_absent_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put_if_absent(
+        &self,
+        key: Bytes,
+        value: Bytes,
+        options: WriteOptions<'_>,
+    ) -> impl Future<Output = Result<Written>> + Send + use<> {
+        let begun = self.writing(options);
+        async move {
+            let (bucket, options) = begun?;
+            bucket.put_if_absent_with(key, value, &options).await
+        }
+    }
+
+    /// See [`crate::Bucket::delete_if_version_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn delete_if_version(
+        &self,
+        key: Bytes,
+        version: String,
+        options: WriteOptions<'_>,
+    ) -> impl Future<Output = Result<Written>> + Send + use<> {
+        let begun = self.writing(options);
+        async move {
+            let (bucket, options) = begun?;
+            let delete = bucket.delete_if_version_with(key, &version, &options);
+            delete.await
+        }
+    }
+
+    /// See [`crate::Bucket::begin_update`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin_update(
+        &self,
+        key: Bytes,
+        options: WriteOptions<'_>,
+    ) -> impl Future<Output = Result<Update>> + Send + use<> {
+        let begun = self.writing(options);
+        async move {
+            let (bucket, options) = begun?;
+            let update = bucket.begin_update(key, &options).await?;
+            Ok(Update::new(update))
+        }
+    }
+
+    /// See [`crate::Bucket::resolve`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resolve(
+        &self,
+        key: Bytes,
+        op_id: Result<OpId>,
+    ) -> impl Future<Output = Result<Resolved>> + Send + use<> {
+        let begun = self.begin(op_id);
+        async move {
+            let (bucket, op_id) = begun?;
+            bucket.resolve(key, &op_id).await
+        }
+    }
+
+    /// See [`crate::Bucket::multi_get_with`].
+    ///
+    /// # Errors
+    /// Only of the options: each key has a result of its own.
+    pub fn multi_get(
+        &self,
+        keys: Vec<Bytes>,
+        options: ReadOptions<'_>,
+    ) -> impl Future<Output = Result<Each<Option<Entry>>>> + Send + use<> {
+        let begun = self.reading(options);
+        async move {
+            let (bucket, options) = begun?;
+            Ok(bucket.multi_get_with(keys, &options).await)
+        }
+    }
+
+    /// See [`crate::Bucket::multi_put_with`].
+    ///
+    /// # Errors
+    /// As [`Bucket::multi_get`].
+    pub fn multi_put(
+        &self,
+        entries: Vec<(Bytes, Bytes)>,
+        options: WriteOptions<'_>,
+    ) -> impl Future<Output = Result<Each<Written>>> + Send + use<> {
+        let begun = self.writing(options);
+        async move {
+            let (bucket, options) = begun?;
+            Ok(bucket.multi_put_with(entries, &options).await)
+        }
+    }
+
+    /// See [`crate::Bucket::multi_delete_with`].
+    ///
+    /// # Errors
+    /// As [`Bucket::multi_get`].
+    pub fn multi_delete(
+        &self,
+        keys: Vec<Bytes>,
+        options: WriteOptions<'_>,
+    ) -> impl Future<Output = Result<Each<Written>>> + Send + use<> {
+        let begun = self.writing(options);
+        async move {
+            let (bucket, options) = begun?;
+            Ok(bucket.multi_delete_with(keys, &options).await)
+        }
+    }
+
+    /// See [`crate::Bucket::scan`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn scan(&self, options: ScanOptions<'_>) -> Result<Scan> {
+        let (bucket, options) = self.begin(options.read())?;
+        Ok(Scan::new(bucket.scan(options)?))
+    }
+}

@@ -1,0 +1,261 @@
+//! Where the operations of other languages run: one runtime for all clients of a process.
+//!
+//! A process that was forked has none of its parent's threads: it gets a runtime of its own, and
+//! whatever belonged to the parent's is left alone, since any lock of it may have been held by a
+//! thread that is not there.
+
+use crate::error::{Error, ErrorKind, Result};
+use arc_swap::ArcSwapOption;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{AbortHandle, JoinHandle};
+
+/// Threads of the runtime at most. One is busy with about 100,000 operations a second, and the
+/// program has work for the other cores.
+const THREADS_MAX: usize = 4;
+/// How often a caller that waits is asked whether it still wants to.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The runtime of this process. No lock guards it: one could be held at a fork.
+static RUNTIME: ArcSwapOption<Owned> = ArcSwapOption::const_empty();
+
+struct Owned {
+    /// The process that it belongs to.
+    process: u32,
+    runtime: Runtime,
+}
+
+/// The runtime of this process, made if there is none.
+fn current() -> Result<Arc<Owned>> {
+    let process = std::process::id();
+    loop {
+        let found = RUNTIME.load_full();
+        if let Some(owned) = &found {
+            if owned.process == process {
+                return Ok(Arc::clone(owned));
+            }
+            // The parent's: ending it would wait for threads that are not there.
+            std::mem::forget(Arc::clone(owned));
+        }
+        let runtime = build()?;
+        let owned = Some(Arc::new(Owned { process, runtime }));
+        // Another thread may have been faster: then this one goes again.
+        RUNTIME.compare_and_swap(&found, owned);
+    }
+}
+
+fn build() -> Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let built = Builder::new_multi_thread()
+        .worker_threads(cores.min(THREADS_MAX))
+        .thread_name("annulet")
+        .enable_all()
+        .build();
+    built.map_err(|error| {
+        let why = format!("no threads for the client's work: {error}");
+        Error::new(ErrorKind::Internal, why)
+    })
+}
+
+/// An operation that was begun. Dropping it changes nothing.
+#[derive(Clone, Debug)]
+pub struct Call {
+    abort: AbortHandle,
+}
+
+impl Call {
+    /// Gives the operation up: nothing more is sent for it, and whoever waits for it is told so,
+    /// unless it was over. A write may have been applied all the same.
+    pub fn cancel(&self) {
+        self.abort.abort();
+    }
+}
+
+/// Lets an operation run and tells `done` what came of it, exactly once, on a thread of the
+/// runtime: for languages that are called back.
+///
+/// # Errors
+/// `Internal` if no thread can be started; `done` is not called then.
+pub fn begin<T: Send + 'static>(
+    operation: impl Future<Output = Result<T>> + Send + 'static,
+    done: impl FnOnce(Result<T>) + Send + 'static,
+) -> Result<Call> {
+    let owned = current()?;
+    let mut done = Done {
+        tell: Some(done),
+        result: Err(given_up()),
+    };
+    let task = owned.runtime.spawn(async move {
+        let result = operation.await;
+        done.note(result);
+    });
+    Ok(Call {
+        abort: task.abort_handle(),
+    })
+}
+
+/// Lets an operation run; the task is a future for whatever executor polls it: for languages that
+/// await Rust.
+///
+/// # Errors
+/// `Internal` if no thread can be started.
+pub fn spawn<T: Send + 'static>(
+    operation: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<Task<T>> {
+    let owned = current()?;
+    Ok(Task {
+        handle: owned.runtime.spawn(operation),
+    })
+}
+
+/// Lets an operation run and waits for it, for callers that block. From time to time `go_on` is
+/// asked whether to wait on; if not, the operation is given up and the result is `None`.
+///
+/// # Errors
+/// What the operation gives; `Internal` if no thread can be started.
+pub fn wait<T>(
+    operation: impl Future<Output = Result<T>>,
+    mut go_on: impl FnMut() -> bool,
+) -> Option<Result<T>> {
+    let owned = match current() {
+        Ok(owned) => owned,
+        Err(error) => return Some(Err(error)),
+    };
+    owned.runtime.block_on(async {
+        let mut operation = std::pin::pin!(operation);
+        loop {
+            match tokio::time::timeout(LOOK, &mut operation).await {
+                Ok(result) => return Some(result),
+                Err(_) if go_on() => {}
+                Err(_) => return None,
+            }
+        }
+    })
+}
+
+/// An operation that runs, and its result once it is over. Dropping it gives the operation up.
+#[derive(Debug)]
+pub struct Task<T> {
+    handle: JoinHandle<Result<T>>,
+}
+
+impl<T> Task<T> {
+    /// What gives the operation up.
+    pub fn call(&self) -> Call {
+        Call {
+            abort: self.handle.abort_handle(),
+        }
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let joined = ready!(Pin::new(&mut self.handle).poll(context));
+        Poll::Ready(joined.unwrap_or_else(|_| Err(given_up())))
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+/// Whom to tell the result, told when this is dropped: so also of an operation that was given up,
+/// or that broke.
+struct Done<T, F: FnOnce(Result<T>)> {
+    tell: Option<F>,
+    result: Result<T>,
+}
+
+impl<T, F: FnOnce(Result<T>)> Done<T, F> {
+    fn note(&mut self, result: Result<T>) {
+        self.result = result;
+    }
+}
+
+impl<T, F: FnOnce(Result<T>)> Drop for Done<T, F> {
+    fn drop(&mut self) {
+        let result = std::mem::replace(&mut self.result, Err(given_up()));
+        if let Some(tell) = self.tell.take() {
+            tell(result);
+        }
+    }
+}
+
+fn given_up() -> Error {
+    Error::new(ErrorKind::Closed, "the operation was given up")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// What a caller is told of an operation, after something is done to it.
+    fn told(
+        operation: impl Future<Output = Result<u32>> + Send + 'static,
+        then: impl FnOnce(&Call),
+    ) -> Result<u32> {
+        let (sender, receiver) = mpsc::channel();
+        let tell = move |result| sender.send(result).expect("the test waits");
+        then(&begin(operation, tell).expect("it is begun"));
+        let result = receiver.recv_timeout(PATIENCE).expect("it is told");
+        let again = receiver.recv_timeout(PATIENCE);
+        assert_eq!(again, Err(mpsc::RecvTimeoutError::Disconnected));
+        result
+    }
+
+    #[test]
+    fn whoever_is_called_back_is_told_once_whatever_happens() {
+        assert_eq!(told(async { Ok(7) }, |_| ()), Ok(7));
+        let error = Error::new(ErrorKind::Overloaded, "too much to do");
+        let failing = error.clone();
+        assert_eq!(told(async { Err(failing) }, |_| ()), Err(error));
+        let never = std::future::pending();
+        assert_eq!(told(never, Call::cancel), Err(given_up()));
+        let twice = |call: &Call| {
+            call.cancel();
+            call.cancel();
+        };
+        assert_eq!(told(std::future::pending(), twice), Err(given_up()));
+        let broken = async { panic!("a fault in an operation") };
+        assert_eq!(told(broken, |_| ()), Err(given_up()));
+    }
+
+    #[test]
+    fn whoever_waits_is_asked_whether_to_go_on() {
+        assert_eq!(wait(async { Ok(7) }, || false), Some(Ok(7)));
+        let mut asked = 0;
+        let go_on = || {
+            asked += 1;
+            asked < 3
+        };
+        assert_eq!(wait(std::future::pending::<Result<u32>>(), go_on), None);
+        assert_eq!(asked, 3);
+    }
+
+    #[test]
+    fn a_task_gives_its_result_to_any_executor_and_ends_when_it_is_dropped() {
+        let task = spawn(async { Ok(7) }).expect("it is begun");
+        assert_eq!(wait(task, || true), Some(Ok(7)));
+        let (sender, receiver) = mpsc::channel::<()>();
+        let held = async move {
+            let _sender = sender;
+            std::future::pending::<Result<()>>().await
+        };
+        drop(spawn(held).expect("it is begun"));
+        let ended = receiver.recv_timeout(PATIENCE);
+        assert_eq!(ended, Err(mpsc::RecvTimeoutError::Disconnected));
+        let never = spawn(std::future::pending::<Result<()>>()).expect("it is begun");
+        never.call().cancel();
+        assert_eq!(wait(never, || true), Some(Err(given_up())));
+    }
+}

@@ -1,0 +1,36 @@
+//! Starts the clusters that the tests of all languages run against, and runs a command that finds
+//! them by `ANNULET_SCENE`: `annulet-scene COMMAND [ARGUMENT...]`. It ends as the command does.
+
+use annulet_tests::conformance::{SCENE_VARIABLE, Scene};
+use std::process::{Command, ExitCode};
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    let Some(program) = words.next() else {
+        eprintln!("usage: annulet-scene COMMAND [ARGUMENT...]");
+        return ExitCode::from(2);
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("annulet-scene: no threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let scene = runtime.block_on(Scene::start());
+    let status = Command::new(&program)
+        .args(words)
+        .env(SCENE_VARIABLE, scene.file())
+        .status();
+    match status {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(status) => {
+            eprintln!("annulet-scene: {} {status}", program.display());
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("annulet-scene: cannot run {}: {error}", program.display());
+            ExitCode::FAILURE
+        }
+    }
+}
