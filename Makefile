@@ -59,7 +59,7 @@ bench-setup: ## Install the stores the benchmark compares with
 ##@ Test
 
 .PHONY: test
-test: test-default test-faults test-cluster test-doc test-python ## All tests; SEEDS=n simulates n seeds
+test: test-default test-faults test-cluster test-doc test-python test-node ## All tests; SEEDS=n simulates n seeds
 
 ifeq ($(NEXTEST),yes)
 TEST := cargo nextest run --cargo-profile $(PROFILE)
@@ -96,6 +96,13 @@ test-python: scene ## The Python package, against real servers
 	$(STAGE) $@-build scripts/python.sh install $(PROFILE)
 	$(STAGE) $@ target/$(PROFILE)/annulet-scene scripts/python.sh run pytest bindings/python
 
+.PHONY: test-node
+test-node: scene ## The Node package, against real servers
+	$(STAGE) $@-build scripts/node.sh install $(PROFILE)
+	$(STAGE) $@-types scripts/node.sh run tsc
+	$(STAGE) $@ target/$(PROFILE)/annulet-scene scripts/node.sh run sh -c \
+	    'node --test --test-concurrency=1 --test-reporter=spec test/*.test.mjs'
+
 .PHONY: test-doc
 test-doc: rocksdb ## Examples in the documentation of the crates
 	$(STAGE) $@ cargo test --profile $(PROFILE) --doc
@@ -131,7 +138,7 @@ lint-features: setup-lint rocksdb
 	$(STAGE) $@ cargo clippy --profile $(PROFILE) -p annulet-tests --all-targets --all-features \
 	    -- -D warnings
 lint-bindings: setup-lint
-	$(STAGE) $@ cargo clippy --profile $(PROFILE) -p annulet-python -- -D warnings
+	$(STAGE) $@ cargo clippy --profile $(PROFILE) -p annulet-python -p annulet-node -- -D warnings
 	$(STAGE) $@-python scripts/python.sh run ruff check bindings/python
 	$(STAGE) $@-format scripts/python.sh run ruff format --check bindings/python
 # Lints link nothing, so libFuzzer need not be built: it is said to be elsewhere.

@@ -28,6 +28,8 @@ missing_packages() {
     # The Python package is built and tested in an environment of its own.
     need python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+    need node nodejs
+    need npm npm
     # The tests on real processes put regions into networks of their own, and cut what joins them.
     if [[ $(uname -s) == Linux ]]; then
         need ip iproute2

@@ -167,3 +167,23 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_listed_once() {
+        let place = |kind: &ErrorKind| match kind {
+            ErrorKind::InvalidInput => 0,
+            ErrorKind::Conflict => 1,
+            ErrorKind::Unavailable => 2,
+            ErrorKind::Timeout => 3,
+            ErrorKind::Overloaded => 4,
+            ErrorKind::Unauthorized => 5,
+            ErrorKind::Closed => 6,
+            ErrorKind::Internal => 7,
+        };
+        assert!(ErrorKind::ALL.iter().map(place).eq(0..8));
+    }
+}

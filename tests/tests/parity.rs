@@ -1,6 +1,6 @@
-//! Every language's package has all of the façade: a method, an option or a kind of error that one
-//! lacks is found here, before anybody misses it. Each package's own tests see to it that what its
-//! types say is there.
+//! Every language's package has all of the façade: a method, an option of it or a kind of error
+//! that one lacks is found here, before anybody misses it. Each package's own tests see to it that
+//! what its types say is there.
 
 use annulet::ErrorKind;
 use std::path::Path;
@@ -10,35 +10,68 @@ struct Language {
     name: &'static str,
     /// The file that says what it has.
     types: &'static str,
-    /// How a method begins there.
-    method: fn(&str) -> String,
-    /// How an option of a method is written there, by its name in the façade.
-    option: fn(&str) -> String,
-    /// How a kind of error is written there.
+    /// How a class begins there.
+    class: fn(&str) -> String,
+    /// How a method or a function is written, by its name in the façade.
+    call: fn(&str) -> String,
+    /// How an option or a part of a result is written, by its name in the façade.
+    part: fn(&str) -> String,
+    /// How a kind of error is written.
     kind: fn(&str) -> String,
+    /// Whether options stand in types of their own, named at the method.
+    has_option_types: bool,
 }
 
-const LANGUAGES: &[Language] = &[Language {
-    name: "Python",
-    types: "bindings/python/python/annulet/__init__.pyi",
-    method: |name| format!("def {name}("),
-    option: |name| format!(" {}: ", name.strip_suffix("_ms").unwrap_or(name)),
-    kind: |name| format!("import {name} as {name}\n"),
-}];
+const LANGUAGES: [Language; 2] = [
+    Language {
+        name: "Python",
+        types: "bindings/python/python/annulet/__init__.pyi",
+        class: |name| format!("\nclass {name}"),
+        call: |name| format!("def {name}("),
+        part: |name| format!(" {}: ", name.strip_suffix("_ms").unwrap_or(name)),
+        kind: |name| format!("import {name} as {name}\n"),
+        has_option_types: false,
+    },
+    Language {
+        name: "Node",
+        types: "bindings/node/index.d.ts",
+        class: |name| format!("\nexport declare class {name} "),
+        call: |name| format!("{}(", camel(name)),
+        part: |name| format!(" {}?: ", camel(name)),
+        kind: |name| format!("| '{name}'\n"),
+        has_option_types: true,
+    },
+];
 
 /// Operations in steps, and what makes one call of them in a package.
 const STEPS: [(&str, &str); 2] = [("begin_update", "update"), ("begin_merge", "get_merged")];
 /// An option, and the method that stands for it.
 const METHODS_FOR_OPTIONS: [(&str, &str); 1] = [("keys_only", "scan_entries")];
-/// The options of the façade, and the methods that take them.
-const OPTIONS: [(&str, &[&str]); 6] = [
-    ("ConnectOptions", &["connect"]),
-    ("ReadOptions", &["get", "exists"]),
-    ("WriteOptions", &["put"]),
-    ("ScanOptions", &["scan"]),
-    ("BucketOptions", &["create_bucket"]),
-    ("BucketChanges", &["set_bucket"]),
+/// Options that mean nothing for a method: strong buckets take no level, other modes no `stale`,
+/// a delete no expiry, and only puts and deletes of concurrent values a context.
+const MEANINGLESS: [(&str, &[&str]); 9] = [
+    ("begin_merge", &["stale"]),
+    ("begin_update", &["level", "context"]),
+    ("delete", &["ttl_ms", "expires_at_ms"]),
+    (
+        "delete_if_version",
+        &["level", "ttl_ms", "expires_at_ms", "context"],
+    ),
+    ("multi_delete", &["ttl_ms", "expires_at_ms", "context"]),
+    ("multi_put", &["context"]),
+    ("put_if_absent", &["level", "context"]),
+    ("put_if_version", &["level", "context"]),
+    ("touch", &["context"]),
 ];
+
+fn camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |name, word| {
+        let (initial, rest) = word.split_at(1);
+        name + &initial.to_uppercase() + rest
+    })
+}
 
 fn read(path: &str) -> String {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -47,21 +80,37 @@ fn read(path: &str) -> String {
     text.unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The methods of the façade's handles.
-fn methods() -> Vec<String> {
+/// A method of one of the façade's handles.
+struct Method {
+    class: String,
+    name: String,
+    /// The struct of its options, if it takes any.
+    options: Option<String>,
+}
+
+fn methods() -> Vec<Method> {
     let mut methods = Vec::new();
     for file in ["client.rs", "bucket.rs"] {
-        for line in read(&format!("client-core/src/facade/{file}")).lines() {
-            let line = line.trim_start();
-            let declared = line.strip_prefix("pub fn ");
-            let declared = declared.or_else(|| line.strip_prefix("pub async fn "));
-            if let Some(name) = declared.and_then(|rest| rest.split(['(', '<']).next()) {
-                methods.push(name.to_owned());
+        let text = read(&format!("client-core/src/facade/{file}"));
+        for block in text.split("\nimpl ").skip(1) {
+            let class = block.split([' ', '<']).next().unwrap_or_default();
+            for declared in block.split("    pub ").skip(1) {
+                let declared = declared.strip_prefix("async ").unwrap_or(declared);
+                let Some(rest) = declared.strip_prefix("fn ") else {
+                    continue;
+                };
+                let signature = rest.split(" {\n").next().unwrap_or_default();
+                let words = signature.split([' ', ',', '(', ')', '<', '>', ':', '\n']);
+                let is_options =
+                    |word: &&str| word.ends_with("Options") || *word == "BucketChanges";
+                methods.push(Method {
+                    class: class.to_owned(),
+                    name: rest.split('(').next().unwrap_or_default().to_owned(),
+                    options: words.clone().find(is_options).map(str::to_owned),
+                });
             }
         }
     }
-    methods.sort();
-    methods.dedup();
     methods
 }
 
@@ -90,52 +139,103 @@ fn fields(name: &str) -> Vec<String> {
     body.lines().filter_map(field).collect()
 }
 
-/// The parameters of a method, as the types declare it.
-fn parameters<'a>(types: &'a str, beginning: &str) -> &'a str {
-    let (_, rest) = types.split_once(beginning).unwrap_or_default();
-    rest.split_once("...")
-        .map_or(rest, |(parameters, _)| parameters)
+impl Language {
+    /// What the types say of a class.
+    fn class_of<'a>(&self, types: &'a str, name: &str) -> &'a str {
+        let (_, rest) = types
+            .split_once((self.class)(name).as_str())
+            .unwrap_or_default();
+        let end = rest.find("\nclass ").or_else(|| rest.find("\n}"));
+        end.map_or(rest, |end| &rest[..end])
+    }
+
+    /// The parameters of a call, with the types of options that it names.
+    fn parameters(&self, types: &str, scope: &str, call: &str) -> String {
+        let (_, rest) = scope
+            .split_once((self.call)(call).as_str())
+            .unwrap_or_default();
+        let end = match self.has_option_types {
+            true => "): ",
+            false => "...",
+        };
+        let given = rest.split(end).next().unwrap_or_default();
+        let mut all = given.to_owned();
+        let mut named: Vec<_> = words(given);
+        while let Some(name) = named.pop() {
+            let declared = types.split_once(&format!("export interface {name} "));
+            let Some((_, body)) = declared.filter(|_| name.ends_with("Options")) else {
+                continue;
+            };
+            let body = body.split("\n}").next().unwrap_or_default();
+            named.extend(words(body.lines().next().unwrap_or_default()));
+            all += body;
+        }
+        all
+    }
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split(|letter: char| !letter.is_alphanumeric())
+        .collect()
 }
 
 #[test]
 fn every_language_has_every_method_option_and_kind_of_error() {
     let methods = methods();
-    assert!(methods.len() > 25, "{methods:?}");
+    assert!(methods.len() > 25);
     let mut lacking = Vec::new();
-    for language in LANGUAGES {
+    let mut checked = 0;
+    for language in &LANGUAGES {
         let types = read(language.types);
-        let mut expect = |what: &str, written: &str, found: &str| {
+        let mut expect = |what: String, written: &str, found: &str| {
+            checked += 1;
             if !found.contains(written) {
                 lacking.push(format!("{}: {what} (`{written}`)", language.name));
             }
         };
-        for name in &methods {
+        for Method {
+            class,
+            name,
+            options,
+        } in &methods
+        {
+            let is_function = name == "connect";
+            let scope = match is_function {
+                true => &types[..],
+                false => language.class_of(&types, class),
+            };
             let one_call = STEPS.iter().find(|(begin, _)| begin == name);
-            let name = one_call.map_or(name.as_str(), |(_, name)| name);
-            expect(name, &(language.method)(name), &types);
-        }
-        for (options, takers) in OPTIONS {
-            for field in fields(options) {
+            let call = one_call.map_or(name.as_str(), |(_, name)| name);
+            expect(format!("{class}.{call}"), &(language.call)(call), scope);
+            let meaningless = MEANINGLESS.iter().find(|(method, _)| method == name);
+            let meaningless = meaningless.map_or(&[][..], |(_, options)| options);
+            for field in options.iter().flat_map(|options| fields(options)) {
+                if meaningless.contains(&field.as_str()) {
+                    continue;
+                }
                 let instead = METHODS_FOR_OPTIONS
                     .iter()
                     .find(|(option, _)| *option == field);
                 if let Some((_, method)) = instead {
-                    expect(&field, &(language.method)(method), &types);
+                    expect(field, &(language.call)(method), scope);
                     continue;
                 }
-                for taker in takers {
-                    let taken = parameters(&types, &(language.method)(taker));
-                    expect(
-                        &format!("{field} of {taker}"),
-                        &(language.option)(&field),
-                        taken,
-                    );
-                }
+                let taken = language.parameters(&types, scope, call);
+                expect(
+                    format!("{field} of {call}"),
+                    &(language.part)(&field),
+                    &taken,
+                );
             }
         }
         for kind in ErrorKind::ALL {
-            expect("a kind of error", &(language.kind)(kind.as_str()), &types);
+            expect(
+                "a kind of error".into(),
+                &(language.kind)(kind.as_str()),
+                &types,
+            );
         }
     }
     assert!(lacking.is_empty(), "{}", lacking.join("\n"));
+    assert!(checked > 150, "{checked}");
 }

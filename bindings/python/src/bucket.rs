@@ -1,6 +1,6 @@
 //! A bucket, and its operations in steps.
 
-use crate::convert::{Key, Milliseconds, Moment, Value};
+use crate::convert::{Key, Milliseconds, Moment, Value, Whole};
 use crate::errors::raised;
 use crate::operation::Operation;
 use crate::values::Show;
@@ -209,9 +209,13 @@ impl Bucket {
         keys: Vec<Key>,
         level: Option<&str>,
         timeout: Option<Milliseconds>,
+        stale: bool,
     ) -> Operation {
-        let get = self.bucket.multi_get(all(keys), reading(level, timeout));
-        Operation::new(get)
+        let options = ReadOptions {
+            stale,
+            ..reading(level, timeout)
+        };
+        Operation::new(self.bucket.multi_get(all(keys), options))
     }
 
     fn multi_put(
@@ -241,14 +245,14 @@ impl Bucket {
         &self,
         py: Python<'_>,
         keys_only: bool,
-        page_entries: Option<u32>,
+        page_entries: Option<Whole>,
         cursor: Option<String>,
         level: Option<&str>,
         timeout: Option<Milliseconds>,
     ) -> PyResult<Scan> {
         let options = ScanOptions {
             keys_only,
-            page_entries,
+            page_entries: page_entries.map(|entries| entries.0),
             cursor,
             level,
             timeout_ms: timeout.map(|ms| ms.0),
@@ -263,8 +267,8 @@ impl Bucket {
 
 #[pymethods]
 impl Scan {
-    fn next_page(&self) -> Operation {
-        Operation::new(self.scan.next_page())
+    fn next_page(&self, seen: u64) -> Operation {
+        Operation::new(self.scan.next_page(seen))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A client and its sessions.
 
 use crate::bucket::Bucket;
-use crate::convert::{Milliseconds, Value};
+use crate::convert::{Milliseconds, Value, Whole};
 use crate::errors::raised;
 use crate::operation::Operation;
 use crate::values::Show;
@@ -35,9 +35,9 @@ pub(crate) fn connect(
     level: Option<String>,
     zone: Option<String>,
     region: Option<String>,
-    connections_max: Option<u32>,
+    connections_max: Option<Whole>,
     idle_after: Option<Milliseconds>,
-    check_one_in: Option<u32>,
+    check_one_in: Option<Whole>,
 ) -> Operation {
     Operation::new(facade::Client::connect(ConnectOptions {
         profile,
@@ -45,9 +45,9 @@ pub(crate) fn connect(
         level,
         zone,
         region,
-        connections_max,
+        connections_max: connections_max.map(|most| most.0),
         idle_after_ms: idle_after.map(|ms| ms.0),
-        check_one_in,
+        check_one_in: check_one_in.map(|one_in| one_in.0),
     }))
 }
 
@@ -86,7 +86,7 @@ impl Client {
         &self,
         name: String,
         mode: Option<String>,
-        replicas: Option<u8>,
+        replicas: Option<Whole>,
         durability: Option<String>,
         read_level: Option<String>,
         write_level: Option<String>,
@@ -95,7 +95,7 @@ impl Client {
     ) -> Operation {
         let options = BucketOptions {
             mode,
-            replicas,
+            replicas: replicas.map(|replicas| replicas.0),
             durability,
             read_level,
             write_level,

@@ -1,14 +1,10 @@
 //! What Python gives: keys, values, durations, moments.
 
 use bytes::Bytes;
-use pyo3::exceptions::{PyBufferError, PyTypeError};
+use pyo3::exceptions::{PyBufferError, PyOverflowError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyMemoryView, PyString};
-
-/// From so many bytes on a value is borrowed from Python until it is sent, and not copied.
-const BORROWED_BYTES: usize = 16 << 10;
 
 /// A key: `str`, which stands for its UTF-8, or anything like `bytes`.
 pub(crate) struct Key(pub(crate) Bytes);
@@ -42,14 +38,12 @@ impl<'py> FromPyObject<'_, 'py> for Value {
     type Error = PyErr;
 
     fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let Ok(bytes) = given.cast::<PyBytes>() else {
-            return Ok(Self(viewed(&given, "a value is bytes-like")?));
-        };
-        let long = bytes.as_bytes().len() >= BORROWED_BYTES;
-        Ok(Self(match long {
-            true => Bytes::from_owner(PyBackedBytes::from(bytes.to_owned())),
-            false => Bytes::copy_from_slice(bytes.as_bytes()),
-        }))
+        // A copy also where it is long: threads of the core would hold what is Python's, and a
+        // process that is forked meanwhile could not let go of it.
+        match given.cast::<PyBytes>() {
+            Ok(bytes) => Ok(Self(Bytes::copy_from_slice(bytes.as_bytes()))),
+            Err(_) => Ok(Self(viewed(&given, "a value is bytes-like")?)),
+        }
     }
 }
 
@@ -94,14 +88,35 @@ impl<'py> FromPyObject<'_, 'py> for Moment {
 
 /// Seconds as a number, or as what the method gives, in milliseconds.
 fn seconds(given: &Bound<'_, PyAny>, method: &Bound<'_, PyString>, what: &str) -> PyResult<f64> {
-    if let Ok(seconds) = given.extract::<f64>() {
-        return Ok(seconds * 1e3);
+    let py = given.py();
+    match given.extract::<f64>() {
+        Ok(seconds) => return Ok(seconds * 1e3),
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => {}
+        // A number, but of no use.
+        Err(error) => return Err(error),
     }
-    match given.call_method0(method) {
-        Ok(seconds) => Ok(seconds.extract::<f64>()? * 1e3),
-        Err(_) => {
-            let name = given.get_type().name()?;
-            Err(PyTypeError::new_err(format!("{what}, not {name}")))
+    let Some(method) = given.getattr_opt(method)? else {
+        let name = given.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("{what}, not {name}")));
+    };
+    Ok(method.call0()?.extract::<f64>()? * 1e3)
+}
+
+/// A whole number; one that no computer counts to is as large as there is.
+#[derive(Clone, Copy)]
+pub(crate) struct Whole(pub(crate) i64);
+
+impl<'py> FromPyObject<'_, 'py> for Whole {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match given.extract::<i64>() {
+            Ok(number) => Ok(Self(number)),
+            Err(error) if error.is_instance_of::<PyOverflowError>(given.py()) => {
+                let negative = given.lt(0)?;
+                Ok(Self(if negative { i64::MIN } else { i64::MAX }))
+            }
+            Err(error) => Err(error),
         }
     }
 }

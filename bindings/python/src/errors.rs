@@ -12,7 +12,10 @@ static CLASSES: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
     let classes =
         CLASSES.get_or_try_init(py, || py.import("annulet._errors").map(Bound::unbind))?;
-    let class = classes.bind(py).getattr(class(error.kind()))?;
+    let classes = classes.bind(py);
+    // A kind that a later core may have is `Internal` here.
+    let class = classes.getattr(error.kind().as_str());
+    let class = class.or_else(|_| classes.getattr(ErrorKind::Internal.as_str()))?;
     let parts = PyDict::new(py);
     parts.set_item("outcome", error.outcome().map(|outcome| outcome.as_str()))?;
     parts.set_item("retryable", error.is_retryable())?;
@@ -25,19 +28,5 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
     match exception(py, error) {
         Ok(exception) => PyErr::from_value(exception),
         Err(failed) => failed,
-    }
-}
-
-/// The class of a kind; a kind of a later core is `Internal` here.
-fn class(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::InvalidInput => "InvalidInput",
-        ErrorKind::Conflict => "Conflict",
-        ErrorKind::Unavailable => "Unavailable",
-        ErrorKind::Timeout => "Timeout",
-        ErrorKind::Overloaded => "Overloaded",
-        ErrorKind::Unauthorized => "Unauthorized",
-        ErrorKind::Closed => "Closed",
-        ErrorKind::Internal | _ => "Internal",
     }
 }

@@ -63,8 +63,8 @@ impl Operation {
 impl Operation {
     /// Lets it run and gives the future of the running event loop that gets its result.
     fn begin<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let port = Port::of_running_loop(py)?;
-        let (future, call) = port.get().begin(py, self.take()?)?;
+        let (event_loop, port) = Port::of_running_loop(py)?;
+        let (future, call) = port.get().begin(&event_loop, self.take()?)?;
         *self.lock() = State::Running(call);
         Ok(future)
     }

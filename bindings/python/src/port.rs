@@ -2,28 +2,33 @@
 //! through a socket that it watches, which needs no lock of the interpreter; the loop takes all
 //! that are there at once.
 
-use crate::errors::{exception, raised};
+use crate::errors::raised;
 use crate::operation::{Answer, Work};
 use annulet::facade::{self, Call, Completions};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+use pyo3::{PyTraverseError, PyVisit};
 use slab::Slab;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The ports of this process by their event loops.
-static PORTS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+/// Weak references to ports by their event loops, which keep them: a loop that goes takes its own
+/// along.
+static PORTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 /// `asyncio.get_running_loop`.
 static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+/// `contextvars.Context`.
+static CONTEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// Where the results for one event loop arrive.
-#[pyclass(frozen, module = "annulet._annulet")]
+#[pyclass(frozen, weakref, module = "annulet._annulet")]
 pub(crate) struct Port {
-    create_future: Py<PyAny>,
+    /// The process that it belongs to.
+    process: u32,
     /// Futures of operations that run, so that no thread of the core holds anything of Python's.
     waiting: Mutex<Slab<Py<PyAny>>>,
     completions: Arc<Completions<Completed>>,
@@ -38,24 +43,39 @@ struct Completed {
 }
 
 impl Port {
-    /// The port of the event loop that runs in this thread.
-    pub(crate) fn of_running_loop(py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+    /// The event loop that runs in this thread, and its port.
+    pub(crate) fn of_running_loop(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Bound<'_, Self>)> {
         let running = GET_RUNNING_LOOP
             .import(py, "asyncio", "get_running_loop")?
             .call0()?;
-        let ports = PORTS.get_or_init(py, || PyDict::new(py).unbind()).bind(py);
-        if let Some(port) = ports.get_item(&running)? {
-            return Ok(port.cast_into::<Self>()?);
-        }
-        // Loops that were closed need theirs no more.
-        for known in ports.keys() {
-            if known.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
-                ports.del_item(&known)?;
-            }
+        let ports = PORTS.get_or_try_init(py, || {
+            let weak = py.import("weakref")?.getattr("WeakKeyDictionary")?;
+            weak.call0().map(Bound::unbind)
+        })?;
+        let ports = ports.bind(py);
+        let known = ports.call_method1(intern!(py, "get"), (&running,))?;
+        if let Ok(known) = known.cast::<PyWeakrefReference>()
+            && let Some(port) = known.upgrade_as::<Self>()?
+        {
+            port.get().check_process(py)?;
+            return Ok((running, port));
         }
         let port = Self::open(py, &running)?;
-        ports.set_item(&running, &port)?;
-        Ok(port)
+        ports.set_item(&running, PyWeakrefReference::new(&port)?)?;
+        Ok((running, port))
+    }
+
+    /// A loop that goes on in a forked process shares what it watches with its parent's.
+    fn check_process(&self, py: Python<'_>) -> PyResult<()> {
+        if self.process == std::process::id() {
+            return Ok(());
+        }
+        let why = "this event loop ran before the process was forked: make a new one in the child, \
+                   as `asyncio.run` does, and connect there";
+        Err(raised(
+            py,
+            &annulet::Error::new(annulet::ErrorKind::Closed, why),
+        ))
     }
 
     fn open<'py>(py: Python<'py>, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
@@ -67,24 +87,29 @@ impl Port {
             let _ = (&waker).write(&[1]);
         };
         let port = Self {
-            create_future: event_loop.getattr("create_future")?.unbind(),
+            process: std::process::id(),
             waiting: Mutex::default(),
             completions: Arc::new(Completions::new(wake)),
             woken,
         };
         let port = Bound::new(py, port)?;
         let descriptor = port.get().woken.as_raw_fd();
-        event_loop.call_method1("add_reader", (descriptor, port.getattr("deliver")?))?;
+        // In a context of its own, or the loop would keep that of the first caller.
+        let context = CONTEXT.import(py, "contextvars", "Context")?.call0()?;
+        let add_reader = event_loop.getattr(intern!(py, "add_reader"))?;
+        let deliver = port.getattr(intern!(py, "deliver"))?;
+        context.call_method1(intern!(py, "run"), (add_reader, descriptor, deliver))?;
         Ok(port)
     }
 
     /// Lets an operation run whose result goes to the future.
     pub(crate) fn begin<'py>(
         &self,
-        py: Python<'py>,
+        event_loop: &Bound<'py, PyAny>,
         work: Work,
     ) -> PyResult<(Bound<'py, PyAny>, Call)> {
-        let future = self.create_future.bind(py).call0()?;
+        let py = event_loop.py();
+        let future = event_loop.call_method0(intern!(py, "create_future"))?;
         let kept = future.clone().unbind();
         let place = self.waiting().insert(kept);
         let completions = Arc::clone(&self.completions);
@@ -116,25 +141,45 @@ impl Port {
         if future.call_method0(intern!(py, "done"))?.is_truthy()? {
             return Ok(());
         }
-        let failed = match completed.result {
-            Ok(answer) => match answer(py) {
-                Ok(value) => {
-                    future.call_method1(intern!(py, "set_result"), (value,))?;
-                    return Ok(());
-                }
-                Err(error) => error.into_value(py).into_any().into_bound(py),
-            },
-            Err(error) => exception(py, &error)?,
+        let shown = match completed.result {
+            Ok(answer) => answer(py),
+            Err(error) => Err(raised(py, &error)),
         };
-        future.call_method1(intern!(py, "set_exception"), (failed,))?;
+        match shown {
+            Ok(value) => future.call_method1(intern!(py, "set_result"), (value,))?,
+            Err(error) => {
+                let error = error.into_value(py);
+                future.call_method1(intern!(py, "set_exception"), (error,))?
+            }
+        };
         Ok(())
     }
 }
 
 #[pymethods]
 impl Port {
+    /// For the garbage collector: futures know their loop, which knows this.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Nobody holds it while the collector runs.
+        let Ok(waiting) = self.waiting.try_lock() else {
+            return Ok(());
+        };
+        waiting
+            .iter()
+            .try_for_each(|(_, future)| visit.call(future))
+    }
+
+    fn __clear__(&self) {
+        let waiting = std::mem::take(&mut *self.waiting());
+        drop(waiting);
+    }
+
     /// Called by the event loop when there are results.
     fn deliver(&self, py: Python<'_>) -> PyResult<()> {
+        // What a forked process would read here is its parent's.
+        if self.process != std::process::id() {
+            return Ok(());
+        }
         // What is pushed from here on wakes the loop again.
         let mut woken = [0; 16];
         match (&self.woken).read(&mut woken) {

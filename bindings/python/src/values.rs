@@ -154,7 +154,8 @@ impl Show for annulet::Written {
     }
 }
 
-impl Show for annulet::ScanPage {
+impl Show for facade::NumberedPage {
+    /// Its number, its entries or `None`, and where the next one begins.
     fn show<'py>(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let entry = |entry: annulet::ScanEntry| ScanEntry {
             key: bytes(py, &entry.key),
@@ -162,8 +163,11 @@ impl Show for annulet::ScanPage {
             version: entry.version,
             expires_at: seconds(entry.expires_at_ms),
         };
-        let entries: Vec<_> = self.entries.into_iter().map(entry).collect();
-        (entries, self.cursor).into_bound_py_any(py)
+        let Some(page) = self.page else {
+            return (self.number, py.None(), py.None()).into_bound_py_any(py);
+        };
+        let entries: Vec<_> = page.entries.into_iter().map(entry).collect();
+        (self.number, entries, page.cursor).into_bound_py_any(py)
     }
 }
 

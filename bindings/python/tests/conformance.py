@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import os
@@ -47,20 +46,20 @@ class Runner:
     async def settle(self, given: Any) -> Any:
         return await given if inspect.isawaitable(given) else given
 
-    async def cases(self) -> list[str]:
-        """Runs all cases and says which failed, and why."""
-        failed = []
-        self.clients["main"] = await self.connect({"profile": "main"})
-        for number, case in enumerate(self.scene["cases"]):
-            self.case, self.saved = number, {}
-            for step in case["steps"]:
-                try:
-                    await self.step(step)
-                except Exception as error:  # Whatever it is, it is the report.
-                    failed.append(f"{case['name']}\n  {str(step)[:300]}\n  {error!r:.600}")
-                    break
-        await self.settle(self.clients["main"].close())
-        return failed
+    async def run_case(self, number: int, case: Step) -> None:
+        """Runs one case to its end, or to the first step that does not go as it says."""
+        self.case, self.saved = number, {}
+        if "main" not in self.clients:
+            self.clients["main"] = await self.connect({"profile": "main"})
+        for step in case["steps"]:
+            try:
+                await self.step(step)
+            except Exception as error:  # Whatever it is, it is the report.
+                raise AssertionError(f"{str(step)[:300]}\n  {error!r:.600}") from error
+
+    async def close(self) -> None:
+        if "main" in self.clients:
+            await self.settle(self.clients["main"].close())
 
     async def step(self, step: Step) -> None:
         shown: Any
@@ -221,7 +220,7 @@ class Runner:
         if do == "update":
             more = step.get("append", "").encode()
             remove = "remove" in step
-            arguments.append(lambda value: None if remove else (value or b"") + more)
+            arguments.append(lambda value: annulet.DELETE if remove else (value or b"") + more)
         elif do == "get_merged":
             arguments.append(lambda values: step["join"].encode().join(values))
         elif do == "resolve":
@@ -254,12 +253,3 @@ class Runner:
             entries = [(self.key(step, key), written(v)) for key, v in step["entries"]]
             assert pairs == entries, pairs
         return {"cursor": scan.cursor}
-
-
-def run_async(scene: dict[str, Any], run: str) -> list[str]:
-    return asyncio.run(Runner(scene, run, annulet).cases())
-
-
-def run_sync(scene: dict[str, Any], run: str) -> list[str]:
-    """Nothing is awaited that the sync client gives, so any loop drives the runner."""
-    return asyncio.run(Runner(scene, run, annulet.sync).cases())

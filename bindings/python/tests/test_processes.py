@@ -122,6 +122,81 @@ def test_children_that_end_as_usual_and_event_loops_survive_a_fork(profile: str)
     assert said == "done\n"
 
 
+def test_a_loop_that_goes_on_in_a_forked_child_is_told_so(profile: str) -> None:
+    said = run(
+        """
+        import asyncio, os, warnings
+        import annulet
+
+        warnings.simplefilter("ignore", DeprecationWarning)
+        loop = asyncio.new_event_loop()
+        client = loop.run_until_complete(annulet.connect())
+        bucket = client.bucket("plain")
+
+        async def child():
+            try:
+                async with annulet.connect() as again:
+                    await again.bucket("plain").get("k")
+            except annulet.Closed as error:
+                assert "event loop" in str(error), error
+                return 7
+            return 3
+
+        children = []
+        for _ in range(4):
+            loop.run_until_complete(bucket.put("k", b"v"))
+            early = bucket.get("k")
+            pid = os.fork()
+            if pid == 0:
+                # Made before the fork, begun after it.
+                try:
+                    asyncio.run(early)
+                    os._exit(4)
+                except annulet.Closed:
+                    pass
+                os._exit(loop.run_until_complete(child()))
+            children.append(pid)
+            loop.run_until_complete(early)
+        for pid in children:
+            _, status = os.waitpid(pid, 0)
+            assert os.waitstatus_to_exitcode(status) == 7, status
+        for _ in range(100):
+            loop.run_until_complete(bucket.get("k"))
+        print("done")
+        """,
+        profile,
+    )
+    assert said == "done\n"
+
+
+def test_a_handler_of_a_signal_may_make_calls_itself(scene: dict[str, Any]) -> None:
+    process = scene["servers"]["lonely"]
+    said = run(
+        f"""
+        import os, signal
+        import annulet.sync
+
+        other = annulet.sync.connect(profile={scene["profiles"]["main"]!r})
+        with annulet.sync.connect() as client:
+            bucket = client.bucket("single")
+            bucket.put("handled", b"v")
+
+            def handle(*_):
+                other.bucket("plain").put("from a handler", b"v")
+                print("handled", flush=True)
+                os.kill({process}, signal.SIGCONT)
+
+            signal.signal(signal.SIGALRM, handle)
+            os.kill({process}, signal.SIGSTOP)
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            print(bucket.get("handled", timeout=30).value)
+        other.close()
+        """,
+        scene["profiles"]["lonely"],
+    )
+    assert said == "handled\nb'v'\n"
+
+
 def test_the_interpreter_ends_whatever_is_under_way(scene: dict[str, Any]) -> None:
     began = time.monotonic()
     process = scene["servers"]["lonely"]

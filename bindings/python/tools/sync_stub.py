@@ -23,7 +23,7 @@ def blocking(text: str) -> str:
             end += 1
         result = text[start + len("-> _Call[") : end - 1]
         text = f"{text[:start]}-> {result}{text[end:]}"
-    text = re.sub(r"_Maybe\[(_Value(?: \| None)?)\]", r"\1", text)
+    text = re.sub(r"_Maybe\[(_Value(?: \| Change)?)\]", r"\1", text)
     for line in (
         r"from \. import sync as sync\n",
         r"_T = TypeVar.*\n",

@@ -5,14 +5,15 @@ use super::given::{ReadOptions, ScanOptions, WriteOptions};
 use super::steps::{Merging, Scan, Update};
 use crate::bucket;
 use crate::core::strong::Resolved;
-use crate::error::{Error, Outcome, Result};
+use crate::error::{Outcome, Result};
 use crate::op_id::OpId;
 use crate::options::{self, Entry, Written};
 use bytes::Bytes;
 use std::sync::Arc;
 
 /// A bucket, see [`crate::Bucket`]. Options are read when the call is made; the operation begins
-/// when its future is polled first, and owns all that it needs.
+/// when its future is polled first, and owns all that it needs. Every operation fails with `Closed`
+/// in a process that was forked from the one that connected.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     owned: Arc<Owned<bucket::Bucket>>,
@@ -21,7 +22,7 @@ pub struct Bucket {
 /// The results of a multi-call, one a key.
 type Each<T> = Vec<Result<T>>;
 /// What an operation needs.
-type Begun<O> = Result<(bucket::Bucket, O)>;
+type Begun<O> = (Arc<Owned<bucket::Bucket>>, Result<O>);
 
 impl Bucket {
     pub(super) fn new(bucket: bucket::Bucket) -> Self {
@@ -30,17 +31,12 @@ impl Bucket {
         }
     }
 
-    fn begin<O>(&self, options: Result<O>) -> Begun<O> {
-        Ok((self.owned.get()?.clone(), options?))
-    }
-
     fn reading(&self, options: ReadOptions<'_>) -> Begun<options::ReadOptions> {
-        self.begin(options.read())
+        (Arc::clone(&self.owned), options.read())
     }
 
     fn writing(&self, options: WriteOptions<'_>) -> Begun<options::WriteOptions> {
-        let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
-        self.begin(options.read()).map_err(refused)
+        (Arc::clone(&self.owned), options.read())
     }
 
     /// See [`crate::Bucket::get_with`].
@@ -52,9 +48,9 @@ impl Bucket {
         key: Bytes,
         options: ReadOptions<'_>,
     ) -> impl Future<Output = Result<Option<Entry>>> + Send + use<> {
-        let begun = self.reading(options);
+        let (owned, options) = self.reading(options);
         async move {
-            let (bucket, options) = begun?;
+            let (bucket, options) = (owned.get()?, options?);
             bucket.get_bytes(key, &options).await
         }
     }
@@ -68,9 +64,9 @@ impl Bucket {
         key: Bytes,
         options: ReadOptions<'_>,
     ) -> impl Future<Output = Result<Merging>> + Send + use<> {
-        let begun = self.reading(options);
+        let (owned, options) = self.reading(options);
         async move {
-            let (bucket, options) = begun?;
+            let (bucket, options) = (owned.get()?, options?);
             let merging = bucket.begin_merge(key, &options).await?;
             Ok(Merging::new(merging))
         }
@@ -85,9 +81,9 @@ impl Bucket {
         key: Bytes,
         options: ReadOptions<'_>,
     ) -> impl Future<Output = Result<bool>> + Send + use<> {
-        let begun = self.reading(options);
+        let (owned, options) = self.reading(options);
         async move {
-            let (bucket, options) = begun?;
+            let (bucket, options) = (owned.get()?, options?);
             bucket.exists_with(key, &options).await
         }
     }
@@ -102,9 +98,9 @@ impl Bucket {
         value: Bytes,
         options: WriteOptions<'_>,
     ) -> impl Future<Output = Result<Written>> + Send + use<> {
-        let begun = self.writing(options);
+        let (owned, options) = self.writing(options);
         async move {
-            let (bucket, options) = begun?;
+            let (bucket, options) = (used(&owned)?, options?);
             bucket.put_with(key, value, &options).await
         }
     }
@@ -118,9 +114,9 @@ impl Bucket {
         key: Bytes,
         options: WriteOptions<'_>,
     ) -> impl Future<Output = Result<Written>> + Send + use<> {
-        let begun = self.writing(options);
+        let (owned, options) = self.writing(options);
         async move {
-            let (bucket, options) = begun?;
+            let (bucket, options) = (used(&owned)?, options?);
             bucket.delete_with(key, &options).await
         }
     }
@@ -134,9 +130,9 @@ impl Bucket {
         key: Bytes,
         options: WriteOptions<'_>,
     ) -> impl Future<Output = Result<Option<Written>>> + Send + use<> {
-        let begun = self.writing(options);
+        let (owned, options) = self.writing(options);
         async move {
-            let (bucket, options) = begun?;
+            let (bucket, options) = (used(&owned)?, options?);
             bucket.touch_with(key, &options).await
         }
     }
@@ -152,9 +148,9 @@ impl Bucket {
         version: String,
         options: WriteOptions<'_>,
     ) -> impl Future<Output = Result<Written>> + Send + use<> {
-        let begun = self.writing(options);
+        let (owned, options) = self.writing(options);
         async move {
-            let (bucket, options) = begun?;
+            let (bucket, options) = (used(&owned)?, options?);
             let put = bucket.put_if_version_with(key, value, &version, &options);
             put.await
         }
@@ -170,9 +166,9 @@ impl Bucket {
         value: Bytes,
         options: WriteOptions<'_>,
     ) -> impl Future<Output = Result<Written>> + Send + use<> {
-        let begun = self.writing(options);
+        let (owned, options) = self.writing(options);
         async move {
-            let (bucket, options) = begun?;
+            let (bucket, options) = (used(&owned)?, options?);
             bucket.put_if_absent_with(key, value, &options).await
         }
     }
@@ -187,9 +183,9 @@ impl Bucket {
         version: String,
         options: WriteOptions<'_>,
     ) -> impl Future<Output = Result<Written>> + Send + use<> {
-        let begun = self.writing(options);
+        let (owned, options) = self.writing(options);
         async move {
-            let (bucket, options) = begun?;
+            let (bucket, options) = (used(&owned)?, options?);
             let delete = bucket.delete_if_version_with(key, &version, &options);
             delete.await
         }
@@ -204,9 +200,9 @@ impl Bucket {
         key: Bytes,
         options: WriteOptions<'_>,
     ) -> impl Future<Output = Result<Update>> + Send + use<> {
-        let begun = self.writing(options);
+        let (owned, options) = self.writing(options);
         async move {
-            let (bucket, options) = begun?;
+            let (bucket, options) = (used(&owned)?, options?);
             let update = bucket.begin_update(key, &options).await?;
             Ok(Update::new(update))
         }
@@ -221,11 +217,8 @@ impl Bucket {
         key: Bytes,
         op_id: Result<OpId>,
     ) -> impl Future<Output = Result<Resolved>> + Send + use<> {
-        let begun = self.begin(op_id);
-        async move {
-            let (bucket, op_id) = begun?;
-            bucket.resolve(key, &op_id).await
-        }
+        let owned = Arc::clone(&self.owned);
+        async move { owned.get()?.resolve(key, &op_id?).await }
     }
 
     /// See [`crate::Bucket::multi_get_with`].
@@ -237,9 +230,9 @@ impl Bucket {
         keys: Vec<Bytes>,
         options: ReadOptions<'_>,
     ) -> impl Future<Output = Result<Each<Option<Entry>>>> + Send + use<> {
-        let begun = self.reading(options);
+        let (owned, options) = self.reading(options);
         async move {
-            let (bucket, options) = begun?;
+            let (bucket, options) = (owned.get()?, options?);
             Ok(bucket.multi_get_with(keys, &options).await)
         }
     }
@@ -253,9 +246,9 @@ impl Bucket {
         entries: Vec<(Bytes, Bytes)>,
         options: WriteOptions<'_>,
     ) -> impl Future<Output = Result<Each<Written>>> + Send + use<> {
-        let begun = self.writing(options);
+        let (owned, options) = self.writing(options);
         async move {
-            let (bucket, options) = begun?;
+            let (bucket, options) = (used(&owned)?, options?);
             Ok(bucket.multi_put_with(entries, &options).await)
         }
     }
@@ -269,9 +262,9 @@ impl Bucket {
         keys: Vec<Bytes>,
         options: WriteOptions<'_>,
     ) -> impl Future<Output = Result<Each<Written>>> + Send + use<> {
-        let begun = self.writing(options);
+        let (owned, options) = self.writing(options);
         async move {
-            let (bucket, options) = begun?;
+            let (bucket, options) = (used(&owned)?, options?);
             Ok(bucket.multi_delete_with(keys, &options).await)
         }
     }
@@ -281,7 +274,13 @@ impl Bucket {
     /// # Errors
     /// As there.
     pub fn scan(&self, options: ScanOptions<'_>) -> Result<Scan> {
-        let (bucket, options) = self.begin(options.read())?;
-        Ok(Scan::new(bucket.scan(options)?))
+        let bucket = self.owned.get()?;
+        Ok(Scan::new(bucket.scan(options.read()?)?))
     }
+}
+
+/// The bucket of a write, which was not applied if it is another process's.
+fn used(owned: &Owned<bucket::Bucket>) -> Result<&bucket::Bucket> {
+    let bucket = owned.get();
+    bucket.map_err(|error| error.with_outcome(Outcome::NotApplied))
 }

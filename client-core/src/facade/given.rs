@@ -15,6 +15,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Shortest time that an idle connection stays open.
+const IDLE_MIN: Duration = Duration::from_secs(1);
+
 /// How to connect.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConnectOptions {
@@ -29,11 +32,11 @@ pub struct ConnectOptions {
     /// The client's region, in place of the profile's.
     pub region: Option<String>,
     /// See [`Config::connections_max`].
-    pub connections_max: Option<u32>,
+    pub connections_max: Option<i64>,
     /// See [`Config::idle_after`], in milliseconds.
     pub idle_after_ms: Option<f64>,
     /// See [`Config::check_one_in`].
-    pub check_one_in: Option<u32>,
+    pub check_one_in: Option<i64>,
 }
 
 /// Options of a read, see [`crate::ReadOptions`].
@@ -68,7 +71,7 @@ pub struct ScanOptions<'a> {
     /// See [`crate::ScanOptions::keys_only`].
     pub keys_only: bool,
     /// See [`crate::ScanOptions::page_entries`].
-    pub page_entries: Option<u32>,
+    pub page_entries: Option<i64>,
     /// See [`crate::ScanOptions::cursor`].
     pub cursor: Option<String>,
     /// The level's name.
@@ -83,7 +86,7 @@ pub struct BucketOptions {
     /// The mode's name: `lww`, `siblings` or `strong`.
     pub mode: Option<String>,
     /// See [`crate::BucketOptions::replicas`].
-    pub replicas: Option<u8>,
+    pub replicas: Option<i64>,
     /// `group` or `async`.
     pub durability: Option<String>,
     /// The level's name.
@@ -152,13 +155,17 @@ impl ConnectOptions {
             config.level = Some(level);
         }
         if let Some(most) = self.connections_max {
-            config.connections_max = most as usize;
+            config.connections_max = whole::<u32>("most connections", most, 1)? as usize;
         }
         if let Some(ms) = self.idle_after_ms {
             config.idle_after = duration("idle time", ms)?;
+            if config.idle_after < IDLE_MIN {
+                let why = format!("an idle time of {ms} ms: it must be at least a second");
+                return Err(invalid(why));
+            }
         }
         if let Some(one_in) = self.check_one_in {
-            config.check_one_in = one_in;
+            config.check_one_in = whole("reads of which one is checked", one_in, 0)?;
         }
         Ok(config)
     }
@@ -205,7 +212,10 @@ impl ScanOptions<'_> {
         let default = scan::ScanOptions::default();
         Ok(scan::ScanOptions {
             keys_only: self.keys_only,
-            page_entries: self.page_entries.unwrap_or(default.page_entries),
+            page_entries: match self.page_entries {
+                Some(entries) => whole("entries of a page", entries, 1)?,
+                None => default.page_entries,
+            },
             cursor: self.cursor,
             level: parsed(self.level)?,
             timeout: timeout(self.timeout_ms)?,
@@ -220,7 +230,8 @@ impl BucketOptions {
         fill(&mut read.durability, self.durability.as_deref())?;
         fill(&mut read.read_level, self.read_level.as_deref())?;
         fill(&mut read.write_level, self.write_level.as_deref())?;
-        read.replicas = self.replicas;
+        let replicas = self.replicas.map(|given| whole("replicas", given, 1));
+        read.replicas = replicas.transpose()?;
         read.merge = parsed::<Merge>(self.merge.as_deref())?;
         read.ttl = match self.ttl_ms.map(ttl).transpose()? {
             Some(Ttl::After(ttl)) => Some(ttl),
@@ -272,6 +283,15 @@ fn fill<T: FromStr<Err = String>>(place: &mut T, given: Option<&str>) -> Result<
 
 fn parsed<T: FromStr<Err = String>>(given: Option<&str>) -> Result<Option<T>> {
     given.map(|text| text.parse().map_err(invalid)).transpose()
+}
+
+/// A whole number from `least` on; the core may say less of how large it may be.
+fn whole<T: TryFrom<i64>>(what: &str, given: i64, least: i64) -> Result<T> {
+    let number = T::try_from(given).ok().filter(|_| given >= least);
+    number.ok_or_else(|| match given < least {
+        true => invalid(format!("{given} {what}: there must be at least {least}")),
+        false => invalid(format!("{given} {what}: that is more than there can be")),
+    })
 }
 
 fn timeout(ms: Option<f64>) -> Result<Option<Duration>> {
@@ -409,6 +429,18 @@ mod tests {
             ..BucketOptions::default()
         };
         assert!(mode.read().is_err());
+        for replicas in [0, -1, 256, i64::MAX] {
+            let replicas = BucketOptions {
+                replicas: Some(replicas),
+                ..BucketOptions::default()
+            };
+            assert!(replicas.read().is_err(), "{replicas:?}");
+        }
+        let page = ScanOptions {
+            page_entries: Some(-1),
+            ..ScanOptions::default()
+        };
+        assert!(page.read().is_err());
         assert!(op_id("nobody").is_err());
     }
 }

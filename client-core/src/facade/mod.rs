@@ -31,4 +31,4 @@ pub use given::{
     WriteOptions, op_id,
 };
 pub use runtime::{Call, Task, begin, spawn, wait};
-pub use steps::{Committed, Merging, Scan, Update};
+pub use steps::{Committed, Merging, NumberedPage, Scan, Update};

@@ -6,6 +6,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -63,14 +65,19 @@ fn build() -> Result<Runtime> {
 /// An operation that was begun. Dropping it changes nothing.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// The process that it runs in.
+    process: u32,
     abort: AbortHandle,
 }
 
 impl Call {
     /// Gives the operation up: nothing more is sent for it, and whoever waits for it is told so,
-    /// unless it was over. A write may have been applied all the same.
+    /// unless it was over. A write may have been applied all the same. In a process that was forked
+    /// from the one that it runs in there is nothing to give up.
     pub fn cancel(&self) {
-        self.abort.abort();
+        if self.process == std::process::id() {
+            self.abort.abort();
+        }
     }
 }
 
@@ -89,10 +96,11 @@ pub fn begin<T: Send + 'static>(
         result: Err(given_up()),
     };
     let task = owned.runtime.spawn(async move {
-        let result = operation.await;
+        let result = unbroken(operation).await;
         done.note(result);
     });
     Ok(Call {
+        process: owned.process,
         abort: task.abort_handle(),
     })
 }
@@ -107,12 +115,14 @@ pub fn spawn<T: Send + 'static>(
 ) -> Result<Task<T>> {
     let owned = current()?;
     Ok(Task {
-        handle: owned.runtime.spawn(operation),
+        process: owned.process,
+        handle: owned.runtime.spawn(unbroken(operation)),
     })
 }
 
 /// Lets an operation run and waits for it, for callers that block. From time to time `go_on` is
-/// asked whether to wait on; if not, the operation is given up and the result is `None`.
+/// asked whether to wait on; if not, the operation is given up and the result is `None`. It may
+/// itself wait for other operations.
 ///
 /// # Errors
 /// What the operation gives; `Internal` if no thread can be started.
@@ -124,21 +134,31 @@ pub fn wait<T>(
         Ok(owned) => owned,
         Err(error) => return Some(Err(error)),
     };
-    owned.runtime.block_on(async {
-        let mut operation = std::pin::pin!(operation);
-        loop {
-            match tokio::time::timeout(LOOK, &mut operation).await {
-                Ok(result) => return Some(result),
-                Err(_) if go_on() => {}
-                Err(_) => return None,
-            }
+    let mut operation = std::pin::pin!(unbroken(operation));
+    loop {
+        let waited = async { tokio::time::timeout(LOOK, &mut operation).await };
+        match owned.runtime.block_on(waited) {
+            Ok(result) => return Some(result),
+            // Outside of the runtime, which is not entered twice.
+            Err(_) if go_on() => {}
+            Err(_) => return None,
         }
+    }
+}
+
+/// The operation; one that panics is an error of ours, and no other language's business.
+async fn unbroken<T>(operation: impl Future<Output = Result<T>>) -> Result<T> {
+    let result = AssertUnwindSafe(operation).catch_unwind().await;
+    result.unwrap_or_else(|_| {
+        let why = "a fault in an operation: report it, with what was printed";
+        Err(Error::new(ErrorKind::Internal, why))
     })
 }
 
 /// An operation that runs, and its result once it is over. Dropping it gives the operation up.
 #[derive(Debug)]
 pub struct Task<T> {
+    process: u32,
     handle: JoinHandle<Result<T>>,
 }
 
@@ -146,6 +166,7 @@ impl<T> Task<T> {
     /// What gives the operation up.
     pub fn call(&self) -> Call {
         Call {
+            process: self.process,
             abort: self.handle.abort_handle(),
         }
     }
@@ -162,12 +183,11 @@ impl<T> Future for Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        self.handle.abort();
+        self.call().cancel();
     }
 }
 
-/// Whom to tell the result, told when this is dropped: so also of an operation that was given up,
-/// or that broke.
+/// Whom to tell the result, told when this is dropped: so also of an operation that was given up.
 struct Done<T, F: FnOnce(Result<T>)> {
     tell: Option<F>,
     result: Result<T>,
@@ -227,7 +247,13 @@ mod tests {
         };
         assert_eq!(told(std::future::pending(), twice), Err(given_up()));
         let broken = async { panic!("a fault in an operation") };
-        assert_eq!(told(broken, |_| ()), Err(given_up()));
+        let kind = |result: Result<u32>| result.map_err(|error| error.kind());
+        assert_eq!(kind(told(broken, |_| ())), Err(ErrorKind::Internal));
+        let broken = async { panic!("a fault in an operation") };
+        assert_eq!(
+            wait(broken, || true).map(kind),
+            Some(Err(ErrorKind::Internal))
+        );
     }
 
     #[test]
@@ -240,6 +266,34 @@ mod tests {
         };
         assert_eq!(wait(std::future::pending::<Result<u32>>(), go_on), None);
         assert_eq!(asked, 3);
+        let mut inner = None;
+        let go_on = || {
+            inner = wait(async { Ok(7) }, || true);
+            false
+        };
+        assert_eq!(wait(std::future::pending::<Result<u32>>(), go_on), None);
+        assert_eq!(inner, Some(Ok(7)));
+    }
+
+    #[test]
+    fn a_call_of_another_process_is_left_alone() {
+        let (sender, receiver) = mpsc::channel();
+        let held = async move {
+            receiver.recv().ok();
+            Ok(7)
+        };
+        let task = spawn(async {
+            tokio::task::spawn_blocking(|| ()).await.ok();
+            held.await
+        });
+        let task = task.expect("it is begun");
+        let theirs = Call {
+            process: task.process + 1,
+            ..task.call()
+        };
+        theirs.cancel();
+        sender.send(()).expect("it waits");
+        assert_eq!(wait(task, || true), Some(Ok(7)));
     }
 
     #[test]

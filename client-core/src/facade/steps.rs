@@ -13,23 +13,55 @@ use tokio::sync::Mutex;
 /// A scan, see [`crate::Scan`]. Calls that come together take turns.
 #[derive(Clone, Debug)]
 pub struct Scan {
-    owned: Arc<Owned<Mutex<scan::Scan>>>,
+    owned: Arc<Owned<Mutex<Pages>>>,
+}
+
+/// A scan and the page that it gave last.
+#[derive(Debug)]
+struct Pages {
+    scan: scan::Scan,
+    last: NumberedPage,
+}
+
+/// A page and its number, from 1; the page after the last one is `None`.
+#[derive(Clone, Debug, Default)]
+pub struct NumberedPage {
+    /// Its number.
+    pub number: u64,
+    /// What is in it.
+    pub page: Option<ScanPage>,
 }
 
 impl Scan {
     pub(super) fn new(scan: scan::Scan) -> Self {
         Self {
-            owned: Arc::new(Owned::new(Mutex::new(scan))),
+            owned: Arc::new(Owned::new(Mutex::new(Pages {
+                scan,
+                last: NumberedPage::default(),
+            }))),
         }
     }
 
-    /// See [`crate::Scan::next_page`].
+    /// The page after those `seen` so far, see [`crate::Scan::next_page`]. One that was on its way
+    /// to a caller who had given up is given again, so nothing is lost; callers that come together
+    /// are given the same one, and tell so by its number.
     ///
     /// # Errors
     /// As there.
-    pub fn next_page(&self) -> impl Future<Output = Result<Option<ScanPage>>> + Send + use<> {
+    pub fn next_page(
+        &self,
+        seen: u64,
+    ) -> impl Future<Output = Result<NumberedPage>> + Send + use<> {
         let owned = Arc::clone(&self.owned);
-        async move { owned.get()?.lock().await.next_page().await }
+        async move {
+            let mut pages = owned.get()?.lock().await;
+            if pages.last.number <= seen {
+                let page = pages.scan.next_page().await?;
+                let number = pages.last.number + 1;
+                pages.last = NumberedPage { number, page };
+            }
+            Ok(pages.last.clone())
+        }
     }
 }
 
@@ -90,9 +122,17 @@ impl Merging {
     /// See [`crate::Merging::finish`].
     ///
     /// # Errors
-    /// `InvalidInput` if it was finished before.
+    /// `InvalidInput` if it was finished before, or if nothing was made of values that stand
+    /// unmerged: one of them would be taken for all.
     pub fn finish(&self, merged: Option<Bytes>) -> Result<Option<Entry>> {
         let mut merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        let stands = merging
+            .as_ref()
+            .is_some_and(|found| found.unmerged().is_some());
+        if stands && merged.is_none() {
+            let why = "nothing was made of the concurrent values: give one value for all of them";
+            return Err(Error::new(ErrorKind::InvalidInput, why));
+        }
         match merging.take() {
             Some(merging) => Ok(merging.finish(merged)),
             None => Err(Error::new(

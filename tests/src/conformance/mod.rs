@@ -49,8 +49,7 @@ mode = "strong"
 replicas = 1
 "#;
 
-/// Three servers, two by themselves, of which cases stop one and end the other, and profiles of who
-/// may use them.
+/// Three servers, some by themselves that cases stop or end, and profiles of who may use them.
 pub struct Scene {
     /// The three servers.
     pub main: Cluster,
@@ -58,6 +57,8 @@ pub struct Scene {
     pub lonely: Cluster,
     /// A server that may be ended.
     pub doomed: Cluster,
+    /// Another one, for languages with two clients.
+    pub spare: Cluster,
 }
 
 impl Scene {
@@ -69,6 +70,7 @@ impl Scene {
             main,
             lonely,
             doomed,
+            spare: start(1).await,
         };
         scene.write_profiles();
         scene
@@ -100,6 +102,7 @@ impl Scene {
             ("user", self.main.profile()),
             ("lonely", self.lonely.profile()),
             ("doomed", self.doomed.profile()),
+            ("spare", self.spare.profile()),
             ("unreachable", unreachable),
             ("wrong_ca", wrong_ca),
         ];
@@ -117,7 +120,11 @@ impl Scene {
         let scene = json!({
             "cases": cases_file(),
             "profiles": files,
-            "servers": { "lonely": self.lonely.process(0), "doomed": self.doomed.process(0) },
+            "servers": {
+                "lonely": self.lonely.process(0),
+                "doomed": self.doomed.process(0),
+                "spare": self.spare.process(0),
+            },
             "annulet": binary(),
         });
         std::fs::write(self.file(), scene.to_string()).expect("writes a file");

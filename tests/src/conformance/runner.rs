@@ -138,9 +138,8 @@ impl Runner<'_> {
     }
 
     fn connect(&mut self, step: &Value) -> Done {
-        let number = |name| step.get(name).and_then(Value::as_u64);
         let owned = |name| text(step, name).map(str::to_owned);
-        let whole = |name| number(name).map(|number| number as u32);
+        let whole = |name| step.get(name).and_then(Value::as_i64);
         let options = ConnectOptions {
             profile: text(step, "profile").map(|name| self.scene.profile(name)),
             timeout_ms: float(step, "timeout_ms"),
@@ -302,15 +301,15 @@ impl Runner<'_> {
         let bucket = self.bucket(step)?;
         let scan = bucket.scan(ScanOptions {
             keys_only: !flag(step, "values"),
-            page_entries: step["page_entries"].as_u64().map(|number| number as u32),
+            page_entries: step["page_entries"].as_i64(),
             cursor: self.given_text(step, "cursor"),
             level: text(step, "level"),
             timeout_ms: float(step, "timeout_ms"),
         })?;
         let pages = step["pages"].as_u64().unwrap_or(u64::MAX);
         let (mut found, mut cursor) = (Vec::new(), Item::None);
-        for _ in 0..pages {
-            let Some(page) = wait(scan.next_page())? else {
+        for seen in 0..pages {
+            let Some(page) = wait(scan.next_page(seen))?.page else {
                 break;
             };
             found.extend(page.entries);
@@ -345,7 +344,7 @@ impl Runner<'_> {
             "create_bucket" => {
                 let options = BucketOptions {
                     mode: owned("mode"),
-                    replicas: step["replicas"].as_u64().map(|number| number as u8),
+                    replicas: step["replicas"].as_i64(),
                     durability: owned("durability"),
                     read_level: owned("read_level"),
                     write_level: owned("write_level"),

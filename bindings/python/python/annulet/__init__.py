@@ -14,6 +14,7 @@ from __future__ import annotations
 from . import sync
 from ._annulet import BucketPolicy, Entry, ScanEntry, Written
 from ._async import Bucket, Client, Connecting, Scan, Session, connect
+from ._calls import DELETE
 from ._errors import (
     Closed,
     Conflict,
@@ -27,6 +28,7 @@ from ._errors import (
 )
 
 __all__ = [
+    "DELETE",
     "Bucket",
     "BucketPolicy",
     "Client",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from inspect import isawaitable
 
 from . import _annulet
@@ -15,9 +16,14 @@ async def _run(operation):
     try:
         return await future
     except BaseException:
-        # Of a task that was cancelled; an operation that is over does not mind.
+        # Of a task that was cancelled, or a coroutine that was closed, whose future nobody looks
+        # at any more. An operation that is over does not mind.
+        future.cancel()
         operation.cancel()
         raise
+    finally:
+        # An error knows this frame by its trace: they would keep each other.
+        del future
 
 
 async def _drive(steps):
@@ -41,9 +47,10 @@ class Scan(ScanCalls):
 
     async def __anext__(self):
         while not self._ready:
-            if not self._take(await _run(self._native.next_page())):
+            if self._is_over:
                 raise StopAsyncIteration
-        return self._show(self._ready.popleft())
+            self._take(*await _run(self._native.next_page(self._seen)))
+        return self._next()
 
 
 class Bucket(BucketCalls):
@@ -75,27 +82,37 @@ class Client(ClientCalls):
         await self.close()
 
 
-class Connecting:
+class Connecting(Coroutine):
     """A client that is being connected: await it, or use it in `async with`."""
 
-    __slots__ = ("_client", "_operation")
+    __slots__ = ("_client", "_opening")
 
     def __init__(self, operation):
-        self._operation = operation
+        self._opening = _open(operation)
         self._client = None
 
-    async def _open(self):
-        return Client(await _run(self._operation))
+    def send(self, value):
+        return self._opening.send(value)
+
+    def throw(self, *raised):
+        return self._opening.throw(*raised)
+
+    def close(self):
+        return self._opening.close()
 
     def __await__(self):
-        return self._open().__await__()
+        return self._opening.__await__()
 
     async def __aenter__(self):
-        self._client = await self._open()
+        self._client = await self._opening
         return self._client
 
     async def __aexit__(self, *_raised):
         await self._client.close()
+
+
+async def _open(operation):
+    return Client(await _run(operation))
 
 
 def connect(
@@ -110,7 +127,8 @@ def connect(
     check_one_in=None,
 ):
     """Connects to the cluster of a profile: the file given, else the one that `ANNULET_PROFILE`
-    names, else `.annulet/profile.toml` here or in a parent folder, else the user's."""
+    names, else `.annulet/profile.toml` here or in a parent folder, else the user's. It takes up to
+    five seconds; `timeout` and `level` are those of operations that name none."""
     return Connecting(
         _annulet.connect(
             profile,

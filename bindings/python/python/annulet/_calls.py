@@ -8,7 +8,18 @@ results; `_drive` runs those.
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum
+from types import GenericAlias
 from typing import Any
+
+
+class Change(Enum):
+    """What a function given to `update` may give besides a new value."""
+
+    DELETE = "delete"
+
+
+DELETE = Change.DELETE
 
 
 class BucketCalls:
@@ -71,8 +82,8 @@ class BucketCalls:
 
     def update(self, key, change, *, ttl=None, expires_at=None, timeout=None):
         """Changes a value by a function of it, in a strong bucket: `change` is called anew with
-        the newest value until nobody else changed it meanwhile. `None` stands for no value, before
-        and after. The timeout is for all tries together."""
+        the newest value, or `None` if there is none, until nobody else changed it meanwhile. It
+        gives the new value, or `DELETE` for none. The timeout is for all tries together."""
         return self._drive(_update(self._native, key, change, ttl, expires_at, timeout))
 
     def resolve(self, key, op_id):
@@ -80,14 +91,14 @@ class BucketCalls:
         `not_applied`, which it never will be then, or `forgotten`, which nobody can tell."""
         return self._run(self._native.resolve(key, op_id))
 
-    def multi_get(self, keys, *, level=None, timeout=None):
+    def multi_get(self, keys, *, level=None, timeout=None, stale=False):
         """Gets many keys: a list with an entry, `None` or an `Error` for each, in order."""
-        return self._run(self._native.multi_get(_many(keys), level, timeout))
+        return self._run(self._native.multi_get(_many(keys), level, timeout, stale))
 
     def multi_put(self, entries, *, ttl=None, expires_at=None, level=None, timeout=None):
         """Puts many values, a mapping or pairs: a list with what was written or an `Error` for
         each, in order."""
-        pairs = entries.items() if hasattr(entries, "items") else entries
+        pairs = map(tuple, entries.items() if hasattr(entries, "items") else entries)
         return self._run(self._native.multi_put(list(pairs), ttl, expires_at, level, timeout))
 
     def multi_delete(self, keys, *, level=None, timeout=None):
@@ -193,29 +204,43 @@ class ScanCalls:
     """A scan. It is no snapshot: a key that is there throughout comes exactly once, one that is
     written or deleted meanwhile may come or not."""
 
-    __slots__ = ("_after", "_before", "_native", "_ready", "_show")
+    __slots__ = ("_after", "_is_over", "_native", "_ready", "_seen", "_show")
+
+    __class_getitem__: Any = classmethod(GenericAlias)
 
     def __init__(self, native: Any, cursor: str | None, show: Any) -> None:
         self._native = native
         self._show = show
-        self._ready: deque[Any] = deque()
-        self._before = cursor
+        # Entries of pages that are here, each with where its page began.
+        self._ready: deque[tuple[str | None, Any]] = deque()
         self._after = cursor
+        self._seen = 0
+        self._is_over = False
 
     @property
     def cursor(self):
         """Where a later scan of this bucket goes on; what this one has not given of its present
-        page comes again there. `None`: at the beginning, or everything was given."""
-        return self._before if self._ready else self._after
+        page comes again there. `None`: at the beginning, or everything was given: see `is_over`."""
+        return self._ready[0][0] if self._ready else self._after
 
-    def _take(self, page: Any) -> bool:
-        """Takes the next page; whether there was one."""
-        if page is None:
-            return False
-        entries, cursor = page
-        self._before, self._after = self._after, cursor
-        self._ready.extend(entries)
-        return True
+    @property
+    def is_over(self):
+        """Whether everything was given."""
+        return self._is_over and not self._ready
+
+    def _next(self):
+        return self._show(self._ready.popleft()[1])
+
+    def _take(self, number: int, entries: Any, cursor: str | None) -> None:
+        """Takes a page, unless another caller who asked for it has taken it before."""
+        if number != self._seen + 1:
+            return
+        self._seen = number
+        if entries is None:
+            self._is_over = True
+            return
+        self._ready.extend((self._after, entry) for entry in entries)
+        self._after = cursor
 
 
 def _many(keys):
@@ -247,6 +272,8 @@ def _update(native, key, change, ttl, expires_at, timeout):
     while True:
         entry = yield update.value()
         value = yield change(None if entry is None else entry.value)
-        is_done, written = yield update.commit(value)
+        if value is None:
+            raise TypeError("the change gave None: give the new value, or annulet.DELETE for none")
+        is_done, written = yield update.commit(None if value is DELETE else value)
         if is_done:
             return written

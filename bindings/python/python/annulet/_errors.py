@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class Error(Exception):
     """An operation that failed. The class says what to do; the message is for people."""
@@ -10,7 +12,7 @@ class Error(Exception):
         self,
         message: str,
         *,
-        outcome: str | None = None,
+        outcome: Literal["not_applied", "unknown"] | None = None,
         retryable: bool = False,
         op_id: str | None = None,
     ) -> None:
@@ -38,7 +40,11 @@ class Error(Exception):
 
 
 def _again(
-    kind: type[Error], message: str, outcome: str | None, retryable: bool, op_id: str | None
+    kind: type[Error],
+    message: str,
+    outcome: Literal["not_applied", "unknown"] | None,
+    retryable: bool,
+    op_id: str | None,
 ) -> Error:
     """An error that went to another process."""
     return kind(message, outcome=outcome, retryable=retryable, op_id=op_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import _annulet
 from ._annulet import BucketPolicy, Entry, ScanEntry, Written
-from ._calls import BucketCalls, ClientCalls, ScanCalls, SessionCalls
+from ._calls import DELETE, BucketCalls, ClientCalls, ScanCalls, SessionCalls
 from ._errors import (
     Closed,
     Conflict,
@@ -18,6 +18,7 @@ from ._errors import (
 )
 
 __all__ = [
+    "DELETE",
     "Bucket",
     "BucketPolicy",
     "Client",
@@ -61,9 +62,10 @@ class Scan(ScanCalls):
 
     def __next__(self):
         while not self._ready:
-            if not self._take(self._native.next_page().wait()):
+            if self._is_over:
                 raise StopIteration
-        return self._show(self._ready.popleft())
+            self._take(*self._native.next_page(self._seen).wait())
+        return self._next()
 
 
 class Bucket(BucketCalls):
@@ -107,7 +109,8 @@ def connect(
     check_one_in=None,
 ):
     """Connects to the cluster of a profile: the file given, else the one that `ANNULET_PROFILE`
-    names, else `.annulet/profile.toml` here or in a parent folder, else the user's."""
+    names, else `.annulet/profile.toml` here or in a parent folder, else the user's. It takes up to
+    five seconds; `timeout` and `level` are those of operations that name none."""
     operation = _annulet.connect(
         profile,
         timeout,

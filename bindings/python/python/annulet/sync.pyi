@@ -5,10 +5,14 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
+from typing_extensions import Buffer
+
 from ._annulet import BucketPolicy as BucketPolicy
 from ._annulet import Entry as Entry
 from ._annulet import ScanEntry as ScanEntry
 from ._annulet import Written as Written
+from ._calls import DELETE as DELETE
+from ._calls import Change
 from ._errors import Closed as Closed
 from ._errors import Conflict as Conflict
 from ._errors import Error as Error
@@ -20,6 +24,7 @@ from ._errors import Unauthorized as Unauthorized
 from ._errors import Unavailable as Unavailable
 
 __all__ = [
+    "DELETE",
     "Bucket",
     "BucketPolicy",
     "Client",
@@ -41,8 +46,8 @@ __all__ = [
 ]
 
 _T_co = TypeVar("_T_co", covariant=True)
-_Key: TypeAlias = str | bytes | bytearray | memoryview
-_Value: TypeAlias = bytes | bytearray | memoryview
+_Key: TypeAlias = str | Buffer
+_Value: TypeAlias = Buffer
 _Duration: TypeAlias = float | timedelta
 _Moment: TypeAlias = float | datetime
 
@@ -173,7 +178,7 @@ class Bucket:
     def update(
         self,
         key: _Key,
-        change: Callable[[bytes | None], _Value | None],
+        change: Callable[[bytes | None], _Value | Change],
         *,
         ttl: _Duration | None = None,
         expires_at: _Moment | None = None,
@@ -188,10 +193,11 @@ class Bucket:
         *,
         level: str | None = None,
         timeout: _Duration | None = None,
+        stale: bool = False,
     ) -> list[Entry | Error | None]: ...
     def multi_put(
         self,
-        entries: Mapping[str, _Value] | Mapping[bytes, _Value] | Iterable[tuple[_Key, _Value]],
+        entries: Mapping[Any, _Value] | Iterable[tuple[_Key, _Value]],
         *,
         ttl: _Duration | None = None,
         expires_at: _Moment | None = None,
@@ -226,6 +232,8 @@ class Scan(Generic[_T_co]):
     def __init__(self, native: Any, cursor: str | None, show: Any) -> None: ...
     @property
     def cursor(self) -> str | None: ...
+    @property
+    def is_over(self) -> bool: ...
     def __iter__(self) -> Scan[_T_co]: ...
     def __next__(self) -> _T_co: ...
 
