@@ -48,6 +48,13 @@ bench-contended: rocksdb ## What becomes of clients that all change one key
 	cargo build --release -p annulet-cli
 	cargo bench -p annulet-tests --features cluster --bench contended
 
+.PHONY: bench-bindings
+bench-bindings: rocksdb ## What the packages of other languages do, beside clients of Redis
+	cargo build --release -p annulet-cli
+	scripts/python.sh install release
+	scripts/node.sh install release
+	scripts/bench-bindings.sh
+
 .PHONY: scale
 scale: ## What the planner does with up to 50,000 servers
 	cargo bench -p annulet-ring --bench scale
@@ -139,8 +146,8 @@ lint-features: setup-lint rocksdb
 	    -- -D warnings
 lint-bindings: setup-lint
 	$(STAGE) $@ cargo clippy --profile $(PROFILE) -p annulet-python -p annulet-node -- -D warnings
-	$(STAGE) $@-python scripts/python.sh run ruff check bindings/python
-	$(STAGE) $@-format scripts/python.sh run ruff format --check bindings/python
+	$(STAGE) $@-python scripts/python.sh run ruff check bindings/python examples
+	$(STAGE) $@-format scripts/python.sh run ruff format --check bindings/python examples
 # Lints link nothing, so libFuzzer need not be built: it is said to be elsewhere.
 lint-fuzz: setup-lint rocksdb
 	CUSTOM_LIBFUZZER_PATH=elsewhere/libfuzzer.a $(STAGE) $@ cargo clippy --profile $(PROFILE) \
@@ -155,9 +162,13 @@ lint-doc: rocksdb
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt --all
-	scripts/python.sh run ruff format bindings/python
+	scripts/python.sh run ruff format bindings/python examples
 
 ##@ Build
+
+.PHONY: packages
+packages: rocksdb ## Build what users install into dist/, install it and use it
+	$(STAGE) $@ scripts/packages.sh
 
 .PHONY: rocksdb
 rocksdb: setup ## Build RocksDB's archive, once per machine

@@ -20,8 +20,8 @@ prepare
 export PATH=$package/node_modules/.bin:$PATH
 case "${1:-}" in
 install)
-    cargo build --profile "$2" -p annulet-node
-    folder=$root/target/$([[ $2 == dev ]] && echo debug || echo "$2")
+    cargo build --locked --profile "$2" -p annulet-node
+    folder=${CARGO_TARGET_DIR:-$root/target}/$([[ $2 == dev ]] && echo debug || echo "$2")
     case "$(uname -s)" in
     Darwin) library=$folder/libannulet_node.dylib ;;
     *) library=$folder/libannulet_node.so ;;

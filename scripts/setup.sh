@@ -70,6 +70,16 @@ if [[ -n $missing ]]; then
     install_packages $missing
 fi
 
+# Debian's own Node may be older than what the Node package is for.
+if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)'; then
+    echo "setup.sh: Node $(node --version) is too old: install Node 20 or newer, see https://nodejs.org" >&2
+    exit 1
+fi
+if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+    echo "setup.sh: $(python3 --version) is too old: install Python 3.10 or newer" >&2
+    exit 1
+fi
+
 if [[ ${1:-} == --lint ]] && ! cargo deny --version >/dev/null 2>&1; then
     # Unoptimised: it builds in a third of the time and still checks the workspace in seconds.
     cargo install --locked --debug "cargo-deny@$deny_version"

@@ -1,6 +1,8 @@
 'use strict'
 // What users give, checked for its type; what it may be is the core's business.
 
+const { isDate, isUint8Array } = require('node:util').types
+
 function kind(given) {
   if (given === null) return 'null'
   return typeof given === 'object' ? (given.constructor?.name ?? 'an object') : typeof given
@@ -13,12 +15,12 @@ function wrong(what, given) {
 /** A key: a string, which stands for its UTF-8, or bytes. */
 function key(given) {
   if (typeof given === 'string') return Buffer.from(given)
-  if (given instanceof Uint8Array) return given
+  if (isUint8Array(given)) return given
   throw wrong('a key is a string or a Uint8Array', given)
 }
 
 function keys(given) {
-  if (typeof given === 'string' || given instanceof Uint8Array || given?.[Symbol.iterator] === undefined) {
+  if (typeof given === 'string' || isUint8Array(given) || given?.[Symbol.iterator] === undefined) {
     throw wrong('keys are several: give an array of them', given)
   }
   return Array.from(given, key)
@@ -26,7 +28,7 @@ function keys(given) {
 
 /** A value: bytes. */
 function value(given) {
-  if (given instanceof Uint8Array) return given
+  if (isUint8Array(given)) return given
   const hint = typeof given === 'string' ? ': encode it first' : ''
   throw new TypeError(`a value is a Buffer or a Uint8Array, not ${kind(given)}${hint}`)
 }
@@ -68,7 +70,7 @@ function whole(name, given) {
 }
 
 function moment(name, given) {
-  return given instanceof Date ? given.getTime() : number(name, given)
+  return isDate(given) ? given.getTime() : number(name, given)
 }
 
 function flag(name, given) {
@@ -79,7 +81,7 @@ function flag(name, given) {
 
 function bytes(name, given) {
   if (given === undefined || given === null) return undefined
-  if (given instanceof Uint8Array) return given
+  if (isUint8Array(given)) return given
   throw wrong(`${name} is a Buffer or a Uint8Array`, given)
 }
 

@@ -44,9 +44,12 @@ const connecting = options(
   'signal',
 )
 
+/** Options that were read already. */
+const asRead = (options) => options
+
 class Scan {
   #native
-  #signal
+  #options
   #show
   /** Entries of pages that are here, in turn with where their pages began. */
   #ready = []
@@ -55,10 +58,10 @@ class Scan {
   #after
   #isOver = false
 
-  constructor(scan, cursor, signal, show) {
+  constructor(scan, options, show) {
     this.#native = scan
-    this.#after = cursor ?? null
-    this.#signal = signal
+    this.#after = options.cursor ?? null
+    this.#options = options
     this.#show = show
   }
 
@@ -74,7 +77,7 @@ class Scan {
     while (this.#at === this.#ready.length) {
       if (this.#isOver) return { done: true, value: undefined }
       const seen = this.#seen
-      const page = await run(this.#signal, undefined, (port) => this.#native.nextPage(port, seen))
+      const page = await run(asRead, this.#options, undefined, (port) => this.#native.nextPage(port, seen))
       this.#take(...page)
     }
     const entry = this.#ready[this.#at]
@@ -97,6 +100,7 @@ class Scan {
   }
 
   async return(value) {
+    this.#native.leave()
     return { done: true, value }
   }
 
@@ -118,129 +122,120 @@ class Bucket {
     return this.#name
   }
 
-  async get(of, given) {
-    const { level, timeoutMs, stale, signal } = reading(given)
-    const at = key(of)
-    return run(signal, values.entry, (port) => this.#native.get(port, at, level, timeoutMs, stale))
+  get(of, given) {
+    return run(reading, given, values.entry, (port, { level, timeoutMs, stale }) =>
+      this.#native.get(port, key(of), level, timeoutMs, stale),
+    )
   }
 
   async getMerged(of, resolve, given_) {
-    const { level, timeoutMs, signal } = merging(given_)
-    const at = key(of)
+    const options = merging(given_)
     called('resolve', resolve)
-    const found = await run(signal, undefined, (port) =>
-      this.#native.beginMerge(port, at, level, timeoutMs),
+    const found = await run(asRead, options, undefined, (port, { level, timeoutMs }) =>
+      this.#native.beginMerge(port, key(of), level, timeoutMs),
     )
     const unmerged = found.unmerged()
     const merged = unmerged == null ? undefined : value(await resolve(unmerged))
     return values.entry(given(found.finish(merged)))
   }
 
-  async exists(of, given) {
-    const { level, timeoutMs, stale, signal } = reading(given)
-    const at = key(of)
-    return run(signal, undefined, (port) =>
-      this.#native.exists(port, at, level, timeoutMs, stale),
+  exists(of, given) {
+    return run(reading, given, undefined, (port, { level, timeoutMs, stale }) =>
+      this.#native.exists(port, key(of), level, timeoutMs, stale),
     )
   }
 
-  async put(of, stored, given) {
-    const { ttlMs, expiresAtMs, context, level, timeoutMs, signal } = writing(given)
-    const at = key(of)
-    value(stored)
-    return run(signal, values.written, (port) =>
-      this.#native.put(port, at, stored, ttlMs, expiresAtMs, context, level, timeoutMs),
+  put(of, stored, given) {
+    return run(writing, given, values.written, (port, options) => {
+      const { ttlMs, expiresAtMs, context, level, timeoutMs } = options
+      const at = key(of)
+      return this.#native.put(
+        port,
+        at,
+        value(stored),
+        ttlMs,
+        expiresAtMs,
+        context,
+        level,
+        timeoutMs,
+      )
+    })
+  }
+
+  delete(of, given) {
+    return run(deleting, given, values.written, (port, { context, level, timeoutMs }) =>
+      this.#native.delete(port, key(of), context, level, timeoutMs),
     )
   }
 
-  async delete(of, given) {
-    const { context, level, timeoutMs, signal } = deleting(given)
-    const at = key(of)
-    return run(signal, values.written, (port) =>
-      this.#native.delete(port, at, context, level, timeoutMs),
-    )
+  touch(of, given) {
+    return run(touching, given, values.written, (port, options) => {
+      const { ttlMs, expiresAtMs, level, timeoutMs } = options
+      return this.#native.touch(port, key(of), ttlMs, expiresAtMs, level, timeoutMs)
+    })
   }
 
-  async touch(of, given) {
-    const { ttlMs, expiresAtMs, level, timeoutMs, signal } = touching(given)
-    const at = key(of)
-    return run(signal, values.written, (port) =>
-      this.#native.touch(port, at, ttlMs, expiresAtMs, level, timeoutMs),
-    )
+  putIfVersion(of, stored, version, given) {
+    return run(condition, given, values.written, (port, { ttlMs, expiresAtMs, timeoutMs }) => {
+      const [at, bytes] = [key(of), value(stored)]
+      words('a version', version)
+      return this.#native.putIfVersion(port, at, bytes, version, ttlMs, expiresAtMs, timeoutMs)
+    })
   }
 
-  async putIfVersion(of, stored, version, given) {
-    const { ttlMs, expiresAtMs, timeoutMs, signal } = condition(given)
-    const at = key(of)
-    value(stored)
-    words('a version', version)
-    return run(signal, values.written, (port) =>
-      this.#native.putIfVersion(port, at, stored, version, ttlMs, expiresAtMs, timeoutMs),
-    )
+  putIfAbsent(of, stored, given) {
+    return run(condition, given, values.written, (port, { ttlMs, expiresAtMs, timeoutMs }) => {
+      const [at, bytes] = [key(of), value(stored)]
+      return this.#native.putIfAbsent(port, at, bytes, ttlMs, expiresAtMs, timeoutMs)
+    })
   }
 
-  async putIfAbsent(of, stored, given) {
-    const { ttlMs, expiresAtMs, timeoutMs, signal } = condition(given)
-    const at = key(of)
-    value(stored)
-    return run(signal, values.written, (port) =>
-      this.#native.putIfAbsent(port, at, stored, ttlMs, expiresAtMs, timeoutMs),
-    )
-  }
-
-  async deleteIfVersion(of, version, given) {
-    const { timeoutMs, signal } = plain(given)
-    const at = key(of)
-    words('a version', version)
-    return run(signal, values.written, (port) =>
-      this.#native.deleteIfVersion(port, at, version, timeoutMs),
+  deleteIfVersion(of, version, given) {
+    return run(plain, given, values.written, (port, { timeoutMs }) =>
+      this.#native.deleteIfVersion(port, key(of), words('a version', version), timeoutMs),
     )
   }
 
   async update(of, change, given) {
-    const { ttlMs, expiresAtMs, timeoutMs, signal } = condition(given)
+    const options = condition(given)
+    const { ttlMs, expiresAtMs, timeoutMs } = options
     const at = key(of)
     called('change', change)
-    const steps = await run(signal, undefined, (port) =>
+    const step = (show, start) => run(asRead, options, show, start)
+    const steps = await step(undefined, (port) =>
       this.#native.beginUpdate(port, at, ttlMs, expiresAtMs, timeoutMs),
     )
     for (;;) {
-      const found = await run(signal, values.entry, (port) => steps.value(port))
+      const found = await step(values.entry, (port) => steps.value(port))
       const next = await change(found === null ? null : found.value)
       const stored = next === null ? undefined : value(next)
-      const [isDone, written] = await run(signal, undefined, (port) => steps.commit(port, stored))
+      const [isDone, written] = await step(undefined, (port) => steps.commit(port, stored))
       if (isDone) return values.written(written)
     }
   }
 
-  async resolve(of, opId, given) {
-    const { signal } = aborting(given)
-    const at = key(of)
-    words('the name of a write', opId)
-    return run(signal, values.resolved, (port) => this.#native.resolve(port, at, opId))
-  }
-
-  async multiGet(of, given) {
-    const { level, timeoutMs, stale, signal } = reading(given)
-    const all = keys(of)
-    return run(signal, show.each.entries, (port) =>
-      this.#native.multiGet(port, all, level, timeoutMs, stale),
+  resolve(of, opId, given) {
+    return run(aborting, given, values.resolved, (port) =>
+      this.#native.resolve(port, key(of), words('the name of a write', opId)),
     )
   }
 
-  async multiPut(stored, given) {
-    const { ttlMs, expiresAtMs, level, timeoutMs, signal } = touching(given)
-    const all = entries(stored)
-    return run(signal, show.each.written, (port) =>
-      this.#native.multiPut(port, all, ttlMs, expiresAtMs, level, timeoutMs),
+  multiGet(of, given) {
+    return run(reading, given, show.each.entries, (port, { level, timeoutMs, stale }) =>
+      this.#native.multiGet(port, keys(of), level, timeoutMs, stale),
     )
   }
 
-  async multiDelete(of, given) {
-    const { level, timeoutMs, signal } = many(given)
-    const all = keys(of)
-    return run(signal, show.each.written, (port) =>
-      this.#native.multiDelete(port, all, level, timeoutMs),
+  multiPut(stored, given) {
+    return run(touching, given, show.each.written, (port, options) => {
+      const { ttlMs, expiresAtMs, level, timeoutMs } = options
+      return this.#native.multiPut(port, entries(stored), ttlMs, expiresAtMs, level, timeoutMs)
+    })
+  }
+
+  multiDelete(of, given) {
+    return run(many, given, show.each.written, (port, { level, timeoutMs }) =>
+      this.#native.multiDelete(port, keys(of), level, timeoutMs),
     )
   }
 
@@ -252,9 +247,10 @@ class Bucket {
     return this.#scan(false, scanning(given), (shown) => new ScanEntry(shown))
   }
 
-  #scan(keysOnly, { pageEntries, cursor, level, timeoutMs, signal }, show) {
+  #scan(keysOnly, options, show) {
+    const { pageEntries, cursor, level, timeoutMs } = options
     const scan = this.#native.scan(keysOnly, pageEntries, cursor, level, timeoutMs)
-    return new Scan(given(scan), cursor, signal, show)
+    return new Scan(given(scan), options, show)
   }
 }
 
@@ -269,9 +265,8 @@ class Session {
     return new Bucket(given(this.#native.bucket(words('a name', name))), name)
   }
 
-  async toBytes(given) {
-    const { signal } = aborting(given)
-    return run(signal, undefined, (port) => this.#native.toBytes(port))
+  toBytes(given) {
+    return run(aborting, given, undefined, (port) => this.#native.toBytes(port))
   }
 }
 
@@ -294,14 +289,12 @@ class Client {
     return new Session(given(this.#native.sessionFrom(value(token))))
   }
 
-  async createBucket(name, given) {
-    const { mode, replicas, durability, readLevel, writeLevel, ttlMs, merge, signal } =
-      creating(given)
-    words('a name', name)
-    return run(signal, values.policy, (port) =>
-      this.#native.createBucket(
+  createBucket(name, given) {
+    return run(creating, given, values.policy, (port, options) => {
+      const { mode, replicas, durability, readLevel, writeLevel, ttlMs, merge } = options
+      return this.#native.createBucket(
         port,
-        name,
+        words('a name', name),
         mode,
         replicas,
         durability,
@@ -309,71 +302,55 @@ class Client {
         writeLevel,
         ttlMs,
         merge,
-      ),
+      )
+    })
+  }
+
+  setBucket(name, given) {
+    return run(setting, given, values.policy, (port, { readLevel, writeLevel, ttlMs }) =>
+      this.#native.setBucket(port, words('a name', name), readLevel, writeLevel, ttlMs),
     )
   }
 
-  async setBucket(name, given) {
-    const { readLevel, writeLevel, ttlMs, signal } = setting(given)
-    words('a name', name)
-    return run(signal, values.policy, (port) =>
-      this.#native.setBucket(port, name, readLevel, writeLevel, ttlMs),
+  deleteBucket(name, given) {
+    return run(aborting, given, values.nothing, (port) =>
+      this.#native.deleteBucket(port, words('a name', name)),
     )
   }
 
-  async deleteBucket(name, given) {
-    const { signal } = aborting(given)
-    words('a name', name)
-    return run(signal, values.nothing, (port) => this.#native.deleteBucket(port, name))
-  }
-
-  async buckets(given) {
-    const { signal } = aborting(given)
-    return run(signal, values.policies, (port) => this.#native.buckets(port))
+  buckets(given) {
+    return run(aborting, given, values.policies, (port) => this.#native.buckets(port))
   }
 
   statistics() {
     return Object.fromEntries(given(this.#native.statistics()))
   }
 
-  async close() {
-    return run(undefined, values.nothing, (port) => this.#native.close(port))
+  close() {
+    return run(aborting, undefined, values.nothing, (port) => this.#native.close(port))
   }
 }
 
-// Engines before 20.4 have no such symbol.
-if (Symbol.asyncDispose !== undefined) {
-  Client.prototype[Symbol.asyncDispose] = Client.prototype.close
-}
+Client.prototype[Symbol.asyncDispose] = Client.prototype.close
 
-async function connect(given) {
-  const {
-    profile,
-    timeoutMs,
-    level,
-    zone,
-    region,
-    connectionsMax,
-    idleAfterMs,
-    checkOneIn,
-    signal,
-  } = connecting(given)
-  return run(
-    signal,
-    (client) => new Client(client),
-    (port) =>
-      native.connect(
-        port,
-        profile,
-        timeoutMs,
-        level,
-        zone,
-        region,
-        connectionsMax,
-        idleAfterMs,
-        checkOneIn,
-      ),
-  )
+const connected = (client) => new Client(client)
+
+function connect(given) {
+  return run(connecting, given, connected, (port, options) => {
+    const { profile, timeoutMs, level, zone, region } = options
+    const { connectionsMax, idleAfterMs, checkOneIn } = options
+    return native.connect(
+      port,
+      profile,
+      timeoutMs,
+      level,
+      zone,
+      region,
+      connectionsMax,
+      idleAfterMs,
+      checkOneIn,
+    )
+  })
 }
 
 module.exports = {

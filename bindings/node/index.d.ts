@@ -1,3 +1,5 @@
+/// <reference types="node" />
+
 /**
  * Annulet, a distributed key-value store whose consistency is chosen per bucket and per request.
  *

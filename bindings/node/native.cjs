@@ -13,10 +13,11 @@ if (existsSync(local)) {
   try {
     module.exports = require(`annulet-${name}`)
   } catch (cause) {
-    throw new Error(
-      `annulet has no native module for ${name}: install the package annulet-${name}, which npm ` +
-        'leaves out with --omit=optional',
-      { cause },
-    )
+    const why =
+      cause.code === 'MODULE_NOT_FOUND'
+        ? `has no native module for ${name}: install the package annulet-${name}, which npm leaves ` +
+          'out with --omit=optional'
+        : `cannot load its native module for ${name}: ${cause.message}`
+    throw new Error(`annulet ${why}`, { cause })
   }
 }

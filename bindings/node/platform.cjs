@@ -4,8 +4,12 @@
 function platform() {
   const { platform, arch } = process
   if (platform !== 'linux') return `${platform}-${arch}`
-  const libc = process.report.getReport().header.glibcVersionRuntime ? 'gnu' : 'musl'
-  return `${platform}-${arch}-${libc}`
+  // Without it the names of all open sockets would be looked up.
+  const { excludeNetwork } = process.report
+  process.report.excludeNetwork = true
+  const { header } = process.report.getReport()
+  process.report.excludeNetwork = excludeNetwork
+  return `${platform}-${arch}-${header.glibcVersionRuntime ? 'gnu' : 'musl'}`
 }
 
 module.exports = { platform }

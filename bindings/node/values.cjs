@@ -16,15 +16,17 @@ class AnnuletError extends Error {
   }
 }
 
-/** A value that was found. */
+const NOTHING = Buffer.alloc(0)
+
+/** A value that was found; of most of them there is but the value and its version. */
 class Entry {
-  constructor([value, siblings, isMerged, context, version, expiresAtMs]) {
-    this.value = value
-    this.siblings = siblings ?? [value]
-    this.isMerged = isMerged
-    this.context = context
-    this.version = version
-    this.expiresAtMs = expiresAtMs ?? null
+  constructor(shown) {
+    this.value = shown[0]
+    this.version = shown[1]
+    this.expiresAtMs = shown[2] ?? null
+    this.isMerged = shown[3] ?? true
+    this.siblings = shown[4] ?? [shown[0]]
+    this.context = shown[5] ?? NOTHING
   }
 }
 

@@ -33,7 +33,6 @@ use std::sync::Arc;
 use std::time::Duration;
 pub use strong::{Committed, Update};
 use tokio::task::JoinHandle;
-use tracing::Instrument;
 
 /// Keys of one multi-call that are worked on at a time.
 const AT_ONCE: usize = 1_024;
@@ -110,18 +109,22 @@ impl Bucket {
     /// # Errors
     /// As [`Bucket::get`].
     pub async fn exists_with(&self, key: impl AsRef<[u8]>, options: &ReadOptions) -> Result<bool> {
-        let key = Bytes::copy_from_slice(key.as_ref());
-        let read = async {
-            let start = self.begin_read(key, options).await?;
-            match start.bucket().mode {
-                Mode::Siblings => Ok(self.read_siblings(start, options, true).await?.live),
-                Mode::Lww | Mode::Strong => {
-                    let read = self.run_read(start, options, true).await?;
-                    Ok(read.live.is_some())
-                }
+        let exists = self.try_exists(Bytes::copy_from_slice(key.as_ref()), options);
+        self.counted_read(exists.await)
+    }
+
+    async fn try_exists(&self, key: Bytes, options: &ReadOptions) -> Result<bool> {
+        let start = self.begin_read(key, options).await?;
+        match start.bucket().mode {
+            Mode::Siblings => {
+                let read = Box::pin(self.read_siblings(start, options, true));
+                Ok(read.await?.live)
             }
-        };
-        self.count_read(read).await
+            Mode::Lww | Mode::Strong => {
+                let read = self.run_read(start, options, true).await?;
+                Ok(read.live.is_some())
+            }
+        }
     }
 
     /// Stores a value under a key, in place of what was there.
@@ -297,17 +300,21 @@ impl Bucket {
         key: Bytes,
         options: &ReadOptions,
     ) -> Result<Option<Entry>> {
-        let read = async {
-            let start = self.begin_read(key, options).await?;
-            match start.bucket().mode {
-                Mode::Siblings => {
-                    let shown = self.read_siblings(start, options, false).await?;
-                    Ok(siblings::entry(shown))
-                }
-                Mode::Lww | Mode::Strong => Ok(entry(self.run_read(start, options, false).await?)),
+        let get = self.try_get(key, options);
+        self.counted_read(get.await)
+    }
+
+    /// What not every bucket needs is boxed, here and below: a future is as large as the largest
+    /// that it may wait for, and is moved a few times before it rests.
+    async fn try_get(&self, key: Bytes, options: &ReadOptions) -> Result<Option<Entry>> {
+        let start = self.begin_read(key, options).await?;
+        match start.bucket().mode {
+            Mode::Siblings => {
+                let read = Box::pin(self.read_siblings(start, options, false));
+                Ok(siblings::entry(read.await?))
             }
-        };
-        self.count_read(read).await
+            Mode::Lww | Mode::Strong => Ok(entry(self.run_read(start, options, false).await?)),
+        }
     }
 
     fn call(&self, key: Bytes, level: Option<Level>, timeout: Option<Duration>) -> Call<'_> {
@@ -334,11 +341,22 @@ impl Bucket {
         let shared = self.client.shared();
         let called = shared.clock.now();
         let begun = begin(&mut shared.core(), called);
+        match begun {
+            Ok(start) => Ok(start),
+            Err(unknown) => Box::pin(self.begin_anew(timeout_ms, (called, unknown), begin)).await,
+        }
+    }
+
+    /// Begins an operation once a newer view is there, if there is one.
+    async fn begin_anew(
+        &self,
+        timeout_ms: u64,
+        (called, unknown): (Now, Error),
+        begin: impl Fn(&mut Core, Now) -> Result<Start>,
+    ) -> Result<Start> {
+        let shared = self.client.shared();
         let limit_ms = timeout_ms.min(u64::from(BUDGET_MS_MAX));
         let deadline = shared.clock.instant(called.mono_ms + limit_ms);
-        let Err(unknown) = begun else {
-            return begun;
-        };
         let look = shared.look_for_bucket(&self.name);
         match tokio::time::timeout_at(deadline, look).await {
             Ok(true) => {
@@ -371,10 +389,10 @@ impl Bucket {
     }
 
     /// Counts a read, and its error.
-    async fn count_read<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
+    fn counted_read<T>(&self, read: Result<T>) -> Result<T> {
         let counters = &self.client.shared().counters;
         add(&counters.reads, 1);
-        read.await.inspect_err(|_| add(&counters.errors, 1))
+        read.inspect_err(|_| add(&counters.errors, 1))
     }
 
     /// A read of a last-write-wins record.
@@ -388,15 +406,13 @@ impl Bucket {
             let start = self.begin_read(key, options).await?;
             self.run_read(start, options, head_only).await
         };
-        self.count_read(read).await
+        self.counted_read(read.await)
     }
 
     async fn run_read(&self, start: Start, options: &ReadOptions, head_only: bool) -> Result<Read> {
         let (start, floor) = self.in_order(start);
         if start.bucket().mode == Mode::Strong {
-            return self
-                .read_strong_in_order(start, options, head_only, floor)
-                .await;
+            return Box::pin(self.read_strong_in_order(start, options, head_only, floor)).await;
         }
         refuse_stale(options)?;
         let deadline_ms = start.deadline_ms;
@@ -405,9 +421,7 @@ impl Bucket {
         if let Some(floor) = floor {
             operation = operation.at_least(floor);
         }
-        let done = run(self.client.shared(), operation, deadline_ms)
-            .instrument(span)
-            .await?;
+        let done = run(span, self.client.shared(), operation, deadline_ms).await?;
         if let Some(head) = &done.head {
             self.note_seen(&start, || Known::Version(head.version))
                 .await?;
@@ -453,7 +467,7 @@ impl Bucket {
             }
             left_ms => {
                 let left = Some(Duration::from_millis(left_ms.into()));
-                session.settle(&self.client, unsettled, left).await
+                Box::pin(session.settle(&self.client, unsettled, left)).await
             }
         }
     }
@@ -474,7 +488,7 @@ impl Bucket {
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.touch", bucket = %self.name, level = %start.level);
         let (operation, reading) = self.touching(&start, expires_at_ms)?;
-        let done = run(shared, operation, deadline_ms).instrument(span).await?;
+        let done = run(span, shared, operation, deadline_ms).await?;
         self.note_touched((&reading, &start), &done).await;
         let TouchDone {
             touched,
@@ -557,10 +571,10 @@ impl Bucket {
             start.expect(Mode::Siblings, "context").map_err(refused)?;
         }
         if start.bucket().mode == Mode::Strong || condition != Condition::Always {
-            return self.write_strong(start, value, condition, options).await;
+            return Box::pin(self.write_strong(start, value, condition, options)).await;
         }
         if start.bucket().mode == Mode::Siblings {
-            return self.write_siblings(start, value, options).await;
+            return Box::pin(self.write_siblings(start, value, options)).await;
         }
         let (stamp, now_ms) = self.mint(&start);
         let of_bucket = start.bucket().ttl_ms;
@@ -577,7 +591,7 @@ impl Bucket {
             version,
             superseded,
             ..
-        } = run(shared, operation, deadline_ms).instrument(span).await?;
+        } = run(span, shared, operation, deadline_ms).await?;
         let newest = superseded.unwrap_or(version).max(version);
         self.note_written(&start, || Known::Version(newest)).await;
         Ok(Written {
@@ -635,7 +649,7 @@ impl Bucket {
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.scan", bucket = %self.name, level = %start.level);
         let operation = ScanOperation::new(start, after, limits)?;
-        run(shared, operation, deadline_ms).instrument(span).await
+        run(span, shared, operation, deadline_ms).await
     }
 
     /// The key under which servers hold a key of this bucket; `None` if the bucket is not known.

@@ -12,12 +12,62 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A [`Client`] is connected once in a program and kept: it holds the view of the ring, picks the
+//! replicas, counts the quorums that a call asks for, hedges, merges and repairs. It works on the
+//! tokio runtime that it was connected in; dropping a future of it gives the call up.
+//!
+//! # Which call for what
+//! - read and write bytes under a key: [`Bucket::get`], [`Bucket::put`], [`Bucket::delete`],
+//!   [`Bucket::exists`]
+//! - renew a session without sending it: [`Bucket::touch`]
+//! - many keys at once: [`Bucket::multi_get`], [`Bucket::multi_put`], [`Bucket::multi_delete`]
+//! - go through a bucket: [`Bucket::scan`]
+//! - compare and set, count exactly: [`Bucket::put_if_version`], [`Bucket::put_if_absent`],
+//!   [`Bucket::update`], in a bucket of [`Mode::Strong`]
+//! - keep concurrent writes and merge them: [`Entry::context`], [`Bucket::get_merged`], in a bucket
+//!   of [`Mode::Siblings`]
+//! - read what one has written, at any level: [`Client::session`]
+//! - say how many replicas must answer: [`ReadOptions::level`], [`WriteOptions::level`], [`Level`]
+//! - make and change buckets: [`Client::create_bucket`], [`Client::set_bucket`],
+//!   [`Client::delete_bucket`]
+//! - look after the servers: [`Client::members`], [`Client::plan`], [`Client::set_member`],
+//!   [`Client::remove_member`]
+//!
+//! # Errors
+//! There is one [`Error`]. Its [kind](Error::kind) says what to do, its [outcome](Error::outcome)
+//! what became of a write that failed, and [`Error::is_retryable`] whether the same call may
+//! succeed later. The client tries again by itself where that is safe, up to the call's deadline.
+//!
+//! ```no_run
+//! # async fn example(carts: annulet::Bucket) -> annulet::Result<()> {
+//! use annulet::{ErrorKind, Outcome};
+//!
+//! match carts.put("user:1", "three apples").await {
+//!     Ok(written) => println!("stored as {}", written.version),
+//!     Err(error) if error.outcome() == Some(Outcome::NotApplied) => println!("not stored"),
+//!     Err(error) if error.kind() == ErrorKind::Timeout => println!("perhaps stored: {error}"),
+//!     Err(error) => return Err(error),
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # Features
+//! None that users need. `faults` breaks rules on purpose, for the tests of the tests: no program
+//! turns it on.
+//!
+//! # Versions
+//! Semantic versions: before 1.0 a minor version may break, a patch may not. `rust-version` in the
+//! manifest is what is tested; asking for a newer Rust is no breaking change. Enums and structs
+//! that may grow are `#[non_exhaustive]`, and what an error's message says may change any time.
+//! [`core`] and [`facade`] are for the simulator and for the packages of other languages, and may
+//! change with every version.
+//!
 //! # Layout
+//! - [`Client`], [`Bucket`], [`Profile`], [`Config`], [`Error`]: what users hold
+//! - [`Client::plan`], [`Progress`]: what would move, and how far it is with what moves
 //! - [`core`]: everything that decides, as plain synchronous code: coordinators and policies
 //! - `net`: connections, batching, views; `run` and `shared`: coordinators over them
-//! - [`Client::plan`], [`Progress`]: what would move, and how far it is with what moves
-//! - [`Client`], [`Bucket`], [`Profile`], [`Config`], [`Error`]: what users hold
-//! - [`facade`]: the same in plain types, for the packages of other languages
+//! - [`facade`]: the API in plain types, for the packages of other languages
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -10,6 +10,7 @@ use annulet_protocol::ids::NodeId;
 use annulet_protocol::view::View;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::oneshot;
+use tracing::{Instrument, Span};
 
 /// What an operation wants done.
 #[expect(
@@ -193,19 +194,27 @@ where
 
 /// Runs an operation to its result. What it has left to do then goes on in the background. If the
 /// returned future is dropped, the operation is cancelled: what was sent was sent.
-pub(crate) async fn run<C>(shared: &Arc<Shared>, machine: C, deadline_ms: u64) -> Result<C::Done>
+///
+/// The operation is begun here and not by the first poll: what is awaited is a handle of it, and
+/// not itself, which is large and would be moved with every future around it.
+pub(crate) fn run<C>(
+    span: Span,
+    shared: &Arc<Shared>,
+    machine: C,
+    deadline_ms: u64,
+) -> impl Future<Output = Result<C::Done>> + std::marker::Send + use<C>
 where
     C: Coordinator + std::marker::Send + 'static,
     C::Done: std::marker::Send,
 {
-    let (done, mut result) = oneshot::channel();
+    let (done, result) = oneshot::channel();
     let state = State {
         machine,
         done: Some(done),
         armed_ms: 0,
         is_kept: true,
     };
-    let mut attended = Attended {
+    let attended = Attended {
         cell: Arc::new(Cell {
             state: Mutex::new(state),
             deadline_ms,
@@ -213,15 +222,18 @@ where
         shared: Arc::clone(shared),
         over: false,
     };
-    let mut out = Vec::new();
-    {
-        let now = shared.clock.now();
-        let mut core = shared.core();
-        let mut state = attended.cell.lock();
-        let effects = state.machine.start(&mut core, now);
-        attended.cell.settle(&mut state, effects, &mut out);
-    }
-    shared.carry_out(out);
+    span.in_scope(|| attended.start());
+    wait(attended, result).instrument(span)
+}
+
+async fn wait<C>(
+    mut attended: Attended<C>,
+    mut result: oneshot::Receiver<Result<C::Done>>,
+) -> Result<C::Done>
+where
+    C: Coordinator + std::marker::Send + 'static,
+    C::Done: std::marker::Send,
+{
     loop {
         let wake_ms = attended.arm();
         tokio::select! {
@@ -231,8 +243,9 @@ where
                 let lost = |_| Err(Error::new(ErrorKind::Internal, "an operation was lost"));
                 return done.unwrap_or_else(lost);
             }
-            () = tokio::time::sleep_until(shared.clock.instant(wake_ms)) => {
-                shared.wake(Arc::clone(&attended.cell) as Arc<dyn Target>);
+            () = tokio::time::sleep_until(attended.shared.clock.instant(wake_ms)) => {
+                let target = Arc::clone(&attended.cell) as Arc<dyn Target>;
+                attended.shared.wake(target);
             }
         }
     }
@@ -252,6 +265,18 @@ impl<C: Coordinator + std::marker::Send + 'static> Attended<C>
 where
     C::Done: std::marker::Send,
 {
+    fn start(&self) {
+        let mut out = Vec::new();
+        {
+            let now = self.shared.clock.now();
+            let mut core = self.shared.core();
+            let mut state = self.cell.lock();
+            let effects = state.machine.start(&mut core, now);
+            self.cell.settle(&mut state, effects, &mut out);
+        }
+        self.shared.carry_out(out);
+    }
+
     /// The caller's own timer serves as the operation's: no task is needed for it.
     fn arm(&self) -> u64 {
         let mut state = self.cell.lock();

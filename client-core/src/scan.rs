@@ -185,6 +185,12 @@ impl Scan {
         }))
     }
 
+    /// Gives up what was asked for ahead, for whoever stops in the middle and keeps the scan. It
+    /// goes on all the same.
+    pub(crate) fn forget_ahead(&mut self) {
+        self.ahead.clear();
+    }
+
     /// Where the next page begins.
     fn cursor(&self) -> Option<Bytes> {
         match self.found.is_empty() {

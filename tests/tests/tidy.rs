@@ -79,6 +79,28 @@ fn nothing_unfinished_is_left_behind() {
 }
 
 #[test]
+fn packages_of_other_languages_have_the_version_of_the_crates() {
+    let ours = format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION"));
+    let node = read(&root().join("bindings/node/package.json"));
+    let python = read(&root().join("bindings/python/pyproject.toml"));
+    let mut others = Vec::new();
+    if !node.contains(&ours) {
+        others.push(String::from("bindings/node/package.json"));
+    }
+    // Its tool takes the crate's.
+    if !python.contains("dynamic = [\"version\"]") {
+        others.push(String::from("bindings/python/pyproject.toml"));
+    }
+    if read(&root().join("bindings/python/LICENSE")) != read(&root().join("LICENSE")) {
+        others.push(String::from("bindings/python/LICENSE"));
+    }
+    assert_clean(
+        others,
+        "version and licence are those of the root, copied where a tool wants them",
+    );
+}
+
+#[test]
 fn every_rust_file_belongs_to_a_crate() {
     let files = rust_files();
     let dead = files

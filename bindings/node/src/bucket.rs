@@ -304,6 +304,11 @@ impl Show for facade::Merging {
 #[napi]
 impl Scan {
     #[napi]
+    pub fn leave(&self) {
+        self.scan.leave();
+    }
+
+    #[napi]
     pub fn next_page(&self, port: &Port, seen: u32) -> u32 {
         port.begin(self.scan.next_page(seen.into()))
     }

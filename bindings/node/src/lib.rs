@@ -9,6 +9,10 @@
 //! - [`port`]: operations that run, and how results reach an event loop, many with one wake-up
 //! - [`values`]: what JavaScript gets
 
+/// Of Rust's part only: what the engine owns is its own business.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod bucket;
 mod client;
 mod port;

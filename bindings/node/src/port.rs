@@ -64,8 +64,10 @@ impl Port {
         let mut taken = Vec::with_capacity(3 * completed.len());
         for Completed { id, result } in completed {
             self.running().try_remove(id as usize);
-            let (is_done, shown) = match result {
-                Ok(answer) => (true, answer(env)?),
+            let shown = result.and_then(|answer| answer(env).map_err(unshown));
+            // One result that cannot be shown must not keep the others from their callers.
+            let (is_done, shown) = match shown {
+                Ok(shown) => (true, shown),
                 Err(error) => (false, failed(env, &error)?),
             };
             taken.push(id.into_unknown(env)?);
@@ -74,6 +76,11 @@ impl Port {
         }
         Ok(taken)
     }
+}
+
+fn unshown(error: Error) -> annulet::Error {
+    let why = format!("a result that cannot be made a value of JavaScript: {error}");
+    annulet::Error::new(annulet::ErrorKind::Internal, why)
 }
 
 impl Port {

@@ -45,21 +45,28 @@ fn milliseconds(ms: Option<u64>) -> Option<f64> {
 }
 
 impl Show for annulet::Entry {
-    /// Siblings are left out where the value is the only one.
+    /// The value and its version; more only where there is more, since each part costs.
     fn show(self, env: &Env) -> Result<Unknown<'_>> {
+        let value = buffer(env, &self.value)?;
         let one = self.siblings.len() == 1 && self.siblings.first() == Some(&self.value);
+        let context = self.context.to_bytes();
+        if one && context.is_empty() && self.expires_at_ms.is_none() && self.is_merged {
+            return (value, self.version).into_unknown(env);
+        }
         let siblings = self.siblings.iter().map(|sibling| buffer(env, sibling));
         let siblings = match one {
             true => None,
             false => Some(siblings.collect::<Result<Vec<_>>>()?),
         };
+        let expires_at_ms = milliseconds(self.expires_at_ms);
+        let context = buffer(env, &context)?;
         let parts = (
-            buffer(env, &self.value)?,
-            siblings,
-            self.is_merged,
-            buffer(env, &self.context.to_bytes())?,
+            value,
             self.version,
-            milliseconds(self.expires_at_ms),
+            expires_at_ms,
+            self.is_merged,
+            siblings,
+            context,
         );
         parts.into_unknown(env)
     }

@@ -47,6 +47,36 @@ test('a call that is aborted stops, and the client goes on', async () => {
   await lonely.close()
 })
 
+test('calls may share a signal, and begin others when they are settled', async (t) => {
+  const warned = t.mock.method(process, 'emitWarning')
+  const bucket = client.bucket('plain')
+  await bucket.put('shared', Buffer.from('v'))
+  const controller = new AbortController()
+  const { signal } = controller
+  const calls = Array.from({ length: 50 }, () => bucket.get('shared', { signal }))
+  for (const entry of await Promise.all(calls)) assert.equal(entry.value.toString(), 'v')
+  assert.equal(warned.mock.callCount(), 0)
+  // A signal whose listeners cannot be taken off harms its own call only.
+  const odd = new AbortController().signal
+  odd.removeEventListener = () => {
+    throw new Error('odd')
+  }
+  const results = await Promise.allSettled([
+    bucket.get('shared', { signal: odd }),
+    ...Array.from({ length: 20 }, () => bucket.get('shared')),
+  ])
+  assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 20)
+  // Aborted by what the call was given.
+  const keys = {
+    *[Symbol.iterator]() {
+      controller.abort(new Error('by its keys'))
+      yield 'shared'
+    },
+  }
+  await assert.rejects(bucket.multiGet(keys, { signal }), { message: 'by its keys' })
+  assert.ok(await bucket.exists('shared'))
+})
+
 test('many calls at once each get their own result', async () => {
   const bucket = client.bucket('plain')
   const keys = Array.from({ length: 2_000 }, (_, number) => `many/${number}`)
@@ -189,7 +219,7 @@ test('the process ends at once by process.exit with calls under way', async () =
   assert.equal(said, 'done\n')
 })
 
-test('await using closes a client', { skip: Symbol.asyncDispose === undefined }, async () => {
+test('await using closes a client', async () => {
   const disposed = await connect({ profile })
   await disposed[Symbol.asyncDispose]()
   await assert.rejects(disposed.bucket('plain').get('k'), { code: 'Closed' })

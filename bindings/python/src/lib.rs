@@ -8,6 +8,10 @@
 //! - [`port`]: how results reach an event loop, many with one wake-up
 //! - [`convert`]: what Python gives; [`values`]: what it gets; [`errors`]: and what is raised
 
+/// Of Rust's part only: what the interpreter owns is its own business.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod bucket;
 mod client;
 mod convert;

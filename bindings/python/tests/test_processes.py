@@ -243,7 +243,9 @@ def test_the_interpreter_ends_whatever_is_under_way(scene: dict[str, Any]) -> No
 
 def test_a_call_that_blocks_heeds_an_interrupt(scene: dict[str, Any]) -> None:
     script = """
-        import annulet.sync, sys
+        import annulet.sync, signal, sys
+        # Whoever runs the tests in the background may have it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with annulet.sync.connect() as client:
             bucket = client.bucket("single")
             bucket.put("k", b"v")
@@ -261,7 +263,10 @@ def test_a_call_that_blocks_heeds_an_interrupt(scene: dict[str, Any]) -> None:
         stdout=subprocess.PIPE,
         text=True,
     ) as child:
-        interrupt(child, scene["servers"]["lonely"])
+        try:
+            interrupt(child, scene["servers"]["lonely"])
+        finally:
+            child.kill()
 
 
 def interrupt(child: subprocess.Popen[str], process: int) -> None:

@@ -14,7 +14,6 @@ use annulet_protocol::session::Known;
 use annulet_protocol::siblings::merges::Merge;
 use annulet_protocol::siblings::{Siblings, Write};
 use bytes::Bytes;
-use tracing::Instrument;
 
 impl Bucket {
     /// [`Bucket::get_with`] in a bucket of mode `siblings`, whose concurrent values the application
@@ -65,7 +64,7 @@ impl Bucket {
             start.expect(Mode::Siblings, "merge of concurrent values")?;
             self.read_siblings(start, options, false).await
         };
-        let found = Resolution::new(self.count_read(read).await?);
+        let found = Resolution::new(self.counted_read(read.await)?);
         Ok(Merging { found })
     }
 
@@ -92,9 +91,7 @@ impl Bucket {
         if let Some(floor) = floor {
             operation = operation.at_least(floor);
         }
-        let done = run(self.client.shared(), operation, deadline_ms)
-            .instrument(span)
-            .await?;
+        let done = run(span, self.client.shared(), operation, deadline_ms).await?;
         self.note_seen(&start, || Known::Siblings(done.record.bare()))
             .await?;
         Ok(done)
@@ -116,14 +113,14 @@ impl Bucket {
             match context.filter(|context| !context.is_empty()) {
                 Some(context) => {
                     let operation = delete::under(start.clone(), context.clone())?;
-                    run(shared, operation, deadline_ms).instrument(span).await?;
+                    run(span, shared, operation, deadline_ms).await?;
                     self.note_context(&start, &context).await;
                 }
                 None => {
                     // Its level stays: the read before it has one of its own.
                     let (_, floor) = self.in_order(start.clone());
                     let operation = SiblingsDelete::delete(start.clone(), floor)?;
-                    let done = run(shared, operation, deadline_ms).instrument(span).await?;
+                    let done = run(span, shared, operation, deadline_ms).await?;
                     self.note_context(&start, &done.context).await;
                 }
             }
@@ -136,7 +133,7 @@ impl Bucket {
         let write = Write::seal(bucket, &start.key, start.op, value, expires_at_ms);
         let context = context.unwrap_or_default();
         let operation = SiblingsPut::put(start.clone(), write, context)?;
-        let done = run(shared, operation, deadline_ms).instrument(span).await?;
+        let done = run(span, shared, operation, deadline_ms).await?;
         self.note_written(&start, || Known::Siblings(done.record.bare()))
             .await;
         Ok(Written {

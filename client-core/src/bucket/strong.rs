@@ -17,7 +17,6 @@ use annulet_protocol::session::Known;
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
 use std::time::Duration;
-use tracing::Instrument;
 
 impl Bucket {
     /// Stores a value in place of one of this version, in a strong bucket.
@@ -310,9 +309,7 @@ impl Bucket {
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.strong", bucket = %self.name);
         let operation = StrongOperation::new(start, task)?;
-        run(self.client.shared(), operation, deadline_ms)
-            .instrument(span)
-            .await
+        run(span, self.client.shared(), operation, deadline_ms).await
     }
 
     async fn put_if(

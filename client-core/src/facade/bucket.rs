@@ -284,3 +284,21 @@ fn used(owned: &Owned<bucket::Bucket>) -> Result<&bucket::Bucket> {
     let bucket = owned.get();
     bucket.map_err(|error| error.with_outcome(Outcome::NotApplied))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Silent;
+
+    #[tokio::test]
+    async fn a_call_is_small_enough_to_be_moved_about() {
+        let silent = Silent::new().await;
+        let bucket = Bucket::new(silent.client.bucket("any"));
+        let bytes = Bytes::from_static(b"k");
+        let get = bucket.get(bytes.clone(), ReadOptions::default());
+        let put = bucket.put(bytes.clone(), bytes, WriteOptions::default());
+        // They were seven times as large when what an operation knows was a part of its future.
+        assert!(size_of_val(&get) < 1_500, "{}", size_of_val(&get));
+        assert!(size_of_val(&put) < 1_500, "{}", size_of_val(&put));
+    }
+}

@@ -8,6 +8,7 @@ use crate::session;
 use crate::statistics::Statistics;
 use bytes::Bytes;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// A client of one cluster, see [`crate::Client`].
 #[derive(Clone, Debug)]
@@ -27,9 +28,16 @@ impl Client {
     /// # Errors
     /// `InvalidInput` if an option or the profile cannot be used; else as there.
     pub async fn connect(options: ConnectOptions) -> Result<Self> {
-        let profile = options.profile()?;
-        let config = options.config(&profile)?;
-        let client = client::Client::connect_with(profile, config).await?;
+        let runtime = Handle::current();
+        // Files are read for it, which may be on a disk that does not answer: not on the thread
+        // that all clients of the process share.
+        let connected = tokio::task::spawn_blocking(move || {
+            let profile = options.profile()?;
+            let config = options.config(&profile)?;
+            runtime.block_on(client::Client::connect_with(profile, config))
+        });
+        let broken = |_| Err(Error::new(ErrorKind::Internal, "connecting broke off"));
+        let client = connected.await.unwrap_or_else(broken)?;
         Ok(Self {
             owned: Arc::new(Owned::new(client)),
         })

@@ -4,20 +4,24 @@
 //! whatever belonged to the parent's is left alone, since any lock of it may have been held by a
 //! thread that is not there.
 
+use super::completions::Completions;
 use crate::error::{Error, ErrorKind, Result};
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
+use futures_util::future::{AbortHandle, abortable};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
-/// Threads of the runtime at most. One is busy with about 100,000 operations a second, and the
-/// program has work for the other cores.
-const THREADS_MAX: usize = 4;
+/// Threads of the runtime. One manages more operations a second than another language begins, and
+/// what it does alone need not be handed from one to another.
+const THREADS: usize = 1;
 /// How often a caller that waits is asked whether it still wants to.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -28,7 +32,14 @@ struct Owned {
     /// The process that it belongs to.
     process: u32,
     runtime: Runtime,
+    /// Operations that were begun by threads that are not the runtime's. To wake one of its threads
+    /// for each costs more than most of them do: it is woken for the first, and takes all that are
+    /// there.
+    begun: Arc<Completions<Begun>>,
 }
+
+/// An operation, up to the call of whom it is done for.
+type Begun = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The runtime of this process, made if there is none.
 fn current() -> Result<Arc<Owned>> {
@@ -42,17 +53,39 @@ fn current() -> Result<Arc<Owned>> {
             // The parent's: ending it would wait for threads that are not there.
             std::mem::forget(Arc::clone(owned));
         }
-        let runtime = build()?;
-        let owned = Some(Arc::new(Owned { process, runtime }));
+        let owned = Some(Arc::new(Owned::new(process, build()?)));
         // Another thread may have been faster: then this one goes again.
         RUNTIME.compare_and_swap(&found, owned);
     }
 }
 
+impl Owned {
+    fn new(process: u32, runtime: Runtime) -> Self {
+        let is_waiting = Arc::new(Notify::new());
+        let wake = Arc::clone(&is_waiting);
+        let begun = Arc::new(Completions::new(move || wake.notify_one()));
+        let waiting = Arc::clone(&begun);
+        runtime.spawn(async move {
+            let mut taken = Vec::new();
+            loop {
+                is_waiting.notified().await;
+                waiting.take(&mut taken);
+                for operation in taken.drain(..) {
+                    tokio::spawn(operation);
+                }
+            }
+        });
+        Self {
+            process,
+            runtime,
+            begun,
+        }
+    }
+}
+
 fn build() -> Result<Runtime> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let built = Builder::new_multi_thread()
-        .worker_threads(cores.min(THREADS_MAX))
+        .worker_threads(THREADS)
         .thread_name("annulet")
         .enable_all()
         .build();
@@ -95,13 +128,16 @@ pub fn begin<T: Send + 'static>(
         tell: Some(done),
         result: Err(given_up()),
     };
-    let task = owned.runtime.spawn(async move {
-        let result = unbroken(operation).await;
-        done.note(result);
-    });
+    // What is around it is moved a few times, and it may be large.
+    let (operation, abort) = abortable(unbroken(Box::pin(operation)));
+    owned.begun.push(Box::pin(async move {
+        if let Ok(result) = operation.await {
+            done.note(result);
+        }
+    }));
     Ok(Call {
         process: owned.process,
-        abort: task.abort_handle(),
+        abort,
     })
 }
 
@@ -114,9 +150,12 @@ pub fn spawn<T: Send + 'static>(
     operation: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<Task<T>> {
     let owned = current()?;
+    let (operation, abort) = abortable(unbroken(Box::pin(operation)));
+    let operation = async { operation.await.unwrap_or_else(|_| Err(given_up())) };
     Ok(Task {
         process: owned.process,
-        handle: owned.runtime.spawn(unbroken(operation)),
+        abort,
+        handle: owned.runtime.spawn(operation),
     })
 }
 
@@ -126,22 +165,31 @@ pub fn spawn<T: Send + 'static>(
 ///
 /// # Errors
 /// What the operation gives; `Internal` if no thread can be started.
-pub fn wait<T>(
-    operation: impl Future<Output = Result<T>>,
+///
+/// It runs on the runtime and not on the caller's thread, whose timers would have to wake the
+/// runtime as well.
+pub fn wait<T: Send + 'static>(
+    operation: impl Future<Output = Result<T>> + Send + 'static,
     mut go_on: impl FnMut() -> bool,
 ) -> Option<Result<T>> {
-    let owned = match current() {
-        Ok(owned) => owned,
+    let (tell, told) = mpsc::channel();
+    let begun = begin(operation, move |result| {
+        // A caller who has given up wants nothing more.
+        tell.send(result).ok();
+    });
+    let call = match begun {
+        Ok(call) => call,
         Err(error) => return Some(Err(error)),
     };
-    let mut operation = std::pin::pin!(unbroken(operation));
     loop {
-        let waited = async { tokio::time::timeout(LOOK, &mut operation).await };
-        match owned.runtime.block_on(waited) {
+        match told.recv_timeout(LOOK) {
             Ok(result) => return Some(result),
-            // Outside of the runtime, which is not entered twice.
-            Err(_) if go_on() => {}
-            Err(_) => return None,
+            Err(RecvTimeoutError::Timeout) if go_on() => {}
+            Err(RecvTimeoutError::Timeout) => {
+                call.cancel();
+                return None;
+            }
+            Err(RecvTimeoutError::Disconnected) => return Some(Err(given_up())),
         }
     }
 }
@@ -159,6 +207,7 @@ async fn unbroken<T>(operation: impl Future<Output = Result<T>>) -> Result<T> {
 #[derive(Debug)]
 pub struct Task<T> {
     process: u32,
+    abort: AbortHandle,
     handle: JoinHandle<Result<T>>,
 }
 
@@ -167,7 +216,7 @@ impl<T> Task<T> {
     pub fn call(&self) -> Call {
         Call {
             process: self.process,
-            abort: self.handle.abort_handle(),
+            abort: self.abort.clone(),
         }
     }
 }
@@ -215,7 +264,6 @@ fn given_up() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
 
     const PATIENCE: Duration = Duration::from_secs(10);
 

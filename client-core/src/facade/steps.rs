@@ -42,6 +42,16 @@ impl Scan {
         }
     }
 
+    /// Lets go of what was fetched ahead, for whoever stops in the middle: another language may
+    /// keep the scan for long. It goes on all the same.
+    pub fn leave(&self) {
+        if let Ok(owned) = self.owned.get()
+            && let Ok(mut pages) = owned.try_lock()
+        {
+            pages.scan.forget_ahead();
+        }
+    }
+
     /// The page after those `seen` so far, see [`crate::Scan::next_page`]. One that was on its way
     /// to a caller who had given up is given again, so nothing is lost; callers that come together
     /// are given the same one, and tell so by its number.

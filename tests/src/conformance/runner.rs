@@ -63,11 +63,15 @@ struct Runner<'a> {
 /// What a step comes to, and how many keys it went through if it was a scan.
 type Done = Result<Shown>;
 
-fn wait<T>(operation: impl Future<Output = Result<T>>) -> Result<T> {
+fn wait<T: Send + 'static>(
+    operation: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
     facade::wait(operation, || true).expect("it is waited for")
 }
 
-fn shown<T: Into<Shown>>(operation: impl Future<Output = Result<T>>) -> Done {
+fn shown<T: Into<Shown> + Send + 'static>(
+    operation: impl Future<Output = Result<T>> + Send + 'static,
+) -> Done {
     Ok(wait(operation)?.into())
 }
 
