@@ -71,8 +71,8 @@ if [[ -n $missing ]]; then
 fi
 
 # Debian's own Node may be older than what the Node package is for.
-if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)'; then
-    echo "setup.sh: Node $(node --version) is too old: install Node 20 or newer, see https://nodejs.org" >&2
+if ! node -e 'process.exit(Symbol.asyncDispose === undefined ? 1 : 0)'; then
+    echo "setup.sh: Node $(node --version) is too old: install Node 20.4 or newer, see https://nodejs.org" >&2
     exit 1
 fi
 if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
