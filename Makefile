@@ -66,7 +66,7 @@ bench-setup: ## Install the stores the benchmark compares with
 ##@ Test
 
 .PHONY: test
-test: test-default test-faults test-cluster test-doc test-python test-node ## All tests; SEEDS=n simulates n seeds
+test: test-default test-faults test-cluster test-doc test-python test-node test-swift ## All tests; SEEDS=n simulates n seeds
 
 ifeq ($(NEXTEST),yes)
 TEST := cargo nextest run --cargo-profile $(PROFILE)
@@ -110,6 +110,13 @@ test-node: scene ## The Node package, against real servers
 	$(STAGE) $@ target/$(PROFILE)/annulet-scene scripts/node.sh run sh -c \
 	    'node --test --test-concurrency=1 --test-reporter=spec test/*.test.mjs'
 
+.PHONY: test-swift
+test-swift: scene ## The Swift package, against real servers
+	$(STAGE) $@-build scripts/swift.sh install $(PROFILE)
+	SWIFT_PACKAGE=examples/swift/sessions $(STAGE) $@-example scripts/swift.sh build
+	$(STAGE) $@ target/$(PROFILE)/annulet-scene scripts/swift.sh test \
+	    --disable-xctest --no-parallel -Xswiftc -warnings-as-errors
+
 .PHONY: test-doc
 test-doc: rocksdb ## Examples in the documentation of the crates
 	$(STAGE) $@ cargo test --profile $(PROFILE) --doc
@@ -145,7 +152,8 @@ lint-features: setup-lint rocksdb
 	$(STAGE) $@ cargo clippy --profile $(PROFILE) -p annulet-tests --all-targets --all-features \
 	    -- -D warnings
 lint-bindings: setup-lint
-	$(STAGE) $@ cargo clippy --profile $(PROFILE) -p annulet-python -p annulet-node -- -D warnings
+	$(STAGE) $@ cargo clippy --profile $(PROFILE) -p annulet-python -p annulet-node \
+	    -p annulet-swift -p annulet-swift-generator -- -D warnings
 	$(STAGE) $@-python scripts/python.sh run ruff check bindings/python examples
 	$(STAGE) $@-format scripts/python.sh run ruff format --check bindings/python examples
 # Lints link nothing, so libFuzzer need not be built: it is said to be elsewhere.
@@ -169,6 +177,11 @@ fmt: ## Format the code
 .PHONY: packages
 packages: rocksdb ## Build what users install into dist/, install it and use it
 	$(STAGE) $@ scripts/packages.sh
+
+PREFIX ?= /usr/local
+.PHONY: install-swift-lib
+install-swift-lib: setup ## The native library of the Swift package, into PREFIX
+	scripts/swift.sh install release $(PREFIX)
 
 .PHONY: rocksdb
 rocksdb: setup ## Build RocksDB's archive, once per machine

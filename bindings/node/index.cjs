@@ -12,13 +12,12 @@ const show = {
 }
 
 const reading = options('level', 'timeoutMs', 'stale', 'signal')
-const merging = options('level', 'timeoutMs', 'signal')
+const leveled = options('level', 'timeoutMs', 'signal')
 const writing = options('ttlMs', 'expiresAtMs', 'context', 'level', 'timeoutMs', 'signal')
 const deleting = options('context', 'level', 'timeoutMs', 'signal')
 const touching = options('ttlMs', 'expiresAtMs', 'level', 'timeoutMs', 'signal')
 const condition = options('ttlMs', 'expiresAtMs', 'timeoutMs', 'signal')
 const plain = options('timeoutMs', 'signal')
-const many = options('level', 'timeoutMs', 'signal')
 const scanning = options('pageEntries', 'cursor', 'level', 'timeoutMs', 'signal')
 const aborting = options('signal')
 const creating = options(
@@ -129,7 +128,7 @@ class Bucket {
   }
 
   async getMerged(of, resolve, given_) {
-    const options = merging(given_)
+    const options = leveled(given_)
     called('resolve', resolve)
     const found = await run(asRead, options, undefined, (port, { level, timeoutMs }) =>
       this.#native.beginMerge(port, key(of), level, timeoutMs),
@@ -234,7 +233,7 @@ class Bucket {
   }
 
   multiDelete(of, given) {
-    return run(many, given, show.each.written, (port, { level, timeoutMs }) =>
+    return run(leveled, given, show.each.written, (port, { level, timeoutMs }) =>
       this.#native.multiDelete(port, keys(of), level, timeoutMs),
     )
   }

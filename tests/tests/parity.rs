@@ -8,8 +8,8 @@ use std::path::Path;
 /// A package.
 struct Language {
     name: &'static str,
-    /// The file that says what it has.
-    types: &'static str,
+    /// The files that say what it has.
+    types: &'static [&'static str],
     /// How a class begins there.
     class: fn(&str) -> String,
     /// How a method or a function is written, by its name in the façade.
@@ -18,28 +18,51 @@ struct Language {
     part: fn(&str) -> String,
     /// How a kind of error is written.
     kind: fn(&str) -> String,
+    /// What comes after the parameters of a call.
+    after_parameters: &'static str,
     /// Whether options stand in types of their own, named at the method.
     has_option_types: bool,
 }
 
-const LANGUAGES: [Language; 2] = [
+const LANGUAGES: [Language; 3] = [
     Language {
         name: "Python",
-        types: "bindings/python/python/annulet/__init__.pyi",
+        types: &["bindings/python/python/annulet/__init__.pyi"],
         class: |name| format!("\nclass {name}"),
         call: |name| format!("def {name}("),
         part: |name| format!(" {}: ", name.strip_suffix("_ms").unwrap_or(name)),
         kind: |name| format!("import {name} as {name}\n"),
+        after_parameters: "...",
         has_option_types: false,
     },
     Language {
         name: "Node",
-        types: "bindings/node/index.d.ts",
+        types: &["bindings/node/index.d.ts"],
         class: |name| format!("\nexport declare class {name} "),
         call: |name| format!("{}(", camel(name)),
         part: |name| format!(" {}?: ", camel(name)),
         kind: |name| format!("| '{name}'\n"),
+        after_parameters: "): ",
         has_option_types: true,
+    },
+    Language {
+        name: "Swift",
+        types: &[
+            "bindings/swift/Sources/Annulet/AnnuletError.swift",
+            "bindings/swift/Sources/Annulet/Bucket.swift",
+            "bindings/swift/Sources/Annulet/Client.swift",
+        ],
+        class: |name| format!("\npublic final class {name}: "),
+        call: |name| match name {
+            // `close` is what UniFFI calls the end of a handle.
+            "close" => "func shutdown(".into(),
+            "session_from" => "func session(from ".into(),
+            _ => format!("func {}(", camel(name)),
+        },
+        part: |name| format!(" {}: ", camel(name.strip_suffix("_ms").unwrap_or(name))),
+        kind: |name| format!("= \"{name}\"\n"),
+        after_parameters: ") ",
+        has_option_types: false,
     },
 ];
 
@@ -154,11 +177,7 @@ impl Language {
         let (_, rest) = scope
             .split_once((self.call)(call).as_str())
             .unwrap_or_default();
-        let end = match self.has_option_types {
-            true => "): ",
-            false => "...",
-        };
-        let given = rest.split(end).next().unwrap_or_default();
+        let given = rest.split(self.after_parameters).next().unwrap_or_default();
         let mut all = given.to_owned();
         let mut named: Vec<_> = words(given);
         while let Some(name) = named.pop() {
@@ -186,7 +205,7 @@ fn every_language_has_every_method_option_and_kind_of_error() {
     let mut lacking = Vec::new();
     let mut checked = 0;
     for language in &LANGUAGES {
-        let types = read(language.types);
+        let types: String = language.types.iter().copied().map(read).collect();
         let mut expect = |what: String, written: &str, found: &str| {
             checked += 1;
             if !found.contains(written) {
@@ -237,5 +256,5 @@ fn every_language_has_every_method_option_and_kind_of_error() {
         }
     }
     assert!(lacking.is_empty(), "{}", lacking.join("\n"));
-    assert!(checked > 150, "{checked}");
+    assert!(checked > 225, "{checked}");
 }

@@ -1,7 +1,7 @@
 //! Starts the clusters that the tests of all languages run against, and runs a command that finds
 //! them by `ANNULET_SCENE`: `annulet-scene COMMAND [ARGUMENT...]`. It ends as the command does.
 
-use annulet_tests::conformance::{SCENE_VARIABLE, Scene};
+use annulet_tests::conformance::{FOLDERS_VARIABLE, SCENE_VARIABLE, Scene};
 use std::process::{Command, ExitCode};
 
 fn main() -> ExitCode {
@@ -18,9 +18,14 @@ fn main() -> ExitCode {
         }
     };
     let scene = runtime.block_on(Scene::start());
+    let Ok(folders) = std::env::join_paths(scene.folders()) else {
+        eprintln!("annulet-scene: a temporary folder with a colon in its name");
+        return ExitCode::FAILURE;
+    };
     let status = Command::new(&program)
         .args(words)
         .env(SCENE_VARIABLE, scene.file())
+        .env(FOLDERS_VARIABLE, folders)
         .status();
     match status {
         Ok(status) if status.success() => ExitCode::SUCCESS,

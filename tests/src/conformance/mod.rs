@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 /// Names the file that says where clusters, profiles and cases are.
 pub const SCENE_VARIABLE: &str = "ANNULET_SCENE";
+/// Names the folders of the clusters, by colons: for toolchains that see only what they are shown.
+pub const FOLDERS_VARIABLE: &str = "ANNULET_SCENE_FOLDERS";
 
 /// Buckets of the clusters besides those that all test clusters have.
 const BUCKETS: &str = r#"
@@ -79,6 +81,11 @@ impl Scene {
     /// The file that says where everything is.
     pub fn file(&self) -> PathBuf {
         self.main.folder().join("scene.json")
+    }
+
+    /// Where the clusters have their files.
+    pub fn folders(&self) -> [&Path; 4] {
+        [&self.main, &self.lonely, &self.doomed, &self.spare].map(Cluster::folder)
     }
 
     /// A profile's file.
