@@ -1,5 +1,12 @@
 //! Operations on the keys of one bucket.
+//!
+//! # Layout
+//! Documentation lists methods in the order of these modules.
+//! - `basic`: one key; `many`: many keys at once; `scanning`: all of them
+//! - `siblings`, `strong`: what only buckets of these modes have; `touch`: new times to live
+//! - this file: what all of them are made of
 
+mod basic;
 mod many;
 mod scanning;
 mod siblings;
@@ -55,57 +62,6 @@ impl Bucket {
         self
     }
 
-    /// The bucket's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The value under a key; `None` if there is none or it has expired.
-    ///
-    /// ```no_run
-    /// # async fn example(carts: annulet::Bucket) -> annulet::Result<()> {
-    /// if let Some(entry) = carts.get("user:1").await? {
-    ///     println!("{} bytes", entry.value.len());
-    /// }
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// `InvalidInput`, or `Unavailable`, `Timeout` or `Overloaded` if too few replicas answered.
-    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Entry>> {
-        self.get_with(key, &ReadOptions::default()).await
-    }
-
-    /// [`Bucket::get`] with options.
-    ///
-    /// # Errors
-    /// As `get`.
-    pub async fn get_with(
-        &self,
-        key: impl AsRef<[u8]>,
-        options: &ReadOptions,
-    ) -> Result<Option<Entry>> {
-        self.get_bytes(Bytes::copy_from_slice(key.as_ref()), options)
-            .await
-    }
-
-    /// Whether a key has a value that has not expired. The value itself is not sent.
-    ///
-    /// # Errors
-    /// As [`Bucket::get`].
-    pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.exists_with(key, &ReadOptions::default()).await
-    }
-
-    /// [`Bucket::exists`] with options.
-    ///
-    /// # Errors
-    /// As [`Bucket::get`].
-    pub async fn exists_with(&self, key: impl AsRef<[u8]>, options: &ReadOptions) -> Result<bool> {
-        let exists = self.try_exists(Bytes::copy_from_slice(key.as_ref()), options);
-        self.counted_read(exists.await)
-    }
-
     async fn try_exists(&self, key: Bytes, options: &ReadOptions) -> Result<bool> {
         let start = self.begin_read(key, options).await?;
         match start.bucket().mode {
@@ -118,56 +74,6 @@ impl Bucket {
                 Ok(read.live.is_some())
             }
         }
-    }
-
-    /// Stores a value under a key, in place of what was there.
-    ///
-    /// ```no_run
-    /// # async fn example(carts: annulet::Bucket) -> annulet::Result<()> {
-    /// carts.put("user:1", "three apples").await?;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// `InvalidInput`, or `Unavailable`, `Timeout` or `Overloaded` if too few replicas took it;
-    /// [`Error::outcome`] says whether it may have been applied all the same.
-    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Result<Written> {
-        self.put_with(key, value, &WriteOptions::default()).await
-    }
-
-    /// [`Bucket::put`] with options.
-    ///
-    /// # Errors
-    /// As `put`.
-    pub async fn put_with(
-        &self,
-        key: impl AsRef<[u8]>,
-        value: impl Into<Bytes>,
-        options: &WriteOptions,
-    ) -> Result<Written> {
-        let key = Bytes::copy_from_slice(key.as_ref());
-        self.write(key, Some(value.into()), options).await
-    }
-
-    /// Removes what is under a key. Removing what is not there is not an error.
-    ///
-    /// # Errors
-    /// As [`Bucket::put`].
-    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Written> {
-        self.delete_with(key, &WriteOptions::default()).await
-    }
-
-    /// [`Bucket::delete`] with options; a time to live means nothing here.
-    ///
-    /// # Errors
-    /// As [`Bucket::put`].
-    pub async fn delete_with(
-        &self,
-        key: impl AsRef<[u8]>,
-        options: &WriteOptions,
-    ) -> Result<Written> {
-        self.write(Bytes::copy_from_slice(key.as_ref()), None, options)
-            .await
     }
 
     pub(crate) async fn get_bytes(
