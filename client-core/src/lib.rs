@@ -71,10 +71,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+// Ahead of the others: documentation lists methods in the order of the modules.
+mod client;
+
 mod bucket;
 mod buckets;
 mod changes;
-mod client;
 mod config;
 pub mod core;
 mod error;
@@ -95,26 +97,39 @@ mod system;
 #[cfg(test)]
 mod testing;
 
+#[doc(inline)]
 pub use annulet_protocol::bucket::{Bucket as BucketPolicy, Durability, Mode};
+#[doc(inline)]
 pub use annulet_protocol::epoch::Point;
+#[doc(inline)]
 pub use annulet_protocol::hints::HintsReport;
-pub use annulet_protocol::ids::NodeId;
+#[doc(inline)]
+pub use annulet_protocol::ids::{Incarnation, NodeId};
+#[doc(inline)]
 pub use annulet_protocol::level::Level;
+#[doc(inline)]
 pub use annulet_protocol::recovery::{Anew, MemberFound, RecoverOutcome, RecoverReply};
-pub use annulet_protocol::siblings::merges::{Counter, Merge, Set};
+#[doc(inline)]
+pub use annulet_protocol::siblings::merges::{Counter, Merge, MergeError, Set};
+#[doc(inline)]
 pub use annulet_protocol::status::{
     CopyState, StatusReport, StopReason, StopReasonKind, StopReply,
 };
+#[doc(inline)]
 pub use annulet_protocol::table::Joint;
+#[doc(inline)]
 pub use annulet_protocol::view::{Member, MemberState, View};
+#[doc(inline)]
 pub use annulet_ring::forecast::{
     Forecast, Holder, Idle, IdleCause, MemberForecast, Newcomer, RegionZones, RingChange, Transfer,
 };
+#[doc(inline)]
 pub use annulet_ring::loss::BucketLoss;
 pub use bucket::{Bucket, Committed, Merging, Update};
 pub use buckets::{BucketChanges, BucketOptions};
 pub use client::{Client, MemberHints, MemberStatus};
 pub use config::Config;
+#[doc(inline)]
 pub use core::strong::Resolved;
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use members::MemberChanges;
