@@ -40,6 +40,20 @@ pub use strong::{Committed, Update};
 /// A bucket of a cluster. Cheap to clone; making one asks no server.
 ///
 /// Keys are 1 to 4,096 bytes, values up to 16 MiB unless the cluster says otherwise.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_PROFILE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// let profiles = client.bucket("default");
+/// profiles.put("user:bucket", "Ada").await?;
+/// let profile = profiles.get("user:bucket").await?;
+/// assert_eq!(profile.map(|entry| entry.value), Some("Ada".into()));
+/// profiles.delete("user:bucket").await?;
+/// assert!(!profiles.exists("user:bucket").await?);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Bucket {
     client: Client,

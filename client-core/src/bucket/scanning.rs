@@ -16,19 +16,25 @@ use tokio::task::JoinHandle;
 impl Bucket {
     /// Goes through everything in the bucket, a page at a time.
     ///
-    /// ```no_run
-    /// # async fn example(carts: annulet::Bucket) -> annulet::Result<()> {
-    /// let mut scan = carts.scan(annulet::ScanOptions::default())?;
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_PROFILE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let profiles = client.bucket("plain");
+    /// profiles.put("user:scan", "Ada").await?;
+    /// let mut scan = profiles.scan(annulet::ScanOptions::default())?;
     /// while let Some(page) = scan.next_page().await? {
     ///     for entry in page.entries {
-    ///         println!("{} bytes of key", entry.key.len());
+    ///         println!("{:?}: {} bytes", entry.key, entry.value.map_or(0, |value| value.len()));
     ///     }
     /// }
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
-    /// `InvalidInput`: the page is too long, or the cursor is none.
+    /// `InvalidInput`: the page is too long, or the cursor is none. That the bucket is of another
+    /// mode than `lww`, where there is no scan yet, [`Scan::next_page`] says.
     pub fn scan(&self, options: ScanOptions) -> Result<Scan> {
         Scan::new(self.clone(), options)
     }

@@ -16,20 +16,25 @@ impl Bucket {
     /// Gives a value a new time to live from now on, without sending it: renewing a session never
     /// brings an older value back, nor a newer one down. `None` if there is no value.
     ///
-    /// ```no_run
-    /// # async fn example(sessions: annulet::Bucket) -> annulet::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_PROFILE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let sessions = client.bucket("default");
     /// use annulet::Ttl;
     /// use std::time::Duration;
     ///
+    /// sessions.put("session:touch", "user:1").await?;
     /// let half_an_hour = Ttl::After(Duration::from_secs(1_800));
-    /// if sessions.touch("session:1", half_an_hour).await?.is_none() {
-    ///     println!("the session is over: log in again");
-    /// }
+    /// assert!(sessions.touch("session:touch", half_an_hour).await?.is_some());
+    /// // It is over, or there never was one.
+    /// assert_eq!(sessions.touch("session:nobody", half_an_hour).await?, None);
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
-    /// As [`Bucket::put`].
+    /// As [`Bucket::put`]; `InvalidInput` in a bucket of mode `siblings`.
     pub async fn touch(&self, key: impl AsRef<[u8]>, ttl: Ttl) -> Result<Option<Written>> {
         let options = WriteOptions {
             ttl,
@@ -40,6 +45,26 @@ impl Bucket {
 
     /// [`Bucket::touch`] with options. The version of the result is the value's, which stays as it
     /// is; `superseded` says that a newer value was there already, whose expiry was left alone.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_PROFILE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let sessions = client.bucket("default");
+    /// use annulet::{Level, Ttl, WriteOptions};
+    /// use std::time::Duration;
+    ///
+    /// let written = sessions.put("session:touch_with", "user:1").await?;
+    /// let options = WriteOptions {
+    ///     ttl: Ttl::After(Duration::from_secs(1_800)),
+    ///     level: Some(Level::All),
+    ///     ..WriteOptions::default()
+    /// };
+    /// let touched = sessions.touch_with("session:touch_with", &options).await?;
+    /// assert_eq!(touched.map(|touched| touched.version), Some(written.version));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`Bucket::put`].
