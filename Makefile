@@ -111,8 +111,8 @@ test-node: scene ## The Node package, against real servers
 	    'node --test --test-concurrency=1 --test-reporter=spec test/*.test.mjs'
 
 .PHONY: test-doc
-test-doc: rocksdb ## Examples in the documentation of the crates
-	$(STAGE) $@ cargo test --profile $(PROFILE) --doc
+test-doc: scene ## Examples in the documentation of the crates, the client's against real servers
+	$(STAGE) $@ target/$(PROFILE)/annulet-scene cargo test --profile $(PROFILE) --doc
 
 # What the fuzzer finds stays in target/ until `fuzz-merge` is asked for.
 SECONDS ?= 60
