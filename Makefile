@@ -118,8 +118,8 @@ test-swift: scene ## The Swift package, against real servers
 	    --disable-xctest --no-parallel -Xswiftc -warnings-as-errors
 
 .PHONY: test-doc
-test-doc: rocksdb ## Examples in the documentation of the crates
-	$(STAGE) $@ cargo test --profile $(PROFILE) --doc
+test-doc: scene ## Examples in the documentation of the crates, the client's against real servers
+	$(STAGE) $@ target/$(PROFILE)/annulet-scene cargo test --profile $(PROFILE) --doc
 
 # What the fuzzer finds stays in target/ until `fuzz-merge` is asked for.
 SECONDS ?= 60

@@ -1,45 +1,59 @@
 //! Operations on the keys of one bucket.
+//!
+//! # Layout
+//! Documentation lists methods in the order of these modules.
+//! - `basic`: one key; `many`: many keys at once; `scanning`: all of them
+//! - `siblings`, `strong`: what only buckets of these modes have; `touch`: new times to live
+//! - this file: what all of them are made of
 
+mod basic;
+mod many;
+mod scanning;
 mod siblings;
 mod strong;
+mod touch;
 
 use crate::client::Client;
 use crate::core::client::{Call, Core, Now, Start};
 use crate::core::read::{ReadDone, ReadOperation};
-use crate::core::scan::{PageLimits, ScanDone, ScanOperation};
 use crate::core::session::By;
-use crate::core::touch::{TouchDone, TouchOperation};
 use crate::core::write::{WriteDone, WriteOperation};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::options::{Context, Entry, ReadOptions, Ttl, WriteOptions, Written, expires_at_ms};
 use crate::run::run;
-use crate::scan::{Scan, ScanOptions};
 use crate::session::State;
 use crate::statistics::add;
 use annulet_protocol::bucket::Mode;
 use annulet_protocol::clock::Stamp;
-use annulet_protocol::hash::storage_key;
 use annulet_protocol::level::Level;
 use annulet_protocol::limits::BUDGET_MS_MAX;
 use annulet_protocol::record::Origin;
 use annulet_protocol::register::Condition;
 use annulet_protocol::session::Known;
-use annulet_protocol::view::View;
 use annulet_ring::quorum::Side;
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt};
 pub use siblings::Merging;
 use std::sync::Arc;
 use std::time::Duration;
 pub use strong::{Committed, Update};
-use tokio::task::JoinHandle;
-
-/// Keys of one multi-call that are worked on at a time.
-const AT_ONCE: usize = 1_024;
 
 /// A bucket of a cluster. Cheap to clone; making one asks no server.
 ///
 /// Keys are 1 to 4,096 bytes, values up to 16 MiB unless the cluster says otherwise.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// let profiles = client.bucket("default");
+/// profiles.put("user:bucket", "Ada").await?;
+/// let profile = profiles.get("user:bucket").await?;
+/// assert_eq!(profile.map(|entry| entry.value), Some("Ada".into()));
+/// profiles.delete("user:bucket").await?;
+/// assert!(!profiles.exists("user:bucket").await?);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Bucket {
     client: Client,
@@ -62,57 +76,6 @@ impl Bucket {
         self
     }
 
-    /// The bucket's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The value under a key; `None` if there is none or it has expired.
-    ///
-    /// ```no_run
-    /// # async fn example(carts: annulet::Bucket) -> annulet::Result<()> {
-    /// if let Some(entry) = carts.get("user:1").await? {
-    ///     println!("{} bytes", entry.value.len());
-    /// }
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// `InvalidInput`, or `Unavailable`, `Timeout` or `Overloaded` if too few replicas answered.
-    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Entry>> {
-        self.get_with(key, &ReadOptions::default()).await
-    }
-
-    /// [`Bucket::get`] with options.
-    ///
-    /// # Errors
-    /// As `get`.
-    pub async fn get_with(
-        &self,
-        key: impl AsRef<[u8]>,
-        options: &ReadOptions,
-    ) -> Result<Option<Entry>> {
-        self.get_bytes(Bytes::copy_from_slice(key.as_ref()), options)
-            .await
-    }
-
-    /// Whether a key has a value that has not expired. The value itself is not sent.
-    ///
-    /// # Errors
-    /// As [`Bucket::get`].
-    pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.exists_with(key, &ReadOptions::default()).await
-    }
-
-    /// [`Bucket::exists`] with options.
-    ///
-    /// # Errors
-    /// As [`Bucket::get`].
-    pub async fn exists_with(&self, key: impl AsRef<[u8]>, options: &ReadOptions) -> Result<bool> {
-        let exists = self.try_exists(Bytes::copy_from_slice(key.as_ref()), options);
-        self.counted_read(exists.await)
-    }
-
     async fn try_exists(&self, key: Bytes, options: &ReadOptions) -> Result<bool> {
         let start = self.begin_read(key, options).await?;
         match start.bucket().mode {
@@ -125,174 +88,6 @@ impl Bucket {
                 Ok(read.live.is_some())
             }
         }
-    }
-
-    /// Stores a value under a key, in place of what was there.
-    ///
-    /// ```no_run
-    /// # async fn example(carts: annulet::Bucket) -> annulet::Result<()> {
-    /// carts.put("user:1", "three apples").await?;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// `InvalidInput`, or `Unavailable`, `Timeout` or `Overloaded` if too few replicas took it;
-    /// [`Error::outcome`] says whether it may have been applied all the same.
-    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Result<Written> {
-        self.put_with(key, value, &WriteOptions::default()).await
-    }
-
-    /// [`Bucket::put`] with options.
-    ///
-    /// # Errors
-    /// As `put`.
-    pub async fn put_with(
-        &self,
-        key: impl AsRef<[u8]>,
-        value: impl Into<Bytes>,
-        options: &WriteOptions,
-    ) -> Result<Written> {
-        let key = Bytes::copy_from_slice(key.as_ref());
-        self.write(key, Some(value.into()), options).await
-    }
-
-    /// Removes what is under a key. Removing what is not there is not an error.
-    ///
-    /// # Errors
-    /// As [`Bucket::put`].
-    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Written> {
-        self.delete_with(key, &WriteOptions::default()).await
-    }
-
-    /// [`Bucket::delete`] with options; a time to live means nothing here.
-    ///
-    /// # Errors
-    /// As [`Bucket::put`].
-    pub async fn delete_with(
-        &self,
-        key: impl AsRef<[u8]>,
-        options: &WriteOptions,
-    ) -> Result<Written> {
-        self.write(Bytes::copy_from_slice(key.as_ref()), None, options)
-            .await
-    }
-
-    /// Gives a value a new time to live from now on, without sending it: renewing a session never
-    /// brings an older value back, nor a newer one down. `None` if there is no value.
-    ///
-    /// ```no_run
-    /// # async fn example(sessions: annulet::Bucket) -> annulet::Result<()> {
-    /// use annulet::Ttl;
-    /// use std::time::Duration;
-    ///
-    /// let half_an_hour = Ttl::After(Duration::from_secs(1_800));
-    /// if sessions.touch("session:1", half_an_hour).await?.is_none() {
-    ///     println!("the session is over: log in again");
-    /// }
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Bucket::put`].
-    pub async fn touch(&self, key: impl AsRef<[u8]>, ttl: Ttl) -> Result<Option<Written>> {
-        let options = WriteOptions {
-            ttl,
-            ..WriteOptions::default()
-        };
-        self.touch_with(key, &options).await
-    }
-
-    /// [`Bucket::touch`] with options. The version of the result is the value's, which stays as it
-    /// is; `superseded` says that a newer value was there already, whose expiry was left alone.
-    ///
-    /// # Errors
-    /// As [`Bucket::put`].
-    pub async fn touch_with(
-        &self,
-        key: impl AsRef<[u8]>,
-        options: &WriteOptions,
-    ) -> Result<Option<Written>> {
-        let counters = &self.client.shared().counters;
-        add(&counters.writes, 1);
-        let done = self.try_touch(Bytes::copy_from_slice(key.as_ref()), options);
-        done.await.inspect_err(|_| add(&counters.errors, 1))
-    }
-
-    /// Goes through everything in the bucket, a page at a time.
-    ///
-    /// ```no_run
-    /// # async fn example(carts: annulet::Bucket) -> annulet::Result<()> {
-    /// let mut scan = carts.scan(annulet::ScanOptions::default())?;
-    /// while let Some(page) = scan.next_page().await? {
-    ///     for entry in page.entries {
-    ///         println!("{} bytes of key", entry.key.len());
-    ///     }
-    /// }
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// `InvalidInput`: the page is too long, or the cursor is none.
-    pub fn scan(&self, options: ScanOptions) -> Result<Scan> {
-        Scan::new(self.clone(), options)
-    }
-
-    /// Gets many keys, each with a result of its own, in order. There is no limit to their number;
-    /// each has its timeout from when its turn comes.
-    pub async fn multi_get(
-        &self,
-        keys: impl IntoIterator<Item = Bytes>,
-    ) -> Vec<Result<Option<Entry>>> {
-        self.multi_get_with(keys, &ReadOptions::default()).await
-    }
-
-    /// [`Bucket::multi_get`] with options.
-    pub async fn multi_get_with(
-        &self,
-        keys: impl IntoIterator<Item = Bytes>,
-        options: &ReadOptions,
-    ) -> Vec<Result<Option<Entry>>> {
-        let each = keys.into_iter().map(|key| self.get_bytes(key, options));
-        stream::iter(each).buffered(AT_ONCE).collect().await
-    }
-
-    /// Puts many values, each with a result of its own, in order. Two values for one key end as
-    /// the later of the two.
-    pub async fn multi_put(
-        &self,
-        entries: impl IntoIterator<Item = (Bytes, Bytes)>,
-    ) -> Vec<Result<Written>> {
-        self.multi_put_with(entries, &WriteOptions::default()).await
-    }
-
-    /// [`Bucket::multi_put`] with options.
-    pub async fn multi_put_with(
-        &self,
-        entries: impl IntoIterator<Item = (Bytes, Bytes)>,
-        options: &WriteOptions,
-    ) -> Vec<Result<Written>> {
-        let each = entries
-            .into_iter()
-            .map(|(key, value)| self.write(key, Some(value), options));
-        stream::iter(each).buffered(AT_ONCE).collect().await
-    }
-
-    /// Deletes many keys, each with a result of its own, in order.
-    pub async fn multi_delete(
-        &self,
-        keys: impl IntoIterator<Item = Bytes>,
-    ) -> Vec<Result<Written>> {
-        self.multi_delete_with(keys, &WriteOptions::default()).await
-    }
-
-    /// [`Bucket::multi_delete`] with options.
-    pub async fn multi_delete_with(
-        &self,
-        keys: impl IntoIterator<Item = Bytes>,
-        options: &WriteOptions,
-    ) -> Vec<Result<Written>> {
-        let each = keys.into_iter().map(|key| self.write(key, None, options));
-        stream::iter(each).buffered(AT_ONCE).collect().await
     }
 
     pub(crate) async fn get_bytes(
@@ -472,60 +267,6 @@ impl Bucket {
         }
     }
 
-    async fn try_touch(&self, key: Bytes, options: &WriteOptions) -> Result<Option<Written>> {
-        let shared = self.client.shared();
-        let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
-        shared.check_open().map_err(refused)?;
-        let call = self.call(key, options.level, options.timeout);
-        let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
-        if start.bucket().mode == Mode::Strong {
-            return self.touch_strong(start, options).await;
-        }
-        start.expect(Mode::Lww, "touch").map_err(refused)?;
-        let of_bucket = start.bucket().ttl_ms;
-        let expires_at_ms =
-            expires_at_ms_of(options.ttl, of_bucket, self.now_ms()).map_err(refused)?;
-        let deadline_ms = start.deadline_ms;
-        let span = tracing::debug_span!("annulet.touch", bucket = %self.name, level = %start.level);
-        let (operation, reading) = self.touching(&start, expires_at_ms)?;
-        let done = run(span, shared, operation, deadline_ms).await?;
-        self.note_touched((&reading, &start), &done).await;
-        let TouchDone {
-            touched,
-            superseded,
-            ..
-        } = done;
-        Ok(touched.map(|version| Written {
-            version: version.to_string(),
-            superseded: superseded.is_some(),
-            ..Written::default()
-        }))
-    }
-
-    /// A touch of what its session has seen at least, and what its read begins with.
-    fn touching(&self, start: &Start, at_ms: Option<u64>) -> Result<(TouchOperation, Start)> {
-        let (reading, floor) = self.in_order(start.reading());
-        let touch = TouchOperation::touch(reading.clone(), start.clone(), at_ms)?;
-        let touch = match floor {
-            Some(floor) => touch.at_least(floor),
-            None => touch,
-        };
-        Ok((touch, reading))
-    }
-
-    /// Notes in the session what a touch has found, or left with so many owners as its level says.
-    async fn note_touched(&self, (reading, start): (&Start, &Start), done: &TouchDone) {
-        let newest = done.superseded.max(done.touched);
-        match (newest, done.seen) {
-            (Some(newest), _) => self.note_written(start, || Known::Version(newest)).await,
-            (None, Some(seen)) => {
-                let seen = self.note_seen(reading, || Known::Version(seen)).await;
-                forgets_later(seen);
-            }
-            (None, None) => {}
-        }
-    }
-
     async fn write(
         &self,
         key: Bytes,
@@ -614,69 +355,6 @@ pub(crate) struct Read {
 pub(crate) struct Live {
     pub(crate) version: String,
     pub(crate) expires_at_ms: Option<u64>,
-}
-
-/// What a scan asks of its bucket.
-impl Bucket {
-    /// What comes after a cursor in one arc of the ring.
-    pub(crate) async fn scan_part(
-        &self,
-        after: Bytes,
-        limits: PageLimits,
-        options: &ReadOptions,
-    ) -> Result<ScanDone> {
-        let counters = &self.client.shared().counters;
-        add(&counters.scans, 1);
-        let done = self.try_scan_part(after, limits, options).await;
-        done.inspect_err(|_| add(&counters.errors, 1))
-    }
-
-    async fn try_scan_part(
-        &self,
-        after: Bytes,
-        limits: PageLimits,
-        options: &ReadOptions,
-    ) -> Result<ScanDone> {
-        let shared = self.client.shared();
-        shared.check_open()?;
-        let level = options.level.or(shared.config.level);
-        let timeout_ms = self.timeout_ms(options.timeout);
-        let start = self
-            .begin(timeout_ms, |core, now| {
-                core.begin_scan(now, &self.name, level, timeout_ms)
-            })
-            .await?;
-        let deadline_ms = start.deadline_ms;
-        let span = tracing::debug_span!("annulet.scan", bucket = %self.name, level = %start.level);
-        let operation = ScanOperation::new(start, after, limits)?;
-        run(span, shared, operation, deadline_ms).await
-    }
-
-    /// The key under which servers hold a key of this bucket; `None` if the bucket is not known.
-    pub(crate) fn storage_key(&self, key: &[u8]) -> Option<Bytes> {
-        let view = self.view();
-        let number = view.bucket_named(&self.name)?.number;
-        Some(storage_key(view.hash(number, key), number, key))
-    }
-
-    pub(crate) fn view(&self) -> Arc<View> {
-        self.client.view()
-    }
-
-    /// The time by which expiry is judged, in milliseconds since the Unix epoch.
-    pub(crate) fn now_ms(&self) -> u64 {
-        let shared = self.client.shared();
-        let wall_ms = shared.clock.now().wall_ms;
-        shared.core().clock.corrected_ms(wall_ms)
-    }
-
-    /// Runs a future where the client's work runs.
-    pub(crate) fn spawn<T: Send + 'static>(
-        &self,
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> JoinHandle<T> {
-        self.client.shared().runtime.spawn(future)
-    }
 }
 
 /// What was done is done, whatever becomes of another key.

@@ -17,6 +17,35 @@ use bytes::Bytes;
 use std::time::Duration;
 
 /// The policy of a new bucket. All but levels and time to live never changes.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// # let name = format!("example-options-{}", std::process::id());
+/// use annulet::{BucketOptions, Merge, Mode, Set};
+/// use std::time::Duration;
+///
+/// let options = BucketOptions {
+///     ttl: Some(Duration::from_secs(30 * 86_400)),
+///     merge: Some(Merge::Union),
+///     ..BucketOptions::new(Mode::Siblings)
+/// };
+/// client.create_bucket(&name, &options).await?;
+///
+/// // Both stay: readers see one set of both.
+/// let carts = client.bucket(&name);
+/// for thing in ["apples", "pears"] {
+///     let cart = Set([thing.into()].into());
+///     carts.put("user:1", cart.encode()?).await?;
+/// }
+/// if let Some(cart) = carts.get("user:1").await? {
+///     assert_eq!(Set::decode(&cart.value)?.0.len(), 2);
+/// }
+/// # client.delete_bucket(&name).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketOptions {
     /// How concurrent writes are settled.
@@ -39,6 +68,15 @@ pub struct BucketOptions {
 impl BucketOptions {
     /// A bucket of this mode with the defaults: 3 replicas, durability `group`, quorum reads and
     /// writes, values that live for good.
+    ///
+    /// ```
+    /// use annulet::{BucketOptions, Durability, Level, Mode};
+    ///
+    /// let options = BucketOptions::new(Mode::Lww);
+    /// assert_eq!(options.durability, Durability::Group);
+    /// assert_eq!((options.read_level, options.write_level), (Level::Quorum, Level::Quorum));
+    /// assert_eq!((options.replicas, options.ttl), (None, None));
+    /// ```
     pub fn new(mode: Mode) -> Self {
         Self {
             mode,
@@ -53,6 +91,18 @@ impl BucketOptions {
 }
 
 /// What is to change of a bucket. The default leaves everything as it is.
+///
+/// ```
+/// use annulet::{BucketChanges, Level, Ttl};
+/// use std::time::Duration;
+///
+/// let changes = BucketChanges {
+///     ttl: Ttl::After(Duration::from_secs(3_600)),
+///     read_level: Some(Level::One),
+///     ..BucketChanges::default()
+/// };
+/// assert_eq!(changes.write_level, None); // It stays as it is.
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BucketChanges {
     /// How long a value lives if its writer does not say: [`Ttl::After`] or [`Ttl::Never`].
@@ -65,20 +115,33 @@ pub struct BucketChanges {
 }
 
 impl Client {
-    /// Makes a bucket, and gives it as it was made. It can be used at once, from every client.
+    /// Makes a bucket, whose name has 1 to 64 bytes, and gives it as it was made. It can be used at
+    /// once, from every client. A cluster has up to 10,000 buckets.
     ///
-    /// ```no_run
-    /// # async fn example(client: annulet::Client) -> annulet::Result<()> {
-    /// use annulet::{BucketOptions, Mode};
-    /// client.create_bucket("carts", &BucketOptions::new(Mode::Lww)).await?;
-    /// client.bucket("carts").put("user:1", "three apples").await?;
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let name = format!("example-create-{}", std::process::id());
+    /// use annulet::{BucketOptions, ErrorKind, Mode};
+    ///
+    /// let options = BucketOptions::new(Mode::Lww);
+    /// let made = client.create_bucket(&name, &options).await?;
+    /// assert_eq!(made.mode, Mode::Lww);
+    /// client.bucket(&name).put("user:1", "Ada").await?;
+    ///
+    /// let again = client.create_bucket(&name, &options).await;
+    /// assert_eq!(again.map_err(|error| error.kind()), Err(ErrorKind::Conflict));
+    /// # client.delete_bucket(&name).await?;
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
     /// `Conflict` if there is a bucket of that name, `InvalidInput` if the policy cannot be,
     /// `Unauthorized` without the role `admin`, `Unavailable` if too few servers can be reached to
-    /// decide it: then [`Error::outcome`] says whether it may be made later all the same.
+    /// decide it, `Timeout` if none does within 12 s: then [`Error::outcome`] says whether it may
+    /// be made later all the same.
     pub async fn create_bucket(
         &self,
         name: impl Into<String>,
@@ -105,6 +168,26 @@ impl Client {
     }
 
     /// Changes a bucket's policy, and gives it as it is now.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let name = format!("example-set-{}", std::process::id());
+    /// use annulet::{BucketChanges, BucketOptions, Mode, Ttl};
+    /// use std::time::Duration;
+    ///
+    /// client.create_bucket(&name, &BucketOptions::new(Mode::Lww)).await?;
+    /// let changes = BucketChanges {
+    ///     ttl: Ttl::After(Duration::from_secs(3_600)),
+    ///     ..BucketChanges::default()
+    /// };
+    /// let now = client.set_bucket(&name, &changes).await?;
+    /// assert_eq!(now.ttl_ms, Some(3_600_000));
+    /// # client.delete_bucket(&name).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As those of [`Client::create_bucket`]; `InvalidInput` if there is no such bucket, `Conflict`
@@ -133,6 +216,21 @@ impl Client {
     /// Deletes a bucket with all that is in it, for good: a bucket made anew under its name is
     /// another one, and empty.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let name = format!("example-delete-{}", std::process::id());
+    /// use annulet::{BucketOptions, ErrorKind, Mode};
+    ///
+    /// client.create_bucket(&name, &BucketOptions::new(Mode::Lww)).await?;
+    /// client.delete_bucket(&name).await?;
+    /// let gone = client.bucket(&name).get("user:1").await;
+    /// assert_eq!(gone.map_err(|error| error.kind()), Err(ErrorKind::InvalidInput));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As those of [`Client::set_bucket`].
     pub async fn delete_bucket(&self, name: &str) -> Result<()> {
@@ -147,6 +245,19 @@ impl Client {
 
     /// The buckets of the cluster, in order of their making. Looks for the newest view first, and
     /// goes by the one that is known if no server has a newer one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// let buckets = client.buckets().await?;
+    /// for bucket in &buckets {
+    ///     println!("{}: {}, {} replicas", bucket.name, bucket.mode, bucket.replicas);
+    /// }
+    /// assert!(buckets.iter().any(|bucket| bucket.name == "default"));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// `Closed` once the client was closed.

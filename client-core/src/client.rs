@@ -35,12 +35,37 @@ const PROBES_AT_ONCE: usize = 32;
 
 /// A client of one cluster. Cheap to clone; all clones share one set of connections. Connect once
 /// in a program and keep it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// let profiles = client.bucket("default");
+/// // A client takes any number of calls at a time, and so does each of its clones.
+/// let same = client.clone().bucket("default");
+/// tokio::try_join!(profiles.put("client:1", "Ada"), same.put("client:2", "Grace"))?;
+/// assert!(profiles.exists("client:1").await? && profiles.exists("client:2").await?);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
 }
 
 /// A server and how it is.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// for member in client.members().await {
+///     let stored = member.report.map_or(0, |report| report.stored_bytes);
+///     println!("{} is {} and holds {stored} bytes", member.address, member.state);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct MemberStatus {
@@ -67,6 +92,20 @@ pub struct MemberStatus {
 }
 
 /// What a server keeps for others that could not be reached.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// for member in client.hints().await {
+///     match member.report {
+///         Ok(report) => println!("{}: {} of {} bytes", member.id, report.bytes, report.bytes_max),
+///         Err(why) => println!("{}: {why}", member.id),
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct MemberHints {
@@ -82,12 +121,16 @@ impl Client {
     /// Connects to the cluster of a profile: fetches the view from the first of its servers that
     /// answers. Call it inside a tokio runtime; the client works on that one.
     ///
-    /// ```no_run
-    /// # async fn example() -> annulet::Result<()> {
-    /// let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
-    /// let carts = client.bucket("default");
-    /// carts.put("user:1", "three apples").await?;
-    /// # Ok(()) }
+    /// ```
+    /// #[tokio::main]
+    /// async fn main() -> annulet::Result<()> {
+    ///     # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    ///     let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    ///     let profiles = client.bucket("default");
+    ///     profiles.put("connect:1", "Ada").await?;
+    ///     client.close().await;
+    ///     Ok(())
+    /// }
     /// ```
     ///
     /// # Errors
@@ -98,7 +141,23 @@ impl Client {
         Self::connect_with(profile, config).await
     }
 
-    /// [`Client::connect`] with settings.
+    /// [`Client::connect`] with settings, in place of what the profile says of them.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// use annulet::{Client, Config, Level, Profile};
+    ///
+    /// let profile = Profile::find(None)?;
+    /// let config = Config {
+    ///     level: Some(Level::LocalQuorum),
+    ///     ..Config::of(&profile)
+    /// };
+    /// let client = Client::connect_with(profile, config).await?;
+    /// client.bucket("default").put("connect_with:1", "Ada").await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As `connect`.
@@ -140,19 +199,70 @@ impl Client {
         Self { shared }
     }
 
-    /// A bucket of the cluster. Asks no server: a bucket that does not exist is found out by the
-    /// first operation on it.
+    /// A bucket of the cluster, whose name has 1 to 64 bytes. Asks no server: a bucket that does
+    /// not exist is found out by the first operation on it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// use annulet::ErrorKind;
+    ///
+    /// let profiles = client.bucket("default");
+    /// assert_eq!(profiles.name(), "default");
+    ///
+    /// let misspelt = client.bucket("defualt").get("user:1").await;
+    /// assert_eq!(misspelt.map_err(|error| error.kind()), Err(ErrorKind::InvalidInput));
+    /// # Ok(()) }
+    /// ```
     pub fn bucket(&self, name: impl Into<String>) -> Bucket {
         Bucket::new(self.clone(), name.into())
     }
 
     /// A new session: whoever reads and writes in its buckets is never shown anything older than
     /// what they have written or seen.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// use annulet::{Level, ReadOptions};
+    ///
+    /// let session = client.session();
+    /// let profiles = session.bucket("default");
+    /// profiles.put("session:1", "Ada").await?;
+    /// // A single owner is asked, and more of them only if it has not got the write yet.
+    /// let quick = ReadOptions { level: Some(Level::One), ..ReadOptions::default() };
+    /// let seen = profiles.get_with("session:1", &quick).await?;
+    /// assert_eq!(seen.map(|entry| entry.value), Some("Ada".into()));
+    /// # Ok(()) }
+    /// ```
     pub fn session(&self) -> Session {
         Session::new(self.clone())
     }
 
     /// A session that goes on from [`Session::to_bytes`] of another one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// use annulet::{Level, ReadOptions};
+    ///
+    /// let session = client.session();
+    /// session.bucket("default").put("session_from:1", "Ada").await?;
+    /// let cookie = session.to_bytes().await?;
+    ///
+    /// // Any later, in any other process:
+    /// let session = client.session_from(&cookie)?;
+    /// let quick = ReadOptions { level: Some(Level::One), ..ReadOptions::default() };
+    /// let seen = session.bucket("default").get_with("session_from:1", &quick).await?;
+    /// assert_eq!(seen.map(|entry| entry.value), Some("Ada".into()));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// `InvalidInput` if it is none, or of another cluster.
@@ -161,19 +271,56 @@ impl Client {
     }
 
     /// The view of the cluster that this client works with.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// let view = client.view();
+    /// assert!(view.bucket_named("default").is_some());
+    /// println!("{} servers, values of up to {} bytes", view.members.len(), view.value_bytes_max);
+    /// # Ok(()) }
+    /// ```
     pub fn view(&self) -> Arc<View> {
         self.shared.view()
     }
 
     /// What this client has done so far.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// client.bucket("default").get("statistics:1").await?;
+    /// let statistics = client.statistics();
+    /// assert_eq!((statistics.reads, statistics.errors), (1, 0));
+    /// # Ok(()) }
+    /// ```
     pub fn statistics(&self) -> Statistics {
         let counts = self.shared.core().counts;
         self.shared.counters.read(counts)
     }
 
-    /// Asks every server how it is, for people to look at. What they say is of an epoch that this
-    /// client knows afterwards, so that a move that is over is not taken for one of which nobody
-    /// says anything.
+    /// Asks every server how it is, for people to look at: 32 servers at a time, each of which has
+    /// two seconds. One that does not answer is `down`; the call itself does not fail. What
+    /// they say is of an epoch that this client knows afterwards, so that a move that is over is
+    /// not taken for one of which nobody says anything.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// for member in client.members().await {
+    ///     match member.error {
+    ///         None => assert_eq!(member.state, "up"),
+    ///         Some(why) => println!("{} is {}: {why}", member.address, member.state),
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn members(&self) -> Vec<MemberStatus> {
         let view = self.view();
         let shares = shares(&view);
@@ -218,6 +365,22 @@ impl Client {
     /// was acknowledged at a quorum may still be on its way to the other owners, and so may
     /// repairs: this waits until they have it, or somebody keeps it for them, at most a second,
     /// then closes the connections.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// use annulet::ErrorKind;
+    ///
+    /// let profiles = client.bucket("default");
+    /// profiles.put("close:1", "Ada").await?;
+    /// client.close().await;
+    ///
+    /// let late = profiles.get("close:1").await;
+    /// assert_eq!(late.map_err(|error| error.kind()), Err(ErrorKind::Closed));
+    /// # Ok(()) }
+    /// ```
     pub async fn close(&self) {
         self.shared.close();
         let drained = async {
@@ -241,7 +404,19 @@ impl Client {
         &self.shared
     }
 
-    /// Asks every server what it keeps for others, for people to look at.
+    /// Asks every server what it keeps for others, for people to look at: 32 servers at a time,
+    /// each of which has two seconds. The call itself does not fail.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// let reports = client.hints().await.into_iter().filter_map(|member| member.report.ok());
+    /// let waiting: u64 = reports.flat_map(|report| report.waiting).map(|one| one.count).sum();
+    /// println!("{waiting} records wait for owners that are away");
+    /// # Ok(()) }
+    /// ```
     pub async fn hints(&self) -> Vec<MemberHints> {
         let view = self.view();
         let each = view.members.iter().map(|member| {

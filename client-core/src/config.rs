@@ -6,6 +6,22 @@ use annulet_protocol::limits::BUDGET_MS_MAX;
 use std::time::Duration;
 
 /// Settings of a client. The defaults suit nearly everyone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// use annulet::{Client, Config, Profile};
+/// use std::time::Duration;
+///
+/// let profile = Profile::find(None)?;
+/// let config = Config {
+///     idle_after: Duration::from_secs(600),
+///     ..Config::of(&profile)
+/// };
+/// let client = Client::connect_with(profile, config).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// How long an operation may take that names no timeout; 1 ms to 10 minutes.
@@ -36,6 +52,18 @@ impl Default for Config {
 
 impl Config {
     /// The defaults, with what the profile says.
+    ///
+    /// ```
+    /// use annulet::{Config, Profile};
+    /// use std::time::Duration;
+    ///
+    /// let text = "seeds = ['host-1:7400']\nca = 'ca.pem'\ncert = 'a.pem'\nkey = 'a.key'";
+    /// let profile = Profile::parse(&format!("{text}\ntimeout_ms = 500"))?;
+    /// let config = Config::of(&profile);
+    /// assert_eq!(config.timeout, Duration::from_millis(500));
+    /// assert_eq!(config.connections_max, Config::default().connections_max);
+    /// # Ok::<(), annulet::Error>(())
+    /// ```
     pub fn of(profile: &Profile) -> Self {
         let default = Self::default();
         let timeout = profile

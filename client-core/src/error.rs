@@ -4,6 +4,27 @@ use crate::op_id::OpId;
 use std::fmt;
 
 /// What a caller can do about an error.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// # let profiles = client.bucket("default");
+/// use annulet::ErrorKind;
+///
+/// match profiles.get("user:kind").await {
+///     Ok(profile) => println!("found: {}", profile.is_some()),
+///     Err(error) => match error.kind() {
+///         ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Overloaded => {
+///             println!("try again later: {error}");
+///         }
+///         ErrorKind::Unauthorized => println!("change the profile: {error}"),
+///         _ => return Err(error),
+///     },
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -28,6 +49,12 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind there is today.
+    ///
+    /// ```
+    /// use annulet::ErrorKind;
+    ///
+    /// assert!(ErrorKind::ALL.contains(&ErrorKind::Timeout));
+    /// ```
     pub const ALL: &'static [Self] = &[
         Self::InvalidInput,
         Self::Conflict,
@@ -40,6 +67,10 @@ impl ErrorKind {
     ];
 
     /// The name, the same in every language.
+    ///
+    /// ```
+    /// assert_eq!(annulet::ErrorKind::InvalidInput.as_str(), "InvalidInput");
+    /// ```
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidInput => "InvalidInput",
@@ -61,6 +92,22 @@ impl fmt::Display for ErrorKind {
 }
 
 /// What became of a write that failed.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// # let profiles = client.bucket("default");
+/// use annulet::Outcome;
+///
+/// match profiles.put("user:outcome", "Ada").await.map_err(|error| error.outcome()) {
+///     Ok(written) => println!("stored as {}", written.version),
+///     Err(Some(Outcome::NotApplied)) => println!("not stored, and never will be"),
+///     Err(Some(Outcome::Unknown) | None) => println!("perhaps stored"),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// It was not applied anywhere and never will be.
@@ -71,6 +118,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// The name, the same in every language.
+    ///
+    /// ```
+    /// assert_eq!(annulet::Outcome::NotApplied.as_str(), "not_applied");
+    /// ```
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotApplied => "not_applied",
@@ -80,6 +131,24 @@ impl Outcome {
 }
 
 /// Why an operation failed. The kind says what to do; the message is for people and may change.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// # let profiles = client.bucket("default");
+/// use annulet::{ErrorKind, Outcome};
+///
+/// let refused = profiles.put("", "Ada").await;
+/// if let Err(error) = refused {
+///     assert_eq!(error.kind(), ErrorKind::InvalidInput);
+///     assert_eq!(error.outcome(), Some(Outcome::NotApplied));
+///     assert!(!error.is_retryable());
+///     println!("{error}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
@@ -90,10 +159,27 @@ pub struct Error {
 }
 
 /// The result of everything that can fail here.
+///
+/// ```
+/// fn number(value: &[u8]) -> annulet::Result<u64> {
+///     let number = String::from_utf8_lossy(value).parse();
+///     number.map_err(|_| annulet::Error::new(annulet::ErrorKind::InvalidInput, "no number"))
+/// }
+/// assert_eq!(number(b"7")?, 7);
+/// # Ok::<(), annulet::Error>(())
+/// ```
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// An error of this kind.
+    ///
+    /// ```
+    /// use annulet::{Error, ErrorKind};
+    ///
+    /// // For functions of one's own that fail like those of this crate.
+    /// let error = Error::new(ErrorKind::InvalidInput, "no such product");
+    /// assert_eq!(error.to_string(), "InvalidInput: no such product");
+    /// ```
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -104,6 +190,13 @@ impl Error {
     }
 
     /// The same error, of a write with this outcome.
+    ///
+    /// ```
+    /// use annulet::{Error, ErrorKind, Outcome};
+    ///
+    /// let error = Error::new(ErrorKind::Timeout, "too late").with_outcome(Outcome::Unknown);
+    /// assert_eq!(error.outcome(), Some(Outcome::Unknown));
+    /// ```
     #[must_use]
     pub fn with_outcome(mut self, outcome: Outcome) -> Self {
         self.outcome = Some(outcome);
@@ -118,22 +211,77 @@ impl Error {
     }
 
     /// What the caller can do about it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// use annulet::ErrorKind;
+    ///
+    /// let unknown = client.bucket("no-such-bucket").get("user:1").await;
+    /// assert_eq!(unknown.map_err(|error| error.kind()), Err(ErrorKind::InvalidInput));
+    /// # Ok(()) }
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
     /// What happened, for people.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// if let Err(error) = client.bucket("no-such-bucket").get("user:1").await {
+    ///     assert!(error.message().contains("no-such-bucket"));
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn message(&self) -> &str {
         &self.message
     }
 
     /// What became of the write; `None` for anything but writes.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let profiles = client.bucket("default");
+    /// use annulet::Outcome;
+    ///
+    /// let too_long = vec![b'k'; 5_000];
+    /// let refused = profiles.put(&too_long, "Ada").await;
+    /// assert_eq!(refused.map_err(|error| error.outcome()), Err(Some(Outcome::NotApplied)));
+    /// let refused = profiles.get(&too_long).await;
+    /// assert_eq!(refused.map_err(|error| error.outcome()), Err(None));
+    /// # Ok(()) }
+    /// ```
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
     }
 
     /// The name of a write of unknown outcome in a strong bucket: [`crate::Bucket::resolve`] tells
     /// what became of it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let locks = client.bucket("strong");
+    /// match locks.put("job:op_id", "worker-3").await {
+    ///     Ok(written) => println!("stored as {}", written.version),
+    ///     Err(error) => match error.op_id() {
+    ///         Some(op_id) => println!("{:?}", locks.resolve("job:op_id", op_id).await?),
+    ///         None => return Err(error),
+    ///     },
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn op_id(&self) -> Option<&OpId> {
         self.op_id.as_deref()
     }
@@ -141,6 +289,22 @@ impl Error {
     /// Whether the same call may succeed later. A last-write-wins write of unknown outcome may be
     /// repeated: at worst it is written twice. One of a strong bucket may not, since it may be
     /// applied after others by then: ask what became of it first.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let profiles = client.bucket("default");
+    /// let mut tries = 0;
+    /// let profile = loop {
+    ///     match profiles.get("user:retry").await {
+    ///         Err(error) if error.is_retryable() && tries < 3 => tries += 1,
+    ///         done => break done?,
+    ///     }
+    /// };
+    /// # Ok(()) }
+    /// ```
     pub fn is_retryable(&self) -> bool {
         if self.op_id.is_some() {
             return false;

@@ -1,15 +1,18 @@
 //! The client of Annulet, a distributed key-value store whose consistency is chosen per bucket and
 //! per request.
 //!
-//! ```no_run
-//! # async fn example() -> annulet::Result<()> {
-//! let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
-//! let carts = client.bucket("default");
-//! carts.put("user:1", "three apples").await?;
-//! let entry = carts.get("user:1").await?;
-//! assert_eq!(entry.map(|entry| entry.value), Some("three apples".into()));
-//! client.close().await;
-//! # Ok(()) }
+//! ```
+//! #[tokio::main]
+//! async fn main() -> annulet::Result<()> {
+//!     # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+//!     let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+//!     let profiles = client.bucket("default");
+//!     profiles.put("user:1", "Ada").await?;
+//!     let entry = profiles.get("user:1").await?;
+//!     assert_eq!(entry.map(|entry| entry.value), Some("Ada".into()));
+//!     client.close().await;
+//!     Ok(())
+//! }
 //! ```
 //!
 //! A [`Client`] is connected once in a program and kept: it holds the view of the ring, picks the
@@ -38,11 +41,15 @@
 //! what became of a write that failed, and [`Error::is_retryable`] whether the same call may
 //! succeed later. The client tries again by itself where that is safe, up to the call's deadline.
 //!
-//! ```no_run
-//! # async fn example(carts: annulet::Bucket) -> annulet::Result<()> {
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> annulet::Result<()> {
+//! # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+//! # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+//! # let profiles = client.bucket("default");
 //! use annulet::{ErrorKind, Outcome};
 //!
-//! match carts.put("user:1", "three apples").await {
+//! match profiles.put("user:2", "Grace").await {
 //!     Ok(written) => println!("stored as {}", written.version),
 //!     Err(error) if error.outcome() == Some(Outcome::NotApplied) => println!("not stored"),
 //!     Err(error) if error.kind() == ErrorKind::Timeout => println!("perhaps stored: {error}"),
@@ -56,9 +63,11 @@
 //! turns it on.
 //!
 //! # Versions
-//! Semantic versions: before 1.0 a minor version may break, a patch may not. `rust-version` in the
-//! manifest is what is tested; asking for a newer Rust is no breaking change. Enums and structs
-//! that may grow are `#[non_exhaustive]`, and what an error's message says may change any time.
+//! Semantic versions: before 1.0 a minor version may break, a patch may not. The oldest Rust that
+//! is tested is `rust-version` of the manifest, 1.95; asking for a newer one is no breaking change.
+//! Enums and structs that may grow are `#[non_exhaustive]`, or options that have defaults: name
+//! what you set and leave the rest to `..Default::default()`, then a new field breaks nothing. What
+//! an error's message says may change any time.
 //! [`core`] and [`facade`] are for the simulator and for the packages of other languages, and may
 //! change with every version.
 //!
@@ -71,10 +80,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+// Ahead of the others: documentation lists methods in the order of the modules.
+mod client;
+
 mod bucket;
 mod buckets;
 mod changes;
-mod client;
 mod config;
 pub mod core;
 mod error;
@@ -95,26 +106,39 @@ mod system;
 #[cfg(test)]
 mod testing;
 
+#[doc(inline)]
 pub use annulet_protocol::bucket::{Bucket as BucketPolicy, Durability, Mode};
+#[doc(inline)]
 pub use annulet_protocol::epoch::Point;
+#[doc(inline)]
 pub use annulet_protocol::hints::HintsReport;
-pub use annulet_protocol::ids::NodeId;
+#[doc(inline)]
+pub use annulet_protocol::ids::{Incarnation, NodeId};
+#[doc(inline)]
 pub use annulet_protocol::level::Level;
+#[doc(inline)]
 pub use annulet_protocol::recovery::{Anew, MemberFound, RecoverOutcome, RecoverReply};
-pub use annulet_protocol::siblings::merges::{Counter, Merge, Set};
+#[doc(inline)]
+pub use annulet_protocol::siblings::merges::{Counter, Merge, MergeError, Set};
+#[doc(inline)]
 pub use annulet_protocol::status::{
     CopyState, StatusReport, StopReason, StopReasonKind, StopReply,
 };
+#[doc(inline)]
 pub use annulet_protocol::table::Joint;
+#[doc(inline)]
 pub use annulet_protocol::view::{Member, MemberState, View};
+#[doc(inline)]
 pub use annulet_ring::forecast::{
     Forecast, Holder, Idle, IdleCause, MemberForecast, Newcomer, RegionZones, RingChange, Transfer,
 };
+#[doc(inline)]
 pub use annulet_ring::loss::BucketLoss;
 pub use bucket::{Bucket, Committed, Merging, Update};
 pub use buckets::{BucketChanges, BucketOptions};
 pub use client::{Client, MemberHints, MemberStatus};
 pub use config::Config;
+#[doc(inline)]
 pub use core::strong::Resolved;
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use members::MemberChanges;

@@ -15,6 +15,14 @@ use annulet_protocol::view::Member;
 use bytes::Bytes;
 
 /// What is to change of a member. The default leaves everything as it is.
+///
+/// ```
+/// let changes = annulet::MemberChanges {
+///     capacity: Some(2),
+///     ..Default::default()
+/// };
+/// assert_eq!(changes.zone, None); // It stays as it is.
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberChanges {
     /// Its share of the data, relative to the others', at least 1.
@@ -29,9 +37,28 @@ impl Client {
     /// Changes a member, and gives it as it is now. Where its share of the data changes, the
     /// servers move what must be moved, a few partitions at a time, while everything goes on.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// use annulet::MemberChanges;
+    ///
+    /// let member = client.view().members[0].clone();
+    /// let changes = MemberChanges {
+    ///     capacity: Some(member.capacity),
+    ///     ..MemberChanges::default()
+    /// };
+    /// // It has that capacity already, so nothing moves.
+    /// let now = client.set_member(member.id, &changes).await?;
+    /// assert_eq!(now, Some(member));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// `Conflict` if there is no such member, `InvalidInput` if it cannot be so, `Unauthorized`
-    /// without the role `admin`, `Unavailable` if too few servers can be reached to decide it.
+    /// without the role `admin`, `Unavailable` if too few servers can be reached to decide it,
+    /// `Timeout` if none does within 12 s.
     pub async fn set_member(&self, id: NodeId, changes: &MemberChanges) -> Result<Option<Member>> {
         let set = SetMember {
             id,
@@ -46,6 +73,19 @@ impl Client {
     /// run until then; one that is lost for good leaves in the same way, and the others copy from
     /// those who are left, where these are a majority: see [`Client::accept_loss`].
     ///
+    /// ```no_run
+    /// # async fn example(client: annulet::Client) -> annulet::Result<()> {
+    /// let leaves = client.view().members[0].id;
+    /// client.remove_member(leaves).await?;
+    /// // It owns less and less, until it is no member any more.
+    /// while client.newest_view().await?.member(leaves).is_some() {
+    ///     let progress = client.progress().await?;
+    ///     println!("{:.0} copies are left", progress.replicas_left);
+    ///     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As those of [`Client::set_member`]; `InvalidInput` if nobody would be left.
     pub async fn remove_member(&self, id: NodeId) -> Result<Option<Member>> {
@@ -58,6 +98,16 @@ impl Client {
     /// something, what they have is taken for all that there is. [`Client::plan_loss`] says where
     /// that is. Without it such partitions wait for the member. A member that comes back after
     /// all hands over what it still has, if it comes before the others are done without it.
+    ///
+    /// ```no_run
+    /// # async fn example(client: annulet::Client) -> annulet::Result<()> {
+    /// let gone = client.view().members[0].id;
+    /// for loss in client.plan_loss(&[gone]).await? {
+    ///     println!("{}: {} partitions", loss.bucket, loss.partitions.len());
+    /// }
+    /// client.accept_loss(gone).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As those of [`Client::remove_member`]; `Conflict` if the member answers.

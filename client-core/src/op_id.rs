@@ -7,6 +7,22 @@ use std::str::FromStr;
 
 /// Names one write of a strong bucket whose outcome is not known. [`crate::Bucket::resolve`] tells
 /// what became of it, in this process or another: it can be kept as text.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// # let locks = client.bucket("strong");
+/// use annulet::{OpId, Resolved};
+///
+/// // What `Error::op_id` gave, kept as text, perhaps by another process.
+/// let kept = "00112233445566778899aabbccddeeff-1-18bcfe56800-1";
+/// let op_id: OpId = kept.parse()?;
+/// let outcome = locks.resolve("job:name", &op_id).await?;
+/// assert!(!matches!(outcome, Resolved::Applied { .. }));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OpId {
     op: ids::OpId,

@@ -25,14 +25,21 @@ impl Client {
     /// what the servers say they hold. Nothing is changed: see [`Client::set_member`] and
     /// [`Client::remove_member`].
     ///
-    /// ```no_run
-    /// # async fn example() -> annulet::Result<()> {
-    /// use annulet::{Client, Profile, RingChange};
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// use annulet::{Newcomer, RingChange};
     ///
-    /// let client = Client::connect(Profile::find(None)?).await?;
-    /// let leaves = client.view().members[0].id;
-    /// let plan = client.plan(&[RingChange::Leave(leaves)]).await?;
-    /// println!("{} copies of partitions would move", plan.moving);
+    /// let comes = RingChange::Join(Newcomer {
+    ///     capacity: 1,
+    ///     zone: "rack-4".into(),
+    ///     region: client.view().members[0].region.clone(),
+    /// });
+    /// let plan = client.plan(&[comes]).await?;
+    /// println!("{} of {} copies of partitions would move", plan.moving, plan.replicas);
+    /// assert!(plan.moving > 0);
     /// # Ok(()) }
     /// ```
     ///
@@ -54,6 +61,18 @@ impl Client {
 
     /// How far it is with all that moves, and how long it will take: asks every server.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// let progress = client.progress().await?;
+    /// if !progress.is_still() {
+    ///     println!("{:.0} copies of partitions are left", progress.replicas_left);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// `Closed` once the client was closed.
     pub async fn progress(&self) -> Result<Progress> {
@@ -65,6 +84,18 @@ impl Client {
     /// What would be lost of each bucket if these members were gone for good, besides those of
     /// which that is accepted already; buckets of which nothing would be are left out. Nothing is
     /// changed: see [`Client::accept_loss`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// let one = client.view().members[0].id;
+    /// for loss in client.plan_loss(&[one]).await? {
+    ///     println!("{}: {} partitions would be lost", loss.bucket, loss.partitions.len());
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// `Closed` once the client was closed.
@@ -79,6 +110,16 @@ impl Client {
 
     /// The newest view that any server has; the one that is known if there is no newer one.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// let view = client.newest_view().await?;
+    /// assert!(view.ordinal() <= client.view().ordinal());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// `Closed` once the client was closed.
     pub async fn newest_view(&self) -> Result<Arc<View>> {
@@ -89,6 +130,20 @@ impl Client {
     /// Asks a server whether it can be stopped now: whether every quorum that it is part of can
     /// still be had without it, and it holds nothing that others should have by now. Stop one
     /// server at a time, and ask anew before the next.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// let server = client.view().members[0].id;
+    /// let reply = client.safe_to_stop(server).await?;
+    /// for reason in &reply.reasons {
+    ///     println!("{server} must go on ({}): {}", reason.kind, reason.message);
+    /// }
+    /// assert_eq!(reply.node, server);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// `Unavailable` if it does not answer, `InvalidInput` if there is no such member or it is too

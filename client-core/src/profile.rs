@@ -6,11 +6,33 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Environment variable that names a profile.
+///
+/// ```
+/// assert_eq!(annulet::PROFILE_VARIABLE, "ANNULET_PROFILE");
+/// ```
 pub const PROFILE_VARIABLE: &str = "ANNULET_PROFILE";
 const LOCAL_PROFILE: &str = ".annulet/profile.toml";
 
 /// Where the cluster is, the certificates to use, and defaults. A TOML file; paths in it are
 /// relative to its folder.
+///
+/// ```
+/// use annulet::{Level, Profile};
+///
+/// let profile = Profile::parse(
+///     r#"
+///     seeds = ["host-1:7400", "host-2:7400"]
+///     ca = "ca.pem"
+///     cert = "shop.pem"
+///     key = "shop.key"
+///     zone = "rack-1"
+///     level = "local_quorum"
+///     timeout_ms = 500
+///     "#,
+/// )?;
+/// assert_eq!((profile.seeds.len(), profile.level), (2, Some(Level::LocalQuorum)));
+/// # Ok::<(), annulet::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
@@ -50,6 +72,18 @@ impl Profile {
     /// names, else `.annulet/profile.toml` here or in a parent folder, else `annulet/profile.toml`
     /// in the user's configuration folder.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// use annulet::{Client, Profile};
+    ///
+    /// // A path from the command line would stand in place of `None`.
+    /// let client = Client::connect(Profile::find(None)?).await?;
+    /// assert!(!client.view().members.is_empty());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// `InvalidInput` if there is none, or it cannot be read.
     pub fn find(explicit: Option<&Path>) -> Result<Self> {
@@ -74,6 +108,19 @@ impl Profile {
 
     /// Reads a profile; its paths become absolute.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// use annulet::Profile;
+    ///
+    /// let path = folder.path().join("profile.toml");
+    /// let text = "seeds = ['host-1:7400']\nca = 'ca.pem'\ncert = 'a.pem'\nkey = 'a.key'";
+    /// std::fs::write(&path, text)?;
+    /// let profile = Profile::load(&path)?;
+    /// assert_eq!(profile.ca, folder.path().join("ca.pem"));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// `InvalidInput` if it cannot be read or is not a profile.
     pub fn load(path: &Path) -> Result<Self> {
@@ -93,6 +140,16 @@ impl Profile {
 
     /// Reads the text of a profile, with paths as they stand there.
     ///
+    /// ```
+    /// use annulet::{ErrorKind, Profile};
+    ///
+    /// let text = "seeds = ['host-1:7400']\nca = 'ca.pem'\ncert = 'a.pem'\nkey = 'a.key'";
+    /// assert_eq!(Profile::parse(text)?.seeds, ["host-1:7400"]);
+    /// let misspelt = Profile::parse(&format!("{text}\ntimeuot_ms = 500"));
+    /// assert_eq!(misspelt.map_err(|error| error.kind()), Err(ErrorKind::InvalidInput));
+    /// # Ok::<(), annulet::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `InvalidInput` if it is not one.
     pub fn parse(text: &str) -> Result<Self> {
@@ -103,6 +160,20 @@ impl Profile {
     }
 
     /// Writes the profile.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// use annulet::Profile;
+    ///
+    /// let text = "seeds = ['host-1:7400']\nca = 'ca.pem'\ncert = 'a.pem'\nkey = 'a.key'";
+    /// let mut profile = Profile::parse(text)?;
+    /// profile.timeout_ms = Some(500);
+    /// let path = folder.path().join("profile.toml");
+    /// profile.save(&path)?;
+    /// assert_eq!(Profile::load(&path)?.timeout_ms, Some(500));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// `InvalidInput` if the file cannot be written.

@@ -18,6 +18,19 @@ const PATIENCE: Patience = Patience {
 impl Client {
     /// What [`Client::recover`] would find and do. Changes nothing.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// use annulet::RecoverOutcome;
+    ///
+    /// let found = client.plan_recovery().await?;
+    /// // A majority answers, so there is nothing to recover from.
+    /// assert!(matches!(found.outcome, RecoverOutcome::Refused(_)));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As those of [`Client::recover`].
     pub async fn plan_recovery(&self) -> Result<RecoverReply> {
@@ -29,8 +42,22 @@ impl Client {
     /// back and knew something of that kind stops. It is refused while a majority of the keepers
     /// answers. The reply says what was found and what became of it.
     ///
+    /// ```no_run
+    /// # async fn example(client: annulet::Client) -> annulet::Result<()> {
+    /// use annulet::RecoverOutcome;
+    ///
+    /// match client.recover().await?.outcome {
+    ///     RecoverOutcome::Done(anew) => println!("it goes on with epoch {}", anew.epoch.number),
+    ///     RecoverOutcome::Unsettled(_) => println!("it goes on, and some servers are still told"),
+    ///     RecoverOutcome::Refused(why) | RecoverOutcome::Interrupted(why) => println!("{why}"),
+    ///     other => println!("{other:?}"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
-    /// `Unauthorized` without the role `admin`, `Unavailable` if no server can be reached.
+    /// `Unauthorized` without the role `admin`, `Unavailable` if no server can be reached,
+    /// `Timeout` if none answers within 60 s.
     pub async fn recover(&self) -> Result<RecoverReply> {
         self.ask_to_recover(true).await
     }

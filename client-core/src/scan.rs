@@ -24,6 +24,26 @@ const READS_AT_ONCE: usize = 4;
 const FULL_BYTES: usize = 8 << 20;
 
 /// Options of a scan.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// # let profiles = client.bucket("plain");
+/// use annulet::ScanOptions;
+///
+/// profiles.put("options:1", "a long value").await?;
+/// let keys_only = ScanOptions {
+///     keys_only: true,
+///     page_entries: 1_024,
+///     ..ScanOptions::default()
+/// };
+/// if let Some(page) = profiles.scan(keys_only)?.next_page().await? {
+///     assert!(page.entries.iter().all(|entry| entry.value.is_none()));
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanOptions {
     /// Whether values are left out, which is far cheaper where they are long.
@@ -52,6 +72,28 @@ impl Default for ScanOptions {
 }
 
 /// A part of what is in a bucket.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// # let profiles = client.bucket("plain");
+/// use annulet::ScanOptions;
+///
+/// let entries = ["page:1", "page:2"].map(|key| (key.into(), "Ada".into()));
+/// profiles.multi_put(entries).await.into_iter().collect::<annulet::Result<Vec<_>>>()?;
+/// let one = ScanOptions { page_entries: 1, ..ScanOptions::default() };
+/// let first = profiles.scan(one)?.next_page().await?;
+///
+/// // Later, perhaps in another process:
+/// let rest = ScanOptions {
+///     cursor: first.and_then(|page| page.cursor),
+///     ..ScanOptions::default()
+/// };
+/// assert!(profiles.scan(rest)?.next_page().await?.is_some());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanPage {
     /// The entries, in order of the hashes of their keys.
@@ -62,6 +104,22 @@ pub struct ScanPage {
 }
 
 /// A key that was found.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// # let profiles = client.bucket("plain");
+/// profiles.put("entry:1", "Ada").await?;
+/// let mut scan = profiles.scan(annulet::ScanOptions::default())?;
+/// while let Some(page) = scan.next_page().await? {
+///     for entry in page.entries {
+///         println!("{:?} = {:?}, version {}", entry.key, entry.value, entry.version);
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanEntry {
     /// The key.
@@ -70,7 +128,7 @@ pub struct ScanEntry {
     pub value: Option<Bytes>,
     /// The version of the value, an opaque string.
     pub version: String,
-    /// When it expires, in milliseconds since the Unix epoch.
+    /// When it expires, in milliseconds since the Unix epoch; `None`: it does not.
     pub expires_at_ms: Option<u64>,
 }
 
@@ -91,6 +149,22 @@ impl ScanEntry {
 
 /// A scan of a bucket, see [`Bucket::scan`]. It is no snapshot: a key that is there throughout
 /// comes exactly once, one that is written or deleted meanwhile may come or not.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// # let profiles = client.bucket("plain");
+/// profiles.put("scan:1", "Ada").await?;
+/// let mut scan = profiles.scan(annulet::ScanOptions::default())?;
+/// let mut found = Vec::new();
+/// while let Some(page) = scan.next_page().await? {
+///     found.extend(page.entries.into_iter().map(|entry| entry.key));
+/// }
+/// assert!(found.contains(&"scan:1".into()));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Scan {
     bucket: Bucket,
@@ -159,9 +233,31 @@ impl Scan {
     /// [`Error::is_retryable`] it can be called again and goes on where it was. A future that is
     /// dropped before it is done loses nothing.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let profiles = client.bucket("plain");
+    /// profiles.put("next_page:1", "Ada").await?;
+    /// let mut scan = profiles.scan(annulet::ScanOptions::default())?;
+    /// let mut entries = 0;
+    /// loop {
+    ///     match scan.next_page().await {
+    ///         Ok(Some(page)) => entries += page.entries.len(),
+    ///         Ok(None) => break,
+    ///         // Servers are away for a moment: it goes on where it was.
+    ///         Err(error) if error.is_retryable() => continue,
+    ///         Err(error) => return Err(error),
+    ///     }
+    /// }
+    /// assert!(entries > 0);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
-    /// `InvalidInput`, or `Unavailable`, `Timeout` or `Overloaded` if too few owners of a part of
-    /// the bucket answered.
+    /// `InvalidInput` if there is no such bucket, or it is not of mode `lww`; `Unavailable`,
+    /// `Timeout` or `Overloaded` if too few owners of a part of the bucket answered.
     pub async fn next_page(&mut self) -> Result<Option<ScanPage>> {
         while self.page.len() < self.options.page_entries as usize && self.page_bytes < FULL_BYTES {
             let more = match self.found.is_empty() {

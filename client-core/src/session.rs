@@ -21,21 +21,25 @@ use std::time::Duration;
 /// deadline, which [`Statistics::widened`](crate::Statistics::widened) counts, and fails as
 /// `Unavailable` if none that answers has as much.
 ///
-/// ```no_run
-/// # async fn example(client: annulet::Client) -> annulet::Result<()> {
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
 /// use annulet::{Level, ReadOptions};
 ///
 /// let session = client.session();
-/// let carts = session.bucket("default");
-/// carts.put("user:1", "three apples").await?;
+/// let profiles = session.bucket("default");
+/// profiles.put("user:session", "Ada").await?;
 /// let quick = ReadOptions { level: Some(Level::One), ..ReadOptions::default() };
-/// let cart = carts.get_with("user:1", &quick).await?;
-/// assert_eq!(cart.map(|cart| cart.value), Some("three apples".into()));
+/// let profile = profiles.get_with("user:session", &quick).await?;
+/// assert_eq!(profile.map(|entry| entry.value), Some("Ada".into()));
 ///
 /// // The next request of this user may come to another process.
 /// let cookie = session.to_bytes().await?;
-/// let again = client.session_from(&cookie)?;
-/// # let _ = again;
+/// let again = client.session_from(&cookie)?.bucket("default");
+/// let profile = again.get_with("user:session", &quick).await?;
+/// assert_eq!(profile.map(|entry| entry.value), Some("Ada".into()));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -81,12 +85,38 @@ impl Session {
     }
 
     /// A bucket in which this session reads and writes.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// let session = client.session();
+    /// // Both are of one session; a bucket of the client is of none.
+    /// let (profiles, locks) = (session.bucket("default"), session.bucket("strong"));
+    /// profiles.put("user:both", "Ada").await?;
+    /// locks.put("user:both", "worker-3").await?;
+    /// assert!(profiles.exists("user:both").await? && locks.exists("user:both").await?);
+    /// # Ok(()) }
+    /// ```
     pub fn bucket(&self, name: impl Into<String>) -> Bucket {
         self.client.bucket(name).in_session(Arc::clone(&self.state))
     }
 
     /// What another process needs to go on, at most 64 KiB. What does not fit is first seen to be
     /// with a majority of its owners, which may take some reads.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// let session = client.session();
+    /// session.bucket("default").put("user:bytes", "Ada").await?;
+    /// let cookie = session.to_bytes().await?;
+    /// assert!(cookie.len() <= 64 << 10);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As a read at `quorum`; `InvalidInput` if what does not fit came with a token and was not

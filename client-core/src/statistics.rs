@@ -7,6 +7,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 macro_rules! counters {
     ($( $(#[$meta:meta])* $name:ident ),+ $(,)?) => {
         /// What a client has done since it connected.
+        ///
+        /// ```
+        /// # #[tokio::main(flavor = "current_thread")]
+        /// # async fn main() -> annulet::Result<()> {
+        /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+        /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+        /// let profiles = client.bucket("default");
+        /// let before = client.statistics();
+        /// profiles.put("user:statistics", "Ada").await?;
+        /// profiles.get("user:statistics").await?;
+        /// let after = client.statistics();
+        /// assert_eq!((after.writes - before.writes, after.reads - before.reads), (1, 1));
+        /// # Ok(()) }
+        /// ```
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
         #[non_exhaustive]
         pub struct Statistics {
@@ -23,6 +37,17 @@ macro_rules! counters {
 
         impl Statistics {
             /// The counts by their names, for whoever shows them all.
+            ///
+            /// ```
+            /// # #[tokio::main(flavor = "current_thread")]
+            /// # async fn main() -> annulet::Result<()> {
+            /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+            /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+            /// for (name, count) in client.statistics().by_name() {
+            ///     println!("annulet_client_{name}_total {count}");
+            /// }
+            /// # Ok(()) }
+            /// ```
             pub fn by_name(&self) -> Vec<(&'static str, u64)> {
                 vec![
                     $( (stringify!($name), self.$name), )+

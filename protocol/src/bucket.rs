@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 
 named! {
     /// What happens when two clients write one key at the same time. Never changes.
+    ///
+    /// ```
+    /// # use annulet_protocol::bucket::Mode;
+    /// assert_eq!("strong".parse(), Ok(Mode::Strong));
+    /// assert_eq!(Mode::ALL, [Mode::Lww, Mode::Siblings, Mode::Strong]);
+    /// ```
     pub enum Mode {
         /// The newest stamp wins, the other write is gone.
         Lww = "lww",
@@ -20,6 +26,12 @@ named! {
 
 named! {
     /// When a server acknowledges a write. Never changes.
+    ///
+    /// ```
+    /// # use annulet_protocol::bucket::Durability;
+    /// assert_eq!("async".parse(), Ok(Durability::Async));
+    /// assert_eq!(Durability::Group.to_string(), "group");
+    /// ```
     pub enum Durability {
         /// After the write is on disk, many writes to one sync.
         Group = "group",

@@ -71,6 +71,13 @@ fn are_digits(text: &str, count: usize) -> bool {
 }
 
 /// A server's store. Minted once with the store; a server that lost its disk gets a new one.
+///
+/// ```
+/// # use annulet_protocol::ids::NodeId;
+/// let id: NodeId = "00000000000000ff".parse()?;
+/// assert_eq!((id, id.to_string()), (NodeId(255), "00000000000000ff".into()));
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct NodeId(pub u64);
 

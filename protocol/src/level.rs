@@ -5,7 +5,14 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A consistency level. Only distinct current owners of the key count, in every level but
-/// `available`.
+/// `available`. Its text is what profiles, bucket options and the command line take.
+///
+/// ```
+/// # use annulet_protocol::level::Level;
+/// assert_eq!("local_quorum".parse(), Ok(Level::LocalQuorum));
+/// let explicit = Level::Explicit { read: 1, write: 3 };
+/// assert_eq!(explicit.to_string(), "r=1,w=3");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
     /// One owner.

@@ -21,17 +21,28 @@ impl Bucket {
     /// merge of its own, and what it gives is the entry's value. Write it back under the entry's
     /// context to make it what is stored.
     ///
-    /// ```no_run
-    /// # async fn example(carts: annulet::Bucket) -> annulet::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let carts = client.bucket("carts");
+    /// # carts.delete("user:get_merged").await?;
     /// use annulet::{ReadOptions, WriteOptions};
     ///
+    /// carts.put("user:get_merged", "apples").await?;
+    /// carts.put("user:get_merged", "pears").await?;
+    ///
     /// let join = |carts: &[bytes::Bytes]| carts.join(&b'\n').into();
-    /// if let Some(cart) = carts.get_merged("user:1", &ReadOptions::default(), join).await? {
+    /// let cart = carts.get_merged("user:get_merged", &ReadOptions::default(), join).await?;
+    /// if let Some(cart) = cart {
+    ///     assert_eq!((cart.siblings.len(), cart.is_merged), (2, true));
     ///     let seen = WriteOptions {
     ///         context: Some(cart.context),
     ///         ..WriteOptions::default()
     ///     };
-    ///     carts.put_with("user:1", cart.value, &seen).await?;
+    ///     let written = carts.put_with("user:get_merged", cart.value, &seen).await?;
+    ///     assert_eq!(written.siblings, 1);
     /// }
     /// # Ok(()) }
     /// ```
@@ -50,6 +61,23 @@ impl Bucket {
     }
 
     /// The steps of [`Bucket::get_merged`] one by one, for whoever cannot pass a function.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let carts = client.bucket("carts");
+    /// # carts.delete("user:begin_merge").await?;
+    /// use annulet::ReadOptions;
+    ///
+    /// carts.put("user:begin_merge", "apples").await?;
+    /// let found = carts.begin_merge("user:begin_merge", &ReadOptions::default()).await?;
+    /// assert_eq!(found.unmerged(), None); // There is only one value.
+    /// let cart = found.finish(None);
+    /// assert_eq!(cart.map(|cart| cart.value), Some("apples".into()));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As `get_merged`.
@@ -146,6 +174,24 @@ impl Bucket {
 }
 
 /// What a read found in a bucket of mode `siblings`, to be merged by the application.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// # let carts = client.bucket("carts");
+/// # carts.delete("user:merging").await?;
+/// use annulet::ReadOptions;
+///
+/// carts.put("user:merging", "apples").await?;
+/// carts.put("user:merging", "pears").await?;
+/// let found = carts.begin_merge("user:merging", &ReadOptions::default()).await?;
+/// let merged = found.unmerged().map(|carts| carts.join(&b'\n').into());
+/// let cart = found.finish(merged);
+/// assert!(cart.is_some_and(|cart| cart.is_merged && cart.value.len() == "apples\npears".len()));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Merging {
     found: Resolution,
@@ -154,12 +200,45 @@ pub struct Merging {
 impl Merging {
     /// The concurrent values that nobody has merged, in an order that is the same for every reader;
     /// `None`: there is one value, or none, or the bucket's own merge has made one of them.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let carts = client.bucket("carts");
+    /// # carts.delete("user:unmerged").await?;
+    /// use annulet::ReadOptions;
+    ///
+    /// carts.put("user:unmerged", "apples").await?;
+    /// carts.put("user:unmerged", "pears").await?;
+    /// let found = carts.begin_merge("user:unmerged", &ReadOptions::default()).await?;
+    /// assert_eq!(found.unmerged().map(|carts| carts.len()), Some(2));
+    /// # Ok(()) }
+    /// ```
     pub fn unmerged(&self) -> Option<Vec<Bytes>> {
         self.found.unmerged()
     }
 
     /// The entry, whose value is what was made of the unmerged ones; `None`: there is no value. Of
     /// values that were left unmerged it is the one written last.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let carts = client.bucket("carts");
+    /// # carts.delete("user:finish").await?;
+    /// use annulet::ReadOptions;
+    ///
+    /// carts.put("user:finish", "apples").await?;
+    /// carts.put("user:finish", "pears").await?;
+    /// let found = carts.begin_merge("user:finish", &ReadOptions::default()).await?;
+    /// let cart = found.finish(Some("apples and pears".into()));
+    /// assert_eq!(cart.map(|cart| cart.value), Some("apples and pears".into()));
+    /// # Ok(()) }
+    /// ```
     pub fn finish(mut self, merged: Option<Bytes>) -> Option<Entry> {
         if let Some(merged) = merged {
             self.found.merge(merged);

@@ -21,6 +21,23 @@ use std::time::Duration;
 impl Bucket {
     /// Stores a value in place of one of this version, in a strong bucket.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let flags = client.bucket("strong");
+    /// use annulet::ErrorKind;
+    ///
+    /// let first = flags.put("flag:put_if", "off").await?;
+    /// flags.put_if_version("flag:put_if", "on", &first.version).await?;
+    ///
+    /// // Somebody was here meanwhile.
+    /// let late = flags.put_if_version("flag:put_if", "off", &first.version).await;
+    /// assert_eq!(late.map_err(|error| error.kind()), Err(ErrorKind::Conflict));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// `Conflict` if the key has another version or no value: nothing was changed. Else as
     /// [`Bucket::put`]; what became of a write of unknown outcome is told by [`Bucket::resolve`].
@@ -37,6 +54,25 @@ impl Bucket {
 
     /// [`Bucket::put_if_version`] with options.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let locks = client.bucket("strong");
+    /// use annulet::{Ttl, WriteOptions};
+    /// use std::time::Duration;
+    ///
+    /// let lock = locks.put("job:put_if", "worker-3").await?;
+    /// // Whoever holds it renews it.
+    /// let for_a_minute = WriteOptions {
+    ///     ttl: Ttl::After(Duration::from_secs(60)),
+    ///     ..WriteOptions::default()
+    /// };
+    /// locks.put_if_version_with("job:put_if", "worker-3", &lock.version, &for_a_minute).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As `put_if_version`.
     pub async fn put_if_version_with(
@@ -52,6 +88,21 @@ impl Bucket {
 
     /// Stores a value under a key that has none, in a strong bucket.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let names = client.bucket("strong");
+    /// # names.delete("name:ada").await?;
+    /// use annulet::ErrorKind;
+    ///
+    /// names.put_if_absent("name:ada", "user:1").await?;
+    /// let taken = names.put_if_absent("name:ada", "user:2").await;
+    /// assert_eq!(taken.map_err(|error| error.kind()), Err(ErrorKind::Conflict));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// `Conflict` if it has one; else as [`Bucket::put_if_version`].
     pub async fn put_if_absent(
@@ -64,6 +115,26 @@ impl Bucket {
     }
 
     /// [`Bucket::put_if_absent`] with options.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let locks = client.bucket("strong");
+    /// # locks.delete("job:if_absent").await?;
+    /// use annulet::{Ttl, WriteOptions};
+    /// use std::time::Duration;
+    ///
+    /// // If the holder fails, the lock is free again after half a minute.
+    /// let lease = WriteOptions {
+    ///     ttl: Ttl::After(Duration::from_secs(30)),
+    ///     ..WriteOptions::default()
+    /// };
+    /// let lock = locks.put_if_absent_with("job:if_absent", "worker-3", &lease).await?;
+    /// println!("held as version {}", lock.version);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As `put_if_absent`.
@@ -79,6 +150,19 @@ impl Bucket {
 
     /// Removes a value of this version, in a strong bucket.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let locks = client.bucket("strong");
+    /// let lock = locks.put("job:delete_if", "worker-3").await?;
+    /// // Whoever still holds it gives it back, and nobody else.
+    /// locks.delete_if_version("job:delete_if", &lock.version).await?;
+    /// assert!(!locks.exists("job:delete_if").await?);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`Bucket::put_if_version`].
     pub async fn delete_if_version(&self, key: impl AsRef<[u8]>, version: &str) -> Result<Written> {
@@ -87,6 +171,24 @@ impl Bucket {
     }
 
     /// [`Bucket::delete_if_version`] with options; a time to live means nothing here.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let locks = client.bucket("strong");
+    /// use annulet::WriteOptions;
+    /// use std::time::Duration;
+    ///
+    /// let lock = locks.put("job:delete_with", "worker-3").await?;
+    /// let patient = WriteOptions {
+    ///     timeout: Some(Duration::from_secs(10)),
+    ///     ..WriteOptions::default()
+    /// };
+    /// locks.delete_if_version_with("job:delete_with", &lock.version, &patient).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As `delete_if_version`.
@@ -105,14 +207,21 @@ impl Bucket {
     /// the newest value until nobody else changed it meanwhile. `None` stands for no value, before
     /// and after. The result is `None` if there was none and is none.
     ///
-    /// ```no_run
-    /// # async fn example(counters: annulet::Bucket) -> annulet::Result<()> {
-    /// counters
-    ///     .update("visits", |value| {
-    ///         let visits = value.and_then(|v| String::from_utf8_lossy(v).parse().ok());
-    ///         Some((visits.unwrap_or(0u64) + 1).to_string().into())
-    ///     })
-    ///     .await?;
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let counters = client.bucket("strong");
+    /// # counters.delete("visits:update").await?;
+    /// let visit = |value: Option<&bytes::Bytes>| {
+    ///     let visits = value.and_then(|value| String::from_utf8_lossy(value).parse().ok());
+    ///     Some((visits.unwrap_or(0u64) + 1).to_string().into())
+    /// };
+    /// counters.update("visits:update", visit).await?;
+    /// counters.update("visits:update", visit).await?;
+    /// let visits = counters.get("visits:update").await?;
+    /// assert_eq!(visits.map(|entry| entry.value), Some("2".into()));
     /// # Ok(()) }
     /// ```
     ///
@@ -128,6 +237,30 @@ impl Bucket {
     }
 
     /// [`Bucket::update`] with options. The timeout is for all tries together.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let queues = client.bucket("strong");
+    /// # queues.delete("queue:update").await?;
+    /// use annulet::WriteOptions;
+    /// use std::time::Duration;
+    ///
+    /// // So many change it that it may take some tries.
+    /// let patient = WriteOptions {
+    ///     timeout: Some(Duration::from_secs(10)),
+    ///     ..WriteOptions::default()
+    /// };
+    /// let push = |queue: Option<&bytes::Bytes>| {
+    ///     let mut queue = queue.map(|queue| queue.to_vec()).unwrap_or_default();
+    ///     queue.extend(b"job-7\n");
+    ///     Some(queue.into())
+    /// };
+    /// queues.update_with("queue:update", push, &patient).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As `update`.
@@ -148,6 +281,25 @@ impl Bucket {
     }
 
     /// The steps of [`Bucket::update`] one by one, for whoever cannot pass a function.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let flags = client.bucket("strong");
+    /// use annulet::{Committed, WriteOptions};
+    ///
+    /// let mut update = flags.begin_update("flag:begin", &WriteOptions::default()).await?;
+    /// loop {
+    ///     let on = update.value().await?.is_some_and(|flag| flag.value == "on");
+    ///     let flipped = if on { "off" } else { "on" };
+    ///     if let Committed::Done(_) = update.commit(Some(flipped.into())).await? {
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// `InvalidInput`; nothing was sent.
@@ -171,6 +323,24 @@ impl Bucket {
 
     /// What became of a write of unknown outcome in a strong bucket. If it has not been applied, it
     /// never will be.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let locks = client.bucket("strong");
+    /// # let op_id = "00112233445566778899aabbccddeeff-2-18bcfe56800-1".parse()?;
+    /// use annulet::Resolved;
+    ///
+    /// // `op_id` is what `Error::op_id` gave.
+    /// match locks.resolve("job:resolve", &op_id).await? {
+    ///     Resolved::Applied { version } => println!("it is stored as {version}"),
+    ///     Resolved::NotApplied => println!("it is not stored, and never will be"),
+    ///     Resolved::Forgotten => println!("others have written since, over it or without it"),
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// `InvalidInput`, or `Unavailable`, `Timeout` or `Overloaded` if too few replicas answered:
@@ -338,6 +508,29 @@ impl Bucket {
 }
 
 /// One update of a value in steps: read it, decide, write it, until nobody came between.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// # let stock = client.bucket("strong");
+/// use annulet::{Committed, WriteOptions};
+///
+/// stock.put("apples:update", "3").await?;
+/// let mut update = stock.begin_update("apples:update", &WriteOptions::default()).await?;
+/// loop {
+///     let left = update.value().await?;
+///     let left = left.and_then(|left| String::from_utf8_lossy(&left.value).parse::<u32>().ok());
+///     // None is left: the value goes.
+///     let next = left.filter(|left| *left > 1).map(|left| (left - 1).to_string().into());
+///     if let Committed::Done(_) = update.commit(next).await? {
+///         break;
+///     }
+/// }
+/// assert_eq!(stock.get("apples:update").await?.map(|left| left.value), Some("2".into()));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Update {
     bucket: Bucket,
@@ -347,6 +540,25 @@ pub struct Update {
 }
 
 /// What became of a step of an [`Update`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// # let flags = client.bucket("strong");
+/// use annulet::{Committed, WriteOptions};
+///
+/// flags.put("flag:committed", "off").await?;
+/// let mut update = flags.begin_update("flag:committed", &WriteOptions::default()).await?;
+/// update.value().await?;
+/// // Somebody comes between.
+/// flags.put("flag:committed", "on").await?;
+/// assert_eq!(update.commit(None).await?, Committed::Again);
+/// update.value().await?;
+/// assert!(matches!(update.commit(None).await?, Committed::Done(Some(_))));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Committed {
     /// The value was written, or removed; `None`: there was none to remove.
@@ -357,6 +569,20 @@ pub enum Committed {
 
 impl Update {
     /// The value as it is now; `None`: there is none.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let flags = client.bucket("strong");
+    /// use annulet::WriteOptions;
+    ///
+    /// flags.put("flag:value", "on").await?;
+    /// let mut update = flags.begin_update("flag:value", &WriteOptions::default()).await?;
+    /// assert_eq!(update.value().await?.map(|flag| flag.value), Some("on".into()));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`Bucket::get`]; `Timeout` if the time of the whole update is over.
@@ -374,6 +600,22 @@ impl Update {
 
     /// Writes a value, or removes it, if it still is what [`Update::value`] gave. After
     /// [`Committed::Again`] it has waited a little for whoever came between.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// # let flags = client.bucket("strong");
+    /// use annulet::{Committed, WriteOptions};
+    ///
+    /// flags.put("flag:commit", "on").await?;
+    /// let mut update = flags.begin_update("flag:commit", &WriteOptions::default()).await?;
+    /// update.value().await?;
+    /// let committed = update.commit(Some("off".into())).await?;
+    /// assert!(matches!(committed, Committed::Done(Some(_))));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`Bucket::put_if_version`], but for `Conflict`.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::testing::{KEY, Rig, core};
+use crate::core::touch::{TouchDone, TouchOperation};
 use crate::testing::Silent;
 use annulet_protocol::ballot::Ballot;
 use annulet_protocol::clock::Stamp;
@@ -9,6 +10,7 @@ use annulet_protocol::hash::KeyHash;
 use annulet_protocol::message::{Absent, Answer};
 use annulet_protocol::record::Version;
 use annulet_protocol::session::{SESSION_KEYS_MAX, Token};
+use annulet_protocol::view::View;
 
 const SHORT: Duration = Duration::from_millis(50);
 

@@ -11,6 +11,20 @@ use annulet_ring::owners::{current_lists, next_lists};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How far it is with all that moves.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// let progress = client.progress().await?;
+/// match progress.seconds_left {
+///     Some(0) => println!("nothing moves"),
+///     Some(seconds) => println!("{} lists move, for about {seconds} s", progress.moves.len()),
+///     None => println!("nothing was copied lately"),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -31,6 +45,18 @@ pub struct Progress {
 }
 
 /// One list that is becoming another.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// for one in client.progress().await?.moves {
+///     let copied = one.copied().map_or("?".into(), |part| format!("{:.0} %", 100.0 * part));
+///     println!("partition {}: {:?} to {:?}, {copied}", one.partition, one.from, one.to);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct MoveProgress {
@@ -47,6 +73,19 @@ pub struct MoveProgress {
 }
 
 /// How far one owner to be is.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> annulet::Result<()> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// for one in client.progress().await?.moves {
+///     for owner in one.owners.iter().filter(|owner| owner.is_new) {
+///         println!("{} copies partition {}: {:?}", owner.id, one.partition, owner.copied);
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct OwnerProgress {
@@ -62,6 +101,17 @@ pub struct OwnerProgress {
 
 impl MoveProgress {
     /// The part that all owners to be have together, 0 to 1; `None`: not all of them say it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// for one in client.progress().await?.moves {
+    ///     println!("partition {}: {:?}", one.partition, one.copied());
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn copied(&self) -> Option<f64> {
         let parts = self.owners.iter().map(|owner| owner.copied);
@@ -70,6 +120,17 @@ impl MoveProgress {
     }
 
     /// How many owners to be have all that they should.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// for one in client.progress().await?.moves {
+    ///     println!("partition {}: {} of {}", one.partition, one.over(), one.owners.len());
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn over(&self) -> usize {
         let over = self.owners.iter().filter(|owner| owner.over == Some(true));
@@ -79,6 +140,18 @@ impl MoveProgress {
 
 impl Progress {
     /// Puts it together.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// // Both were asked for already, for something else.
+    /// let (view, members) = (client.newest_view().await?, client.members().await);
+    /// let progress = annulet::Progress::of(&view, &members);
+    /// println!("{} lists move", progress.moves.len());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn of(view: &View, members: &[MemberStatus]) -> Self {
         // Members that cannot be planned for move nothing.
@@ -111,6 +184,17 @@ impl Progress {
     }
 
     /// Whether nothing moves, and nothing is to move.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> annulet::Result<()> {
+    /// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+    /// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+    /// if !client.progress().await?.is_still() {
+    ///     println!("wait before the next server is changed");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn is_still(&self) -> bool {
         self.moves.is_empty() && self.replicas_left == 0.0 && self.reordered_left == 0

@@ -21,6 +21,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 named! {
     /// What a bucket makes of concurrent values.
+    ///
+    /// ```
+    /// # use annulet_protocol::siblings::merges::Merge;
+    /// assert_eq!("union".parse(), Ok(Merge::Union));
+    /// assert_eq!(Merge::Counter.as_str(), "counter");
+    /// ```
     pub enum Merge {
         /// Sets grow together.
         Union = "union",
@@ -106,7 +112,17 @@ fn minted_last(sibling: &Sibling) -> (Option<(crate::clock::Stamp, Dot)>, OpId) 
     (dots.max(), sibling.write.op)
 }
 
-/// A value of a bucket with merge `union`.
+/// A value of a bucket with merge `union`, of up to 65,536 elements.
+///
+/// ```
+/// # use annulet_protocol::siblings::merges::Set;
+/// let mut cart = Set::default();
+/// cart.0.insert("apples".into());
+/// // What is put into the bucket, and what comes out of it again.
+/// let value = cart.encode()?;
+/// assert_eq!(Set::decode(&value)?, cart);
+/// # Ok::<(), annulet_protocol::siblings::merges::MergeError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Set(pub BTreeSet<Bytes>);
 
@@ -136,7 +152,20 @@ impl Set {
 }
 
 /// A value of a bucket with merge `counter`: how many times each writer has added something, and
-/// what that makes together.
+/// what that makes together. It has up to 256 writers.
+///
+/// ```
+/// # use annulet_protocol::{ids::Incarnation, siblings::merges::Counter};
+/// // Drawn once by each process that counts, and its own.
+/// let writer = Incarnation([7; 16]);
+/// let mut likes = Counter::default();
+/// likes.add(writer, 2)?;
+/// likes.add(writer, -1)?;
+/// // What is put into the bucket, and what comes out of it again.
+/// let value = likes.encode()?;
+/// assert_eq!(Counter::decode(&value)?.total(), 1);
+/// # Ok::<(), annulet_protocol::siblings::merges::MergeError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counter(BTreeMap<Incarnation, (u64, i64)>);
 

@@ -1,6 +1,9 @@
 //! Starts the clusters that the tests of all languages run against, and runs a command that finds
 //! them by `ANNULET_SCENE`: `annulet-scene COMMAND [ARGUMENT...]`. It ends as the command does.
+//! `ANNULET_PROFILE` names the profile of somebody who may do everything in the largest of them:
+//! the examples of the documentation run there.
 
+use annulet::PROFILE_VARIABLE;
 use annulet_tests::conformance::{FOLDERS_VARIABLE, SCENE_VARIABLE, Scene};
 use std::process::{Command, ExitCode};
 
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
         .args(words)
         .env(SCENE_VARIABLE, scene.file())
         .env(FOLDERS_VARIABLE, folders)
+        .env(PROFILE_VARIABLE, scene.profile("main"))
         .status();
     match status {
         Ok(status) if status.success() => ExitCode::SUCCESS,

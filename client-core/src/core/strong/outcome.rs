@@ -24,7 +24,23 @@ pub struct StrongDone {
     pub resolved: Option<Resolved<Ballot>>,
 }
 
-/// What became of a write.
+/// What became of a write whose outcome was not known: see [`crate::Bucket::resolve`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # if std::env::var_os("ANNULET_SCENE").is_none() { return Ok(()) }
+/// # let client = annulet::Client::connect(annulet::Profile::find(None)?).await?;
+/// # let names = client.bucket("strong");
+/// # let op_id = "00112233445566778899aabbccddeeff-3-18bcfe56800-1".parse()?;
+/// use annulet::Resolved;
+///
+/// // `op_id` is what `Error::op_id` gave.
+/// let resolved = names.resolve("name:resolved", &op_id).await?;
+/// let is_mine = matches!(resolved, Resolved::Applied { .. });
+/// assert!(!is_mine);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolved<V = String> {
     /// It was applied, and made this version.
