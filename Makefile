@@ -49,11 +49,20 @@ bench-contended: rocksdb ## What becomes of clients that all change one key
 	cargo bench -p annulet-tests --features cluster --bench contended
 
 .PHONY: bench-bindings
-bench-bindings: rocksdb ## What the packages of other languages do, beside clients of Redis
+bench-bindings: release-bindings ## What the packages of other languages do, beside clients of Redis
+	scripts/bench-bindings.sh
+
+.PHONY: bench-memory
+bench-memory: release-bindings ## What processes of other languages hold over two million operations
+	scripts/bench-bindings.sh memory
+
+.PHONY: release-bindings
+release-bindings: rocksdb
 	cargo build --release -p annulet-cli
 	scripts/python.sh install release
 	scripts/node.sh install release
-	scripts/bench-bindings.sh
+	scripts/swift.sh install release
+	SWIFT_PACKAGE=bindings/swift/bench SWIFT_CONFIGURATION=release scripts/swift.sh build
 
 .PHONY: scale
 scale: ## What the planner does with up to 50,000 servers

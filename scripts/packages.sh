@@ -5,7 +5,8 @@
 #   scripts/packages.sh            for this platform
 #
 # dist/ then holds the Python wheel, the npm tarballs (the package, and the one of this platform
-# that it finds its native module in), and the program with its licence as a tarball.
+# that it finds its native module in), the Swift package and its native library for this platform,
+# and the program with its licence, as tarballs.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -23,9 +24,11 @@ main() {
     pack_program
     pack_python
     pack_node
+    pack_swift
     start_cluster
     try_python
     try_node
+    try_swift
     echo "packages.sh: each was installed and used; dist/ holds:"
     (cd "$dist" && du -h -- *)
 }
@@ -92,6 +95,18 @@ JS
     (cd "$work/npm/platform" && npm pack --silent --pack-destination "$dist" >/dev/null)
 }
 
+pack_swift() {
+    local name=annulet-swift-$version library=annulet-swift-library-$version-$system
+    "$root/scripts/swift.sh" install release "$work/$library"
+    mkdir -p "$work/$name/Sources"
+    (cd "$root/bindings/swift" && cp -r Sources Package.swift README.md "$work/$name/")
+    cp "$root/LICENSE" "$work/$name/"
+    cp "$root/LICENSE" "$work/$library/"
+    tar -C "$work" -czf "$dist/$name.tar.gz" "$name"
+    tar -C "$work" -czf "$dist/$library.tar.gz" "$library"
+    rm -rf "${work:?}/$name" "${work:?}/$library"
+}
+
 start_cluster() {
     "$work/program/annulet" dev --dir "$work/cluster" --port 0 >"$work/dev.out" 2>"$work/dev.log" &
     cluster=$!
@@ -153,6 +168,45 @@ await client.close()
 JS
     )
     [[ $("$work/program/annulet" get packed) == tarball ]]
+}
+
+try_swift() {
+    local app=$work/swift-app
+    mkdir -p "$work/annulet-swift" "$work/prefix" "$app/Sources/app"
+    tar -C "$work/annulet-swift" --strip-components 1 -xzf "$dist/annulet-swift-$version.tar.gz"
+    tar -C "$work/prefix" --strip-components 1 -xzf "$dist/annulet-swift-library-$version-$system.tar.gz"
+    cat >"$app/Package.swift" <<'SWIFT'
+// swift-tools-version:6.0
+import PackageDescription
+
+let package = Package(
+    name: "app",
+    platforms: [.macOS(.v13)],
+    dependencies: [.package(path: "../annulet-swift")],
+    targets: [
+        .executableTarget(
+            name: "app", dependencies: [.product(name: "Annulet", package: "annulet-swift")])
+    ]
+)
+SWIFT
+    cat >"$app/Sources/app/main.swift" <<'SWIFT'
+import Annulet
+import Foundation
+
+let client = try await Annulet.connect()
+let bucket = client.bucket("default")
+let entry = try await bucket.get("packed")
+precondition(entry?.value == Data("tarball".utf8))
+try await bucket.put("packed", Data("swift".utf8), ttl: .seconds(60))
+for try await key in bucket.scan() { precondition(key == Data("packed".utf8)) }
+await client.shutdown()
+SWIFT
+    (
+        export SWIFT_ENV_BIND=$work PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig
+        "$root/scripts/swift-env.sh" run "$app" swift build
+        "$root/scripts/swift-env.sh" run "$app" .build/debug/app
+    )
+    [[ $("$work/program/annulet" get packed) == swift ]]
 }
 
 main

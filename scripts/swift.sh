@@ -29,8 +29,10 @@ install() { # profile prefix
     mkdir -p "$2/lib/pkgconfig"
     # The name in place of what may be linked from there at this moment.
     cp "$folder/libannulet_swift.a" "$2/lib/.libannulet_swift.a.new"
+    # Names of functions stay, for what a fault prints.
+    strip -S "$2/lib/.libannulet_swift.a.new"
     mv "$2/lib/.libannulet_swift.a.new" "$2/lib/libannulet_swift.a"
-    describe "$2" >"$2/lib/pkgconfig/annulet-swift.pc"
+    describe >"$2/lib/pkgconfig/annulet-swift.pc"
     # SwiftPM does not see that a library has changed.
     rm -f "$home"/*/*/*/*.xctest
 }
@@ -43,11 +45,11 @@ generate() { # generator library folder option...
     (cd "$root" && "$generator" "$library" "$folder" "$@")
 }
 
-describe() { # prefix
+describe() {
     local version
     version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml")
     cat <<PC
-prefix=$1
+prefix=\${pcfiledir}/../..
 libdir=\${prefix}/lib
 
 Name: annulet-swift
@@ -59,7 +61,8 @@ PC
 
 case "${1:-}" in
 install)
-    install "$2" "$(realpath -m "${3:-$home/prefix}")"
+    mkdir -p "${3:-$home/prefix}"
+    install "$2" "$(cd "${3:-$home/prefix}" && pwd)"
     ;;
 build | test | run)
     folder=$(realpath -e "${SWIFT_PACKAGE:-$package}")

@@ -11,7 +11,7 @@ import PackageDescription
 
 let package = Package(
     name: "annulet",
-    platforms: [.macOS(.v13), .iOS(.v16), .tvOS(.v16), .watchOS(.v9)],
+    platforms: [.macOS(.v13), .iOS(.v16)],
     products: [.library(name: "Annulet", targets: ["Annulet"])],
     targets: [
         native,

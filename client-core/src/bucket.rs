@@ -212,16 +212,18 @@ impl Bucket {
         refuse_stale(options)?;
         let deadline_ms = start.deadline_ms;
         let span = tracing::debug_span!("annulet.read", bucket = %self.name, level = %start.level);
-        let mut operation = ReadOperation::new(start.clone(), head_only)?;
-        if let Some(floor) = floor {
-            operation = operation.at_least(floor);
-        }
+        let operation = read_operation(&start, head_only, floor)?;
         let done = run(span, self.client.shared(), operation, deadline_ms).await?;
-        if let Some(head) = &done.head {
-            self.note_seen(&start, || Known::Version(head.version))
+        self.shown(&start, done).await
+    }
+
+    /// What a read has found, once its session has noted it.
+    async fn shown(&self, start: &Start, done: ReadDone) -> Result<Read> {
+        let ReadDone { head, value, live } = done;
+        if let Some(head) = &head {
+            self.note_seen(start, || Known::Version(head.version))
                 .await?;
         }
-        let ReadDone { head, value, live } = done;
         let live = head.filter(|_| live).map(|head| Live {
             version: head.version.to_string(),
             expires_at_ms: expires_at_ms(&head),
@@ -273,11 +275,16 @@ impl Bucket {
         value: Option<Bytes>,
         options: &WriteOptions,
     ) -> Result<Written> {
-        let counters = &self.client.shared().counters;
-        add(&counters.writes, 1);
         let always = Condition::Always;
         let done = self.try_write(key, value, always, options).await;
-        done.inspect_err(|_| add(&counters.errors, 1))
+        self.counted_write(done)
+    }
+
+    /// Counts a write, and its error.
+    fn counted_write<T>(&self, write: Result<T>) -> Result<T> {
+        let counters = &self.client.shared().counters;
+        add(&counters.writes, 1);
+        write.inspect_err(|_| add(&counters.errors, 1))
     }
 
     /// A stamp for a write, after all that its session has seen of the key, and the time by which
@@ -299,11 +306,8 @@ impl Bucket {
         condition: Condition,
         options: &WriteOptions,
     ) -> Result<Written> {
-        let shared = self.client.shared();
         let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
-        shared.check_open().map_err(refused)?;
-        let call = self.call(key, options.level, options.timeout);
-        let start = self.begin_call(Side::Write, call).await.map_err(refused)?;
+        let start = self.begin_write(key, options).await?;
         let has_context = options
             .context
             .as_ref()
@@ -317,29 +321,54 @@ impl Bucket {
         if start.bucket().mode == Mode::Siblings {
             return Box::pin(self.write_siblings(start, value, options)).await;
         }
-        let (stamp, now_ms) = self.mint(&start);
+        let deadline_ms = start.deadline_ms;
+        let span = tracing::debug_span!("annulet.write", bucket = %self.name, level = %start.level);
+        let operation = self.write_operation(&start, value, options)?;
+        let done = run(span, self.client.shared(), operation, deadline_ms).await?;
+        Ok(self.written(&start, done).await)
+    }
+
+    /// Begins a put or a delete. What fails here was not applied.
+    async fn begin_write(&self, key: Bytes, options: &WriteOptions) -> Result<Start> {
+        let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
+        self.client.shared().check_open().map_err(refused)?;
+        let call = self.call(key, options.level, options.timeout);
+        self.begin_call(Side::Write, call).await.map_err(refused)
+    }
+
+    /// A write of a last-write-wins record, with its stamp.
+    fn write_operation(
+        &self,
+        start: &Start,
+        value: Option<Bytes>,
+        options: &WriteOptions,
+    ) -> Result<WriteOperation> {
+        let refused = |error: Error| error.with_outcome(Outcome::NotApplied);
+        let (stamp, now_ms) = self.mint(start);
         let of_bucket = start.bucket().ttl_ms;
         let expires_at_ms = expires_at_ms_of(options.ttl, of_bucket, now_ms).map_err(refused)?;
         let expires_at_ms = expires_at_ms.filter(|_| value.is_some());
-        let deadline_ms = start.deadline_ms;
-        let span = tracing::debug_span!("annulet.write", bucket = %self.name, level = %start.level);
         let origin = Origin {
             stamp,
             op: start.op,
         };
-        let operation = WriteOperation::new(start.clone(), origin, value, expires_at_ms)?;
+        WriteOperation::new(start.clone(), origin, value, expires_at_ms)
+    }
+
+    /// What a write has done, once its session has noted it.
+    async fn written(&self, start: &Start, done: WriteDone) -> Written {
         let WriteDone {
             version,
             superseded,
             ..
-        } = run(span, shared, operation, deadline_ms).await?;
+        } = done;
         let newest = superseded.unwrap_or(version).max(version);
-        self.note_written(&start, || Known::Version(newest)).await;
-        Ok(Written {
+        self.note_written(start, || Known::Version(newest)).await;
+        Written {
             version: version.to_string(),
             superseded: superseded.is_some(),
             ..Written::default()
-        })
+        }
     }
 }
 
@@ -355,6 +384,15 @@ pub(crate) struct Read {
 pub(crate) struct Live {
     pub(crate) version: String,
     pub(crate) expires_at_ms: Option<u64>,
+}
+
+/// A read of a last-write-wins record. `floor`: what its session has seen of it.
+fn read_operation(start: &Start, head_only: bool, floor: Option<Known>) -> Result<ReadOperation> {
+    let operation = ReadOperation::new(start.clone(), head_only)?;
+    Ok(match floor {
+        Some(floor) => operation.at_least(floor),
+        None => operation,
+    })
 }
 
 /// What was done is done, whatever becomes of another key.

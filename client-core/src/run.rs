@@ -132,7 +132,7 @@ where
         let Some(wake_ms) = state.machine.next_wake_ms() else {
             return;
         };
-        let idle = state.machine.is_idle() && !state.is_kept;
+        let idle = !state.is_kept && state.machine.is_idle();
         if wake_ms < self.deadline_ms && (wake_ms < state.armed_ms || idle) {
             state.armed_ms = wake_ms;
             state.is_kept |= idle;

@@ -1,5 +1,6 @@
 // Measures the clients of Node for `make bench-bindings`: one line of JSON a cell. Each cell is a
-// closed loop of so many callers for some seconds, after a warm-up of a fifth of it.
+// closed loop of so many callers for some seconds, after a warm-up of a fifth of it. `memory` is what
+// the process holds while so many operations are done (`make bench-memory`, with --expose-gc).
 
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -12,6 +13,7 @@ const { values: options, positionals: clients } = parseArgs({
     redis: { type: 'string' },
     ca: { type: 'string' },
     seconds: { type: 'string', default: '5' },
+    operations: { type: 'string', default: '2000000' },
   },
 })
 const seconds = Number(options.seconds)
@@ -48,6 +50,26 @@ const run = {
     await loop('annulet get', 256, (n) => bucket.get(key(n), { level: 'one' }))
     await loop('annulet put', 256, (n) => bucket.put(key(n), value))
     await loop('annulet multiGet', 4, (n) => bucket.multiGet(many(n), { level: 'one' }), 100)
+    await client.close()
+  },
+  async memory() {
+    const { connect } = await import('annulet')
+    const client = await connect({ profile: options.profile })
+    const bucket = client.bucket('async')
+    const resident = []
+    // Ten parts, of which the first warms up.
+    for (let part = 0; part < 10; part++) {
+      const caller = async (first) => {
+        for (let number = first; number < Number(options.operations) / 20; number += 256) {
+          await bucket.put(key(number), value)
+          await bucket.get(key(number + part))
+        }
+      }
+      await Promise.all(Array.from({ length: 256 }, (_, first) => caller(first)))
+      globalThis.gc()
+      resident.push(Math.round(process.memoryUsage.rss() / 1e5) / 10)
+    }
+    console.log(JSON.stringify({ cell: 'memory', resident_mb: resident }))
     await client.close()
   },
   async glide() {

@@ -1,6 +1,7 @@
 """Measures the clients of Python for `make bench-bindings`: one line of JSON a cell.
 
 Each cell is a closed loop of so many callers for some seconds, after a warm-up of a fifth of it.
+`memory` is what the process holds while so many operations are done (`make bench-memory`).
 """
 
 from __future__ import annotations
@@ -75,6 +76,30 @@ async def annulet_async(options: argparse.Namespace) -> None:
         await loop("annulet put", 256, seconds, lambda n: bucket.put(key(n), VALUE))
 
 
+def resident_megabytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * resource.getpagesize() / 1e6, 1)
+
+
+async def annulet_memory(options: argparse.Namespace) -> None:
+    import annulet
+
+    async with annulet.connect(profile=options.profile) as client:
+        bucket = client.bucket("async")
+
+        async def caller(first: int, part: int) -> None:
+            for number in range(first, options.operations // 20, 256):
+                await bucket.put(key(number), VALUE)
+                await bucket.get(key(number + part))
+
+        resident = []
+        # Ten parts, of which the first warms up.
+        for part in range(10):
+            await asyncio.gather(*(caller(first, part) for first in range(256)))
+            resident.append(resident_megabytes())
+        print(json.dumps({"cell": "memory", "resident_mb": resident}), flush=True)
+
+
 async def glide_async(options: argparse.Namespace) -> None:
     from glide import (
         AdvancedGlideClientConfiguration,
@@ -120,13 +145,15 @@ def main() -> None:
     parser.add_argument("clients", nargs="+")
     parser.add_argument("--profile")
     parser.add_argument("--redis", type=int)
-    parser.add_argument("--ca")
+    parser.add_argument("--ca", default="/dev/null")
+    parser.add_argument("--operations", type=int, default=2_000_000)
     parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()
     options.ca_pem = Path(options.ca).read_bytes()
     for client in options.clients:
         run = {
             "annulet": lambda: asyncio.run(annulet_async(options)),
+            "memory": lambda: asyncio.run(annulet_memory(options)),
             "glide": lambda: asyncio.run(glide_async(options)),
             "annulet-sync": lambda: annulet_sync(options),
             "redis-py": lambda: redis_sync(options),

@@ -1,8 +1,13 @@
 //! Many keys at once.
 
-use super::Bucket;
-use crate::error::Result;
+use super::{Bucket, entry, read_operation};
+use crate::core::Coordinator;
+use crate::core::client::Start;
+use crate::core::many::Many;
+use crate::error::{Error, ErrorKind, Result};
 use crate::options::{Entry, ReadOptions, WriteOptions, Written};
+use crate::run::run;
+use annulet_protocol::bucket::Mode;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 
@@ -56,8 +61,9 @@ impl Bucket {
         keys: impl IntoIterator<Item = Bytes>,
         options: &ReadOptions,
     ) -> Vec<Result<Option<Entry>>> {
-        let each = keys.into_iter().map(|key| self.get_bytes(key, options));
-        stream::iter(each).buffered(AT_ONCE).collect().await
+        let keys = keys.into_iter().collect();
+        let get = |keys| self.get_together(keys, options);
+        self.in_parts(keys, get).await
     }
 
     /// Puts many values, each with a result of its own, in order: that of [`Bucket::put`]. Some may
@@ -108,10 +114,10 @@ impl Bucket {
         entries: impl IntoIterator<Item = (Bytes, Bytes)>,
         options: &WriteOptions,
     ) -> Vec<Result<Written>> {
-        let each = entries
-            .into_iter()
-            .map(|(key, value)| self.write(key, Some(value), options));
-        stream::iter(each).buffered(AT_ONCE).collect().await
+        let entries = entries.into_iter();
+        let entries = entries.map(|(key, value)| (key, Some(value))).collect();
+        let put = |entries| self.write_together(entries, options);
+        self.in_parts(entries, put).await
     }
 
     /// Deletes many keys, each with a result of its own, in order: that of [`Bucket::delete`].
@@ -155,10 +161,127 @@ impl Bucket {
         keys: impl IntoIterator<Item = Bytes>,
         options: &WriteOptions,
     ) -> Vec<Result<Written>> {
-        let each = keys.into_iter().map(|key| self.write(key, None, options));
-        stream::iter(each).buffered(AT_ONCE).collect().await
+        let entries = keys.into_iter().map(|key| (key, None)).collect();
+        let delete = |entries| self.write_together(entries, options);
+        self.in_parts(entries, delete).await
+    }
+
+    /// All results, in order, of what is done for so many keys at a time.
+    async fn in_parts<K, T, F>(&self, keys: Vec<K>, each: impl Fn(Vec<K>) -> F) -> Vec<T>
+    where
+        F: Future<Output = Vec<T>>,
+    {
+        let mut keys = keys.into_iter();
+        let parts = std::iter::from_fn(|| {
+            let part: Vec<_> = keys.by_ref().take(TOGETHER).collect();
+            (!part.is_empty()).then(|| each(part))
+        });
+        let results = stream::iter(parts).buffered(PARTS_AT_ONCE);
+        results.concat().await
+    }
+
+    /// Gets keys as one operation; in buckets of other modes each by itself.
+    async fn get_together(
+        &self,
+        keys: Vec<Bytes>,
+        options: &ReadOptions,
+    ) -> Vec<Result<Option<Entry>>> {
+        if options.stale || !self.is_lww() {
+            let each = keys.into_iter().map(|key| self.get_bytes(key, options));
+            return stream::iter(each).buffered(TOGETHER).collect().await;
+        }
+        let mut begun = Vec::with_capacity(keys.len());
+        for key in keys {
+            let start = self.begin_read(key, options).await;
+            begun.push(start.and_then(|start| {
+                let (start, floor) = self.in_order(start);
+                let operation = read_operation(&start, false, floor)?;
+                Ok((start, operation))
+            }));
+        }
+        let mut results = Vec::with_capacity(begun.len());
+        for done in self.run_together(begun).await {
+            let found = match done {
+                Ok((start, done)) => self.shown(&start, done).await.map(entry),
+                Err(error) => Err(error),
+            };
+            results.push(self.counted_read(found));
+        }
+        results
+    }
+
+    /// Puts and deletes as one operation; in buckets of other modes each by itself.
+    async fn write_together(
+        &self,
+        entries: Vec<(Bytes, Option<Bytes>)>,
+        options: &WriteOptions,
+    ) -> Vec<Result<Written>> {
+        if options.context.is_some() || !self.is_lww() {
+            let each = entries.into_iter();
+            let each = each.map(|(key, value)| self.write(key, value, options));
+            return stream::iter(each).buffered(TOGETHER).collect().await;
+        }
+        let mut begun = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            let start = self.begin_write(key, options).await;
+            begun.push(start.and_then(|start| {
+                let operation = self.write_operation(&start, value, options)?;
+                Ok((start, operation))
+            }));
+        }
+        let mut results = Vec::with_capacity(begun.len());
+        for done in self.run_together(begun).await {
+            results.push(self.counted_write(match done {
+                Ok((start, done)) => Ok(self.written(&start, done).await),
+                Err(error) => Err(error),
+            }));
+        }
+        results
+    }
+
+    fn is_lww(&self) -> bool {
+        let view = self.client.shared().view();
+        let bucket = view.bucket_named(&self.name);
+        bucket.is_some_and(|bucket| bucket.mode == Mode::Lww)
+    }
+
+    /// Runs what could be begun as one operation.
+    async fn run_together<C>(&self, begun: Vec<Result<(Start, C)>>) -> Vec<Result<(Start, C::Done)>>
+    where
+        C: Coordinator + Send + 'static,
+        C::Done: Send,
+    {
+        let mut machines = Vec::with_capacity(begun.len());
+        let mut apart = |(start, machine)| {
+            machines.push(machine);
+            start
+        };
+        let starts: Vec<_> = begun
+            .into_iter()
+            .map(|begun| begun.map(&mut apart))
+            .collect();
+        let deadlines = starts.iter().flatten().map(|start| start.deadline_ms);
+        let mut done = match deadlines.max() {
+            Some(deadline_ms) => {
+                let keys = machines.len();
+                let span = tracing::debug_span!("annulet.many", bucket = %self.name, keys);
+                let many = Many::new(machines);
+                run(span, self.client.shared(), many, deadline_ms).await
+            }
+            None => Ok(Vec::new()),
+        }
+        .map(Vec::into_iter);
+        let each = starts.into_iter().map(|start| {
+            let start = start?;
+            let lost = || Error::new(ErrorKind::Internal, "a part of an operation was lost");
+            let done = done.as_mut().map_err(|error| error.clone())?;
+            Ok((start, done.next().ok_or_else(lost)??))
+        });
+        each.collect()
     }
 }
 
-/// Keys of one multi-call that are worked on at a time.
-const AT_ONCE: usize = 1_024;
+/// Keys of a multi-call that make one operation.
+const TOGETHER: usize = 256;
+/// Such operations of one call at a time.
+const PARTS_AT_ONCE: usize = 4;

@@ -98,6 +98,7 @@ impl Owners {
         self.messages += 1;
         Attempt {
             round: self.round,
+            part: 0,
             number: self.messages,
         }
     }

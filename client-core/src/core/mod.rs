@@ -18,6 +18,7 @@
 pub mod attempts;
 pub mod client;
 pub mod clock;
+pub mod many;
 pub mod policy;
 pub mod read;
 pub mod scan;
@@ -67,11 +68,13 @@ pub struct Send {
 }
 
 /// Names one message of an operation: the number of times it started under a view, and the number
-/// of the message.
+/// of the message; and which of several operations that go together it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Attempt {
     /// Counts the views the operation was started under.
     pub round: u16,
+    /// The operation among those that go together, 0 of one by itself.
+    pub part: u16,
     /// Counts its messages.
     pub number: u32,
 }
