@@ -96,10 +96,17 @@ JS
 }
 
 pack_swift() {
+    if [[ ! -d $root/bindings/swift/annuletFFI.xcframework && $system == darwin-* ]]; then
+        echo "packages.sh: no Swift package: scripts/swift-xcframework.sh makes its library" >&2
+        exit 1
+    fi
     local name=annulet-swift-$version library=annulet-swift-library-$version-$system
     "$root/scripts/swift.sh" install release "$work/$library"
     mkdir -p "$work/$name/Sources"
     (cd "$root/bindings/swift" && cp -r Sources Package.swift README.md "$work/$name/")
+    # Where it was made, users on Apple's systems get it too.
+    [[ ! -d $root/bindings/swift/annuletFFI.xcframework ]] ||
+        cp -r "$root/bindings/swift/annuletFFI.xcframework" "$work/$name/"
     cp "$root/LICENSE" "$work/$name/"
     cp "$root/LICENSE" "$work/$library/"
     tar -C "$work" -czf "$dist/$name.tar.gz" "$name"

@@ -33,8 +33,8 @@ install() { # profile prefix
     strip -S "$2/lib/.libannulet_swift.a.new"
     mv "$2/lib/.libannulet_swift.a.new" "$2/lib/libannulet_swift.a"
     describe >"$2/lib/pkgconfig/annulet-swift.pc"
-    # SwiftPM does not see that a library has changed.
-    rm -f "$home"/*/*/*/*.xctest
+    # SwiftPM does not see that a library has changed: what was linked with the old one goes.
+    rm -rf "$home"/*/*/*/*.xctest "$home"/*/*/*/{bench,sessions}
 }
 
 generate() { # generator library folder option...
@@ -65,7 +65,7 @@ install)
     install "$2" "$(cd "${3:-$home/prefix}" && pwd)"
     ;;
 build | test | run)
-    folder=$(realpath -e "${SWIFT_PACKAGE:-$package}")
+    folder=$(cd "${SWIFT_PACKAGE:-$package}" && pwd -P)
     # A toolchain of its own sees these only. Clusters of the tests have their files elsewhere.
     mkdir -p "$home"
     export SWIFT_ENV_BIND=$root:$home${ANNULET_SCENE_FOLDERS:+:$ANNULET_SCENE_FOLDERS}

@@ -309,8 +309,9 @@ export declare class Bucket {
 export declare class Scan<T> implements AsyncIterableIterator<T> {
   private constructor()
   /**
-   * Where a later scan of this bucket goes on; what this one has not given of its present page
-   * comes again there. `null`: at the beginning, or everything was given: see `isOver`.
+   * Where a later scan of this bucket goes on: at the page that this one is in the middle of, of
+   * which all comes again, what was given of it too. `null`: at the beginning, or everything was
+   * given: see `isOver`.
    */
   readonly cursor: string | null
   /** Whether everything was given. */

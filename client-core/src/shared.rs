@@ -51,7 +51,9 @@ pub(crate) struct Shared {
     seeds: Vec<String>,
     jitter: OpId,
     drawn: AtomicU64,
-    /// When an unknown bucket last made it look for a newer view.
+    /// Held while a view with an unknown bucket is looked for.
+    looking: tokio::sync::Mutex<()>,
+    /// When one was looked for last.
     looked_ms: AtomicU64,
     /// Operations that go on in the background, to be woken.
     later: Mutex<Later>,
@@ -103,6 +105,7 @@ impl Shared {
                 ..OpId::default()
             },
             drawn: AtomicU64::new(0),
+            looking: tokio::sync::Mutex::default(),
             looked_ms: AtomicU64::new(0),
             later: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -301,24 +304,31 @@ impl Shared {
         });
     }
 
-    /// Looks for a view that has this bucket, if the present one has not, and says whether it found
-    /// one. Asks at most once a second, since the name may as well be wrong.
+    /// Looks for a view that has this bucket, if the present one has not, and says whether there is
+    /// one. Asks at most once a second, since the name may as well be wrong; who comes while it is
+    /// asked waits for what that finds.
     pub(crate) async fn look_for_bucket(self: &Arc<Self>, name: &str) -> bool {
         if self.core().has_bucket(name) {
             return false;
+        }
+        let _one_at_a_time = self.looking.lock().await;
+        if self.core().has_bucket(name) {
+            return true;
         }
         let now_ms = self.clock.now().mono_ms;
         let last_ms = self.looked_ms.load(Ordering::Relaxed);
         if now_ms < last_ms + LOOK_AGAIN_MS && last_ms != 0 {
             return false;
         }
-        self.looked_ms.store(now_ms.max(1), Ordering::Relaxed);
         let newer = self.view().ordinal() + 1;
         let shared = Arc::clone(self);
         // It goes on when this caller's time is over, for the next one.
-        let look = self
-            .runtime
-            .spawn(async move { shared.refresh(newer).await });
+        let look = self.runtime.spawn(async move {
+            let found = shared.refresh(newer).await;
+            let now_ms = shared.clock.now().mono_ms;
+            shared.looked_ms.store(now_ms.max(1), Ordering::Relaxed);
+            found
+        });
         if let Ok(Err(why)) = look.await {
             tracing::debug!(%why, bucket = name, "no newer view with the bucket");
         }

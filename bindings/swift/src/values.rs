@@ -136,25 +136,40 @@ fn vector(bytes: &Bytes) -> Vec<u8> {
 
 impl From<annulet::Entry> for Entry {
     fn from(entry: annulet::Entry) -> Self {
-        let is_alone = entry.siblings.len() == 1 && entry.siblings.first() == Some(&entry.value);
+        // By name, here and below: what is new there is missed here.
+        let annulet::Entry {
+            value,
+            is_merged,
+            siblings,
+            context,
+            version,
+            expires_at_ms,
+        } = entry;
+        let is_alone = siblings.len() == 1 && siblings.first() == Some(&value);
         Self {
-            siblings: (!is_alone).then(|| entry.siblings.iter().map(vector).collect()),
-            value: entry.value.into(),
-            is_merged: entry.is_merged,
-            context: entry.context.to_bytes().into(),
-            version: entry.version,
-            expires_at_ms: entry.expires_at_ms,
+            siblings: (!is_alone).then(|| siblings.iter().map(vector).collect()),
+            value: value.into(),
+            is_merged,
+            context: context.to_bytes().into(),
+            version,
+            expires_at_ms,
         }
     }
 }
 
 impl From<annulet::Written> for Written {
     fn from(written: annulet::Written) -> Self {
+        let annulet::Written {
+            version,
+            superseded,
+            context,
+            siblings,
+        } = written;
         Self {
-            version: written.version,
-            superseded: written.superseded,
-            context: written.context.map(|context| context.to_bytes().into()),
-            siblings: written.siblings as u64,
+            version,
+            superseded,
+            context: context.map(|context| context.to_bytes().into()),
+            siblings: siblings as u64,
         }
     }
 }
@@ -187,11 +202,17 @@ impl From<annulet::Result<annulet::Written>> for Write {
 
 impl From<annulet::ScanEntry> for ScanEntry {
     fn from(entry: annulet::ScanEntry) -> Self {
+        let annulet::ScanEntry {
+            key,
+            value,
+            version,
+            expires_at_ms,
+        } = entry;
         Self {
-            key: entry.key.into(),
-            value: entry.value.map(Into::into),
-            version: entry.version,
-            expires_at_ms: entry.expires_at_ms,
+            key: key.into(),
+            value: value.map(Into::into),
+            version,
+            expires_at_ms,
         }
     }
 }
@@ -216,15 +237,25 @@ impl From<facade::NumberedPage> for Page {
 
 impl From<facade::BucketPolicy> for BucketPolicy {
     fn from(policy: facade::BucketPolicy) -> Self {
+        let facade::BucketPolicy {
+            name,
+            mode,
+            replicas,
+            durability,
+            read_level,
+            write_level,
+            ttl_ms,
+            merge,
+        } = policy;
         Self {
-            name: policy.name,
-            mode: policy.mode,
-            replicas: policy.replicas,
-            durability: policy.durability,
-            read_level: policy.read_level,
-            write_level: policy.write_level,
-            ttl_ms: policy.ttl_ms,
-            merge: policy.merge,
+            name,
+            mode,
+            replicas,
+            durability,
+            read_level,
+            write_level,
+            ttl_ms,
+            merge,
         }
     }
 }

@@ -180,13 +180,13 @@ impl Bucket {
         results.concat().await
     }
 
-    /// Gets keys as one operation; in buckets of other modes each by itself.
+    /// Gets keys as one operation; in a session, and in buckets of other modes, each by itself.
     async fn get_together(
         &self,
         keys: Vec<Bytes>,
         options: &ReadOptions,
     ) -> Vec<Result<Option<Entry>>> {
-        if options.stale || !self.is_lww() {
+        if options.stale || !self.goes_together() {
             let each = keys.into_iter().map(|key| self.get_bytes(key, options));
             return stream::iter(each).buffered(TOGETHER).collect().await;
         }
@@ -194,8 +194,7 @@ impl Bucket {
         for key in keys {
             let start = self.begin_read(key, options).await;
             begun.push(start.and_then(|start| {
-                let (start, floor) = self.in_order(start);
-                let operation = read_operation(&start, false, floor)?;
+                let operation = read_operation(&start, false, None)?;
                 Ok((start, operation))
             }));
         }
@@ -210,13 +209,13 @@ impl Bucket {
         results
     }
 
-    /// Puts and deletes as one operation; in buckets of other modes each by itself.
+    /// Puts and deletes as one operation, or each by itself as in [`Self::get_together`].
     async fn write_together(
         &self,
         entries: Vec<(Bytes, Option<Bytes>)>,
         options: &WriteOptions,
     ) -> Vec<Result<Written>> {
-        if options.context.is_some() || !self.is_lww() {
+        if options.context.is_some() || !self.goes_together() {
             let each = entries.into_iter();
             let each = each.map(|(key, value)| self.write(key, value, options));
             return stream::iter(each).buffered(TOGETHER).collect().await;
@@ -239,7 +238,11 @@ impl Bucket {
         results
     }
 
-    fn is_lww(&self) -> bool {
+    /// A session notes each key as soon as it is done, which may take a while of its own.
+    fn goes_together(&self) -> bool {
+        if self.session.is_some() {
+            return false;
+        }
         let view = self.client.shared().view();
         let bucket = view.bucket_named(&self.name);
         bucket.is_some_and(|bucket| bucket.mode == Mode::Lww)

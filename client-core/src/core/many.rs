@@ -34,18 +34,27 @@ pub struct Many<C: Coordinator> {
 
 #[derive(Debug)]
 struct Part<C> {
-    machine: C,
+    /// Gone once it has nothing left to do: what it holds is long, and others may take much longer.
+    machine: Option<C>,
+    /// It waits for an answer. One that has nothing left to do waits for none.
     is_busy: bool,
     is_finished: bool,
     /// The epoch of the view that it asked for and has not been shown yet; 0: none.
     wanted_epoch: u64,
 }
 
+impl<C: Coordinator> Part<C> {
+    fn next_wake_ms(&self) -> Option<u64> {
+        let machine = self.machine.as_ref().filter(|_| !self.is_finished);
+        machine.and_then(C::next_wake_ms)
+    }
+}
+
 impl<C: Coordinator> Many<C> {
     /// These, at most [`PARTS_MAX`] and at least one: their results come in this order.
     pub fn new(machines: impl IntoIterator<Item = C>) -> Self {
         let part = |machine| Part {
-            machine,
+            machine: Some(machine),
             is_busy: false,
             is_finished: false,
             wanted_epoch: 0,
@@ -73,7 +82,10 @@ impl<C: Coordinator> Many<C> {
         let Some(part) = self.parts.get_mut(number) else {
             return;
         };
-        for effect in call(&mut part.machine) {
+        let Some(machine) = &mut part.machine else {
+            return;
+        };
+        for effect in call(machine) {
             match effect {
                 Effect::Send(mut send) => {
                     send.attempt = of_part(send.attempt, number);
@@ -92,13 +104,16 @@ impl<C: Coordinator> Many<C> {
                 }
             }
         }
-        let is_busy = !part.machine.is_idle();
+        let (is_finished, is_idle) = (machine.is_finished(), machine.is_idle());
+        let wake_ms = machine.next_wake_ms().filter(|_| !is_finished);
+        if is_finished && is_idle {
+            part.machine = None;
+        }
+        let is_busy = !is_finished && !is_idle;
         self.busy += usize::from(is_busy);
         self.busy -= usize::from(std::mem::replace(&mut part.is_busy, is_busy));
-        let is_finished = part.machine.is_finished();
         self.unfinished += usize::from(std::mem::replace(&mut part.is_finished, is_finished));
         self.unfinished -= usize::from(is_finished);
-        let wake_ms = part.machine.next_wake_ms();
         self.wake_ms = self.wake_ms.into_iter().chain(wake_ms).min();
         if self.unfinished == 0 {
             self.wake_ms = None;
@@ -164,9 +179,9 @@ impl<C: Coordinator> Coordinator for Many<C> {
 
     /// Only for those that asked for one: the others go on as they are.
     fn handle_view(&mut self, core: &mut Core, now: Now, view: &Arc<View>) -> Effects<Self::Done> {
-        let wanted: Vec<_> = self.parts.iter().map(|part| part.wanted_epoch).collect();
         let mut effects = Effects::new();
-        for (number, wanted_epoch) in wanted.into_iter().enumerate() {
+        for number in 0..self.parts.len() {
+            let wanted_epoch = self.parts[number].wanted_epoch;
             if wanted_epoch == 0 {
                 continue;
             }
@@ -181,18 +196,10 @@ impl<C: Coordinator> Coordinator for Many<C> {
     }
 
     fn handle_timer(&mut self, core: &mut Core, now: Now) -> Effects<Self::Done> {
-        // Each that is called, and each that is not, says anew when it wants to be.
-        self.wake_ms = None;
-        let due = |part: &Part<C>| {
-            let wake_ms = part.machine.next_wake_ms();
-            wake_ms.is_some_and(|wake_ms| wake_ms <= now.mono_ms)
-        };
+        let due = |part: &Part<C>| part.next_wake_ms().is_some_and(|ms| ms <= now.mono_ms);
         let effects = self.call_each(due, |part| part.handle_timer(core, now));
-        let wakes = self
-            .parts
-            .iter()
-            .filter_map(|part| part.machine.next_wake_ms());
-        self.wake_ms = wakes.min();
+        // What was noted before may be too early.
+        self.wake_ms = self.parts.iter().filter_map(Part::next_wake_ms).min();
         effects
     }
 
@@ -211,7 +218,8 @@ impl<C: Coordinator> Coordinator for Many<C> {
     fn awaits(&self, node: NodeId, attempt: Attempt) -> bool {
         let (number, attempt) = own(attempt);
         let part = self.parts.get(number);
-        part.is_some_and(|part| part.machine.awaits(node, attempt))
+        let machine = part.and_then(|part| part.machine.as_ref());
+        machine.is_some_and(|machine| machine.awaits(node, attempt))
     }
 
     fn hurry(&mut self, core: &mut Core, now: Now) -> Effects<Self::Done> {

@@ -83,10 +83,23 @@ impl Owned {
     }
 }
 
+/// A write to a connection that the other side has closed raises SIGPIPE, which ends the process
+/// unless its runtime ignores it. Those of Rust, Python and Node do, that of Swift does not; and what
+/// the process as a whole does is not ours to choose.
+fn take_no_broken_pipe() {
+    #[cfg(unix)]
+    {
+        use nix::sys::signal::{SigSet, Signal};
+        // Only a signal that is none can be refused.
+        let _ = SigSet::from(Signal::SIGPIPE).thread_block();
+    }
+}
+
 fn build() -> Result<Runtime> {
     let built = Builder::new_multi_thread()
         .worker_threads(THREADS)
         .thread_name("annulet")
+        .on_thread_start(take_no_broken_pipe)
         .enable_all()
         .build();
     built.map_err(|error| {
@@ -321,6 +334,19 @@ mod tests {
         };
         assert_eq!(wait(std::future::pending::<Result<u32>>(), go_on), None);
         assert_eq!(inner, Some(Ok(7)));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_broken_connection_ends_no_program() {
+        use nix::sys::signal::{SigSet, Signal};
+        let blocked = async {
+            let here = SigSet::thread_get_mask().expect("a mask");
+            let there = tokio::task::spawn_blocking(SigSet::thread_get_mask);
+            let there = there.await.expect("it ends").expect("a mask");
+            Ok([here, there].map(|mask| mask.contains(Signal::SIGPIPE)))
+        };
+        assert_eq!(wait(blocked, || true), Some(Ok([true, true])));
     }
 
     #[test]

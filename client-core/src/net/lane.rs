@@ -198,7 +198,7 @@ impl Lane {
         };
         let now_ms = shared.clock.now().mono_ms;
         let mut queue = self.lock();
-        let mut batch = Vec::new();
+        let mut batch = Vec::with_capacity(queue.waiting.len().min(most));
         let mut bytes = 0;
         while batch.len() < most {
             let Some((_, next)) = queue.waiting.front() else {
@@ -292,7 +292,8 @@ impl Lane {
 
     /// A request of these messages, and who waits for them.
     fn request(&self, shared: &Shared, batch: Vec<Pending>) -> (Request, Vec<Pending>) {
-        let (mut pending, mut operations) = (Vec::new(), Vec::new());
+        let mut pending = Vec::with_capacity(batch.len());
+        let mut operations = Vec::with_capacity(batch.len());
         let (mut epoch, mut budget_ms, mut repairs) = (0, 1, 0);
         for Pending { mut send, target } in batch {
             let operation = std::mem::replace(&mut send.operation, Operation::Unknown);

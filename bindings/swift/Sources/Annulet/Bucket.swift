@@ -82,6 +82,7 @@ public final class Bucket: Sendable {
         context: Data? = nil, level: Level? = nil, timeout: Duration? = nil
     ) async throws -> Written {
         let key = key.keyBytes
+        try checkFits([key.count, value.count, context?.count ?? 0])
         let options = writing(level, timeout, ttl, expiresAt, context: context)
         let written = try await run {
             try await self.native.put(token: $0, key: key, value: value, options: options)
@@ -124,6 +125,7 @@ public final class Bucket: Sendable {
         expiresAt: Date? = nil, timeout: Duration? = nil
     ) async throws -> Written {
         let (key, options) = (key.keyBytes, writing(nil, timeout, ttl, expiresAt))
+        try checkFits([key.count, value.count])
         let written = try await run {
             try await self.native.putIfVersion(
                 token: $0, key: key, value: value, version: version, options: options)
@@ -140,6 +142,7 @@ public final class Bucket: Sendable {
         timeout: Duration? = nil
     ) async throws -> Written {
         let (key, options) = (key.keyBytes, writing(nil, timeout, ttl, expiresAt))
+        try checkFits([key.count, value.count])
         let written = try await run {
             try await self.native.putIfAbsent(
                 token: $0, key: key, value: value, options: options)
@@ -211,7 +214,8 @@ public final class Bucket: Sendable {
 
     /// Gets many keys: an entry, `nil` or an error for each, in order.
     ///
-    /// - Throws: ``AnnuletError`` only of the options.
+    /// - Throws: What concerns the call as a whole, as an option that cannot be; what concerns a key
+    ///   stands in its result.
     public func multiGet(
         _ keys: some Sequence<some Key>, level: Level? = nil, timeout: Duration? = nil,
         stale: Bool = false
@@ -231,13 +235,15 @@ public final class Bucket: Sendable {
     /// Puts many values: what was written or an error for each, in order. Two values for one key
     /// end as the later of the two.
     ///
-    /// - Throws: ``AnnuletError`` only of the options.
+    /// - Throws: What concerns the call as a whole, as an option that cannot be; what concerns a key
+    ///   stands in its result. Of a call that was cancelled any value may have been stored.
     @discardableResult
     public func multiPut(
         _ entries: some Sequence<(some Key, Data)>, ttl: Duration? = nil, expiresAt: Date? = nil,
         level: Level? = nil, timeout: Duration? = nil
     ) async throws -> [Result<Written, AnnuletError>] {
         let pairs = entries.map { key, value in Pair(key: key.keyBytes, value: value) }
+        try checkFits(pairs.lazy.map { $0.key.count + $0.value.count })
         let options = writing(level, timeout, ttl, expiresAt)
         return results(
             try await run {
@@ -245,9 +251,22 @@ public final class Bucket: Sendable {
             })
     }
 
+    /// Puts the values of a dictionary, see ``multiPut(_:ttl:expiresAt:level:timeout:)``: what was
+    /// written or an error for each, in the dictionary's order.
+    @discardableResult
+    public func multiPut<K: Key>(
+        _ entries: some Sequence<(key: K, value: Data)>, ttl: Duration? = nil,
+        expiresAt: Date? = nil, level: Level? = nil, timeout: Duration? = nil
+    ) async throws -> [Result<Written, AnnuletError>] {
+        try await multiPut(
+            entries.map { ($0.key, $0.value) }, ttl: ttl, expiresAt: expiresAt, level: level,
+            timeout: timeout)
+    }
+
     /// Deletes many keys: what was written or an error for each, in order.
     ///
-    /// - Throws: ``AnnuletError`` only of the options.
+    /// - Throws: What concerns the call as a whole, as an option that cannot be; what concerns a key
+    ///   stands in its result.
     @discardableResult
     public func multiDelete(
         _ keys: some Sequence<some Key>, level: Level? = nil, timeout: Duration? = nil
@@ -282,6 +301,19 @@ public final class Bucket: Sendable {
     ) -> Scan<ScanEntry> {
         let options = scanning(false, pageEntries, cursor, level, timeout)
         return Scan(native, options) { ScanEntry($0) }
+    }
+}
+
+/// What crosses over to the native library is counted in 32 bits there; more ends the program.
+private func checkFits(_ counts: some Sequence<Int>) throws {
+    let most = 1 << 30
+    let bytes = counts.reduce(0, +)
+    if bytes > most {
+        throw AnnuletError(
+            .invalidInput,
+            "\(bytes) bytes in one call: a value has 16777216 unless the cluster is set up for more,"
+                + " and several go in calls of at most \(most)",
+            outcome: .notApplied)
     }
 }
 

@@ -88,7 +88,8 @@ public final class Client: Sendable {
         return BucketPolicy(made)
     }
 
-    /// Changes a bucket's policy; what is not given stays. Needs the role `admin`.
+    /// Changes a bucket's policy; what is not given stays, and a `ttl` of `.forever` takes it away.
+    /// Needs the role `admin`.
     ///
     /// - Returns: The bucket as it is now.
     @discardableResult

@@ -1,17 +1,16 @@
 internal import AnnuletCore
 import Foundation
 
-/// Everything in a bucket, given once: iterators of one scan share it.
+/// Everything in a bucket, given once: iterators of one scan share it, and a loop that is left is
+/// gone on with by the next one.
 ///
 /// It is no snapshot: a key that is there throughout comes exactly once, one that is written or
 /// deleted meanwhile may come or not.
 ///
 /// ```swift
-/// let scan = carts.scan()
-/// for try await key in scan {
-///     if isTimeToStop { break }
+/// for try await key in carts.scan() {
+///     print(key.count)
 /// }
-/// let later = carts.scan(cursor: scan.cursor)
 /// ```
 public final class Scan<Element: Sendable>: AsyncSequence, Sendable {
     private struct Pages {
@@ -38,8 +37,9 @@ public final class Scan<Element: Sendable>: AsyncSequence, Sendable {
         self.show = show
     }
 
-    /// Where a later scan of this bucket goes on; what this one has not given of its present page
-    /// comes again there. `nil`: at the beginning, or everything was given: see ``isOver``.
+    /// Where a later scan of this bucket goes on, also in another process: at the page that this one
+    /// is in the middle of, of which all comes again, what was given of it too. `nil`: at the
+    /// beginning, or everything was given: see ``isOver``.
     public var cursor: String? {
         pages.with { $0.at < $0.ready.count ? $0.ready[$0.at].cursor : $0.after }
     }

@@ -2,7 +2,7 @@ import Foundation
 
 extension Duration {
     /// The time to live of a value that lives until it is overwritten or deleted, also in a bucket
-    /// that says otherwise.
+    /// that says otherwise. It is no timeout.
     public static var forever: Duration {
         Duration(secondsComponent: .max, attosecondsComponent: 0)
     }

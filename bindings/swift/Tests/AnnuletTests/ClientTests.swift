@@ -175,6 +175,71 @@ private actor Tally {
     }
 }
 
+@Test func aScanThatIsCancelledGoesOn() async throws {
+    try await withClient { client in
+        let name = "swift-interrupted"
+        try await client.createBucket(name)
+        let bucket = client.bucket(name)
+        let wanted = Set((0..<40).map { bytes("key/\($0)") })
+        try await bucket.multiPut(Dictionary(uniqueKeysWithValues: wanted.map { ($0, $0) }))
+        let scan = bucket.scan(pageEntries: 5)
+        var (found, cancelled): ([Data], Int) = ([], 0)
+        while !scan.isOver {
+            let task = Task {
+                var iterator = scan.makeAsyncIterator()
+                return try await iterator.next()
+            }
+            // Now and then before its page has come, which nobody has taken then.
+            if cancelled < 200 && Bool.random() { task.cancel() }
+            do {
+                if let key = try await task.value { found.append(key) }
+            } catch is CancellationError {
+                cancelled += 1
+            }
+        }
+        #expect(found.count == 40)
+        #expect(Set(found) == wanted)
+        try await client.deleteBucket(name)
+    }
+}
+
+@Test func clientsMayBeDroppedWithCallsUnderWay() async throws {
+    for _ in 0..<20 {
+        let client = try await connect(profile: Scene.profile("main"))
+        let bucket = client.bucket("plain")
+        let calls = (0..<20).map { number in
+            Task { try await bucket.put("swift-dropped/\(number)", bytes("v")) }
+        }
+        calls[0].cancel()
+        for call in calls.dropFirst(10) { _ = try await call.value }
+    }
+}
+
+@Test func aServerThatGoesAwayUnderLoadEndsNoProgram() async throws {
+    let client = try await connect(profile: Scene.profile("spare"))
+    let bucket = client.bucket("single")
+    try await bucket.put("k", Data(count: 10_000))
+    let kinds = await withTaskGroup(of: AnnuletError.Kind?.self) { group in
+        for _ in 0..<16 {
+            group.addTask {
+                while true {
+                    let error = await failure {
+                        try await bucket.put("k", Data(count: 10_000), timeout: .milliseconds(300))
+                    }
+                    if let error { return error.kind }
+                }
+            }
+        }
+        try? await Task.sleep(for: .milliseconds(300))
+        Scene.send(SIGKILL, to: "spare")
+        return await group.reduce(into: Set()) { $0.insert($1) }
+    }
+    #expect(kinds.isSubset(of: [.unavailable, .timeout]))
+    let gone = await failure { try await bucket.get("k", timeout: .milliseconds(300)) }
+    #expect(gone != nil)
+    await client.shutdown()
+}
+
 @Test func timesAndLevelsAreWhatTheySay() async throws {
     try await withClient { client in
         let bucket = client.bucket("short")

@@ -50,6 +50,8 @@ actor Runner {
         switch (expected, shown) {
         case (.null, .nothing): return
         case (.flag(let wanted), .flag(let found)) where wanted == found: return
+        case (.object(let parts), .nothing) where parts["fails"] == nil:
+            throw Unexpected("expected \(expected), got nothing")
         case (.object(let parts), _):
             var parts = parts
             if case .failed(let error) = shown {

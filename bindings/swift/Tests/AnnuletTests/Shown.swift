@@ -74,7 +74,7 @@ extension Written {
 
 extension BucketPolicy {
     fileprivate var parts: [String: Part] {
-        let ttlMs = ttl.map { Double($0.components.seconds) * 1e3 }
+        let ttlMs = ttl.map { $0 / .milliseconds(1) }
         return [
             "name": .text(name), "mode": .text(mode.rawValue),
             "replicas": .number(Double(replicas)), "durability": .text(durability.rawValue),

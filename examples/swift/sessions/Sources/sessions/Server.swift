@@ -99,7 +99,11 @@ final class Server: Sendable {
         Thread.detachNewThread {
             while true {
                 let connection = accept(listener, nil, nil)
-                if connection < 0 { continue }
+                if connection < 0 {
+                    // Too many are open: some will be over in a moment.
+                    Thread.sleep(forTimeInterval: 0.01)
+                    continue
+                }
                 waiting.async { Self.serve(connection, answer) }
             }
         }

@@ -68,6 +68,8 @@ func say(_ line: String) {
     FileHandle.standardOutput.write(Data("\(line)\n".utf8))
 }
 
+// A visitor who has gone is no reason to end.
+signal(SIGPIPE, SIG_IGN)
 let words = CommandLine.arguments
 // The profile is found by itself: ANNULET_PROFILE, or `.annulet/profile.toml`.
 let client = try await Annulet.connect()
