@@ -194,7 +194,7 @@ impl Bucket {
         for key in keys {
             let start = self.begin_read(key, options).await;
             begun.push(start.and_then(|start| {
-                let operation = read_operation(&start, false, None)?;
+                let operation = Box::new(read_operation(&start, false, None)?);
                 Ok((start, operation))
             }));
         }
@@ -224,7 +224,7 @@ impl Bucket {
         for (key, value) in entries {
             let start = self.begin_write(key, options).await;
             begun.push(start.and_then(|start| {
-                let operation = self.write_operation(&start, value, options)?;
+                let operation = Box::new(self.write_operation(&start, value, options)?);
                 Ok((start, operation))
             }));
         }
@@ -249,7 +249,10 @@ impl Bucket {
     }
 
     /// Runs what could be begun as one operation.
-    async fn run_together<C>(&self, begun: Vec<Result<(Start, C)>>) -> Vec<Result<(Start, C::Done)>>
+    async fn run_together<C>(
+        &self,
+        begun: Vec<Result<(Start, Box<C>)>>,
+    ) -> Vec<Result<(Start, C::Done)>>
     where
         C: Coordinator + Send + 'static,
         C::Done: Send,

@@ -35,7 +35,7 @@ pub struct Many<C: Coordinator> {
 #[derive(Debug)]
 struct Part<C> {
     /// Gone once it has nothing left to do: what it holds is long, and others may take much longer.
-    machine: Option<C>,
+    machine: Option<Box<C>>,
     /// It waits for an answer. One that has nothing left to do waits for none.
     is_busy: bool,
     is_finished: bool,
@@ -46,13 +46,14 @@ struct Part<C> {
 impl<C: Coordinator> Part<C> {
     fn next_wake_ms(&self) -> Option<u64> {
         let machine = self.machine.as_ref().filter(|_| !self.is_finished);
-        machine.and_then(C::next_wake_ms)
+        machine.and_then(|machine| machine.next_wake_ms())
     }
 }
 
 impl<C: Coordinator> Many<C> {
-    /// These, at most [`PARTS_MAX`] and at least one: their results come in this order.
-    pub fn new(machines: impl IntoIterator<Item = C>) -> Self {
+    /// These, at most [`PARTS_MAX`] and at least one: their results come in this order. They are
+    /// boxed by whoever makes them, since they are large and handed on a few times.
+    pub fn new(machines: impl IntoIterator<Item = Box<C>>) -> Self {
         let part = |machine| Part {
             machine: Some(machine),
             is_busy: false,

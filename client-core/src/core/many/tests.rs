@@ -66,7 +66,7 @@ where
 {
     fn start(machines: impl Fn(&mut Core) -> Vec<C>) -> Self {
         let (mut core, mut other) = (core(), core());
-        let many = Many::new(machines(&mut core));
+        let many = Many::new(machines(&mut core).into_iter().map(Box::new));
         let alone = machines(&mut other);
         let mut both = Self {
             now: NOW,
@@ -264,7 +264,7 @@ fn a_message_of_no_part_concerns_nobody() {
     let mut core = core();
     let start = begin(&mut core, Side::Read, Level::One);
     let read = ReadOperation::new(start, false).expect("a sound read");
-    let mut many = Many::new([read]);
+    let mut many = Many::new([Box::new(read)]);
     many.start(&mut core, NOW);
     let stray = Attempt {
         part: 7,
