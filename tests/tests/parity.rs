@@ -20,8 +20,6 @@ struct Language {
     kind: fn(&str) -> String,
     /// What comes after the parameters of a call.
     after_parameters: &'static str,
-    /// Whether options stand in types of their own, named at the method.
-    has_option_types: bool,
 }
 
 const LANGUAGES: [Language; 3] = [
@@ -33,7 +31,6 @@ const LANGUAGES: [Language; 3] = [
         part: |name| format!(" {}: ", name.strip_suffix("_ms").unwrap_or(name)),
         kind: |name| format!("import {name} as {name}\n"),
         after_parameters: "...",
-        has_option_types: false,
     },
     Language {
         name: "Node",
@@ -43,7 +40,6 @@ const LANGUAGES: [Language; 3] = [
         part: |name| format!(" {}?: ", camel(name)),
         kind: |name| format!("| '{name}'\n"),
         after_parameters: "): ",
-        has_option_types: true,
     },
     Language {
         name: "Swift",
@@ -62,7 +58,6 @@ const LANGUAGES: [Language; 3] = [
         part: |name| format!(" {}: ", camel(name.strip_suffix("_ms").unwrap_or(name))),
         kind: |name| format!("= \"{name}\"\n"),
         after_parameters: ") ",
-        has_option_types: false,
     },
 ];
 

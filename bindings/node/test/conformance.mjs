@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { AnnuletError, connect } from 'annulet'
+import { send } from './scene.mjs'
 
 /** Bytes as a case writes them. */
 function written(value) {
@@ -129,7 +130,7 @@ class Runner {
       case 'statistics':
         return client.statistics()
       case 'signal':
-        process.kill(this.scene.servers[step.server], `SIG${step.signal}`)
+        send(this.scene.servers[step.server], step.signal)
         return undefined
       case 'session':
         this.sessions.set(step.session, client.session())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
-import signal
 from typing import Any
 
 import annulet
 import annulet.sync
+from servers import send
 
 Step = dict[str, Any]
 
@@ -170,8 +169,7 @@ class Runner:
             name = self.name(step["lists"], "name")
             return next(bucket for bucket in shown if bucket.name == name)
         if do == "signal":
-            process = self.scene["servers"][step["server"]]
-            os.kill(process, getattr(signal, f"SIG{step['signal']}"))
+            send(self.scene["servers"][step["server"]], step["signal"])
             return None
         if do.startswith("session"):
             return await self.session(step, client)

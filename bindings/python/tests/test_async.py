@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import pickle
-import signal
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ import annulet
 import pytest
 import uvloop
 from annulet import _async
+from servers import send
 
 # Far below the timeout of the calls, far above what a busy machine delays.
 SOON = 5.0
@@ -28,11 +28,11 @@ SOON = 5.0
 def stopped(scene: dict[str, Any]) -> Iterator[None]:
     """The server that is by itself, while it does not answer."""
     process = scene["servers"]["lonely"]
-    os.kill(process, signal.SIGSTOP)
+    send(process, "STOP")
     try:
         yield
     finally:
-        os.kill(process, signal.SIGCONT)
+        send(process, "CONT")
 
 
 def test_a_cancelled_task_stops_its_call_and_leaves_the_client_usable(

@@ -10,6 +10,8 @@ import textwrap
 import time
 from typing import Any
 
+from servers import send
+
 # Far above what a busy machine needs, so that only what hangs takes so long.
 PATIENCE = 60
 
@@ -200,7 +202,7 @@ def test_a_handler_of_a_signal_may_make_calls_itself(scene: dict[str, Any]) -> N
 def test_the_interpreter_ends_whatever_is_under_way(scene: dict[str, Any]) -> None:
     began = time.monotonic()
     process = scene["servers"]["lonely"]
-    os.kill(process, signal.SIGSTOP)
+    send(process, "STOP")
     try:
         # A client that is dropped, one that is kept, and calls whose server does not answer.
         said = run(
@@ -236,7 +238,7 @@ def test_the_interpreter_ends_whatever_is_under_way(scene: dict[str, Any]) -> No
             scene["profiles"]["lonely"],
         )
     finally:
-        os.kill(process, signal.SIGCONT)
+        send(process, "CONT")
     assert said == "done\n"
     assert time.monotonic() - began < PATIENCE / 2
 
@@ -272,7 +274,7 @@ def test_a_call_that_blocks_heeds_an_interrupt(scene: dict[str, Any]) -> None:
 def interrupt(child: subprocess.Popen[str], process: int) -> None:
     assert child.stdin is not None and child.stdout is not None
     assert child.stdout.readline() == "ready\n"
-    os.kill(process, signal.SIGSTOP)
+    send(process, "STOP")
     try:
         child.stdin.write("\n")
         child.stdin.flush()
@@ -281,6 +283,6 @@ def interrupt(child: subprocess.Popen[str], process: int) -> None:
         child.send_signal(signal.SIGINT)
         said, _ = child.communicate(timeout=PATIENCE)
     finally:
-        os.kill(process, signal.SIGCONT)
+        send(process, "CONT")
     assert said == "interrupted\n"
     assert child.returncode == 0

@@ -84,8 +84,8 @@ impl Owned {
 }
 
 /// A write to a connection that the other side has closed raises SIGPIPE, which ends the process
-/// unless its runtime ignores it. Those of Rust, Python and Node do, that of Swift does not; and what
-/// the process as a whole does is not ours to choose.
+/// unless its runtime ignores it. Those of Rust, Python and Node do, that of Swift does not; and
+/// what the process as a whole does is not ours to choose.
 fn take_no_broken_pipe() {
     #[cfg(unix)]
     {

@@ -127,10 +127,13 @@ impl Runner<'_> {
                     Some("doomed") => &self.scene.doomed,
                     _ => &self.scene.lonely,
                 };
-                let process = server.process(0).to_string();
-                let signal = format!("-{}", text(step, "signal").unwrap_or_default());
-                let done = Command::new("kill").args([signal, process]).status();
+                let (process, name) = (server.process(0), text(step, "signal"));
+                let signal = format!("-{}", name.unwrap_or_default());
+                let done = Command::new("kill")
+                    .args([signal, process.to_string()])
+                    .status();
                 assert!(done.expect("runs kill").success(), "{step}");
+                while name == Some("STOP") && !has_stopped(process) {}
                 Ok(Shown::None)
             }
             "create_bucket" | "set_bucket" | "delete_bucket" | "buckets" => self.policy(step),
@@ -420,4 +423,21 @@ fn float(step: &Value, field: &str) -> Option<f64> {
         Value::String(text) if text == "infinite" => Some(f64::INFINITY),
         number => number.as_f64(),
     }
+}
+
+/// Whether a process that is to stop has: the system stops its threads one after the other, each
+/// where it is in a moment.
+fn has_stopped(process: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("a process");
+    let mut states = threads.map(|thread| {
+        let file = thread.expect("a thread").path().join("stat");
+        std::fs::read_to_string(file).unwrap_or_default()
+    });
+    // Behind the name, which may have anything in it.
+    states.all(|state| {
+        state
+            .rsplit(") ")
+            .next()
+            .is_some_and(|s| s.starts_with('T'))
+    })
 }

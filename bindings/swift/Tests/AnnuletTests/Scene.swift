@@ -23,10 +23,23 @@ struct Scene: Decodable {
         return profile
     }
 
-    /// Stops a server, or lets it go on.
+    /// Sends a signal; a server that is to stop has stopped when this returns. The system stops its
+    /// threads one after the other, each where it is in a moment.
     static func send(_ signal: Int32, to server: String) {
         guard let process = current.servers[server] else { fatalError("no server \(server)") }
         kill(process, signal)
+        while signal == SIGSTOP && !hasStopped(process) {}
+    }
+
+    private static func hasStopped(_ process: Int32) -> Bool {
+        let threads = "/proc/\(process)/task"
+        let all = (try? FileManager.default.contentsOfDirectory(atPath: threads)) ?? []
+        return all.allSatisfy { thread in
+            let file = "\(threads)/\(thread)/stat"
+            let state = try? String(contentsOfFile: file, encoding: .utf8)
+            // Behind the name, which may have anything in it.
+            return state?.components(separatedBy: ") ").last?.first == "T"
+        }
     }
 }
 

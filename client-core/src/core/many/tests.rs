@@ -35,7 +35,14 @@ fn answers() -> impl Strategy<Value = Response> {
     let refused = refused.prop_map(|kind| Ok(refusal(kind)));
     let silent = prop::sample::select(vec![unanswered(), not_sent()]);
     let silent = silent.prop_map(Err::<Answer, SendFailure>);
-    prop_oneof![4 => found, 1 => head, 1 => absent, 3 => Just(Ok(WRITTEN)), 1 => refused, 1 => silent]
+    prop_oneof![
+        4 => found,
+        1 => head,
+        1 => absent,
+        3 => Just(Ok(WRITTEN)),
+        1 => refused,
+        1 => silent,
+    ]
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
